@@ -1,0 +1,18 @@
+"""Race-safe get_or_create for SQLAlchemy's AsyncSession."""
+
+from . import exceptions, sqlite
+from ._events import Event, Observer, Outcome, Stats
+from ._policy import DEFAULT_POLICY, Policy
+from ._single import get_or_create
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "Event",
+    "Observer",
+    "Outcome",
+    "Policy",
+    "Stats",
+    "exceptions",
+    "get_or_create",
+    "sqlite",
+]

@@ -1,0 +1,77 @@
+"""Make an instance readable without another ``await``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import inspect, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
+
+from ._fields import memory
+
+
+async def complete_created(
+    session: AsyncSession, instance: Any, options: Sequence[ORMOption]
+) -> None:
+    """Load what the INSERT left unloaded: at most one SELECT, and the options'."""
+    state: InstanceState[Any] = inspect(instance)
+    mapper = state.mapper
+    if options or state.expired_attributes & _readable(mapper):
+        key = zip(mapper.primary_key, state.identity or (), strict=True)
+        by_key = select(mapper.class_).where(
+            *(column == value for column, value in key)
+        )
+        # Fills in what is not loaded, and only that.
+        (await session.execute(by_key.options(*options))).unique().all()
+    for name, empty in _empty(mapper).items():
+        if name not in state.dict:
+            set_committed_value(instance, name, empty)
+
+
+async def complete_found(
+    session: AsyncSession, instance: Any, mapper: Mapper[Any]
+) -> None:
+    """Load the columns that a subclass adds to the model that was looked up."""
+    if type(instance) is mapper.class_:
+        return  # The SELECT has loaded them all.
+    state: InstanceState[Any] = inspect(instance)
+    missing = _readable(state.mapper) - _readable(mapper) - state.dict.keys()
+    if missing:
+        await session.refresh(instance, sorted(missing))
+
+
+def _readable(mapper: Mapper[Any]) -> frozenset[str]:
+    """The column attributes that a plain SELECT loads."""
+    return memory(
+        mapper,
+        "readable",
+        lambda: frozenset(p.key for p in mapper.column_attrs if not p.deferred),
+    )
+
+
+def _empty(mapper: Mapper[Any]) -> dict[str, Any]:
+    """The relationships that a row which was not there before cannot have filled."""
+    return memory(
+        mapper,
+        "empty",
+        lambda: {
+            prop.key: () if prop.uselist else None
+            for prop in mapper.relationships
+            if _is_certainly_empty(prop)
+        },
+    )
+
+
+def _is_certainly_empty(prop: RelationshipProperty[Any]) -> bool:
+    """Whether foreign keys say so: nothing can refer to a row that was not there."""
+    is_attribute = prop.lazy not in {"dynamic", "write_only"}
+    return (
+        is_attribute
+        and not prop.viewonly
+        and prop.direction is not MANYTOONE
+        and all(
+            remote.references(local) for local, remote in prop.local_remote_pairs or ()
+        )
+    )

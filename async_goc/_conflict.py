@@ -1,0 +1,60 @@
+"""Tell a lost race from every other database error."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+# asyncpg and psycopg: SQLSTATE unique_violation.
+_SQLSTATE: Final = "23505"
+# aiosqlite: SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE, _ROWID (extended result codes).
+_SQLITE_CODES: Final = frozenset({1555, 2067, 2579})
+# asyncmy and aiomysql: ER_DUP_ENTRY, ER_DUP_ENTRY_WITH_KEY_NAME. Their SQLSTATE,
+# 23000, stands for foreign keys and NULLs as well.
+_ERRNOS: Final = frozenset({1062, 1586})
+_SERIALIZATION_FAILURE: Final = "40001"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What the driver says about a violated constraint.
+
+    Attributes:
+        constraint: Its name; ``None`` on SQLite, MariaDB and MySQL, whose drivers
+            have it in the message only.
+        table: Its table, likewise.
+        schema: Its table's schema, likewise.
+    """
+
+    constraint: str | None
+    table: str | None
+    schema: str | None
+
+
+def is_duplicate_key(error: DBAPIError) -> bool:
+    """Whether a unique constraint was violated, not a NULL, CHECK or foreign key."""
+    cause = error.orig
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None:
+        return code in _SQLITE_CODES
+    if getattr(cause, "sqlstate", None) == _SQLSTATE:
+        return True
+    return bool(cause is not None and cause.args and cause.args[0] in _ERRNOS)
+
+
+def is_serialization_failure(error: DBAPIError) -> bool:
+    """Whether PostgreSQL asks for the whole transaction again."""
+    return getattr(error.orig, "sqlstate", None) == _SERIALIZATION_FAILURE
+
+
+def violation(error: DBAPIError) -> Violation:
+    """Return what the driver knows of the constraint."""
+    cause = error.orig
+    # psycopg keeps the fields on `diag`; SQLAlchemy wraps asyncpg's error, which
+    # has them, and keeps it as the cause.
+    fields = getattr(cause, "diag", None) or getattr(cause, "__cause__", None)
+    return Violation(
+        constraint=getattr(fields, "constraint_name", None),
+        table=getattr(fields, "table_name", None),
+        schema=getattr(fields, "schema_name", None),
+    )

@@ -1,0 +1,198 @@
+"""Find the unique constraint that makes a lookup mean one row at most."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Constraint,
+    Index,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import CompileError
+from sqlalchemy.orm import Mapper
+
+from ._criteria import conjuncts, equality
+from ._fields import memory
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A unique constraint or index, as one dialect sees it.
+
+    Attributes:
+        name: As the database reports it; ``None`` where the database chose it.
+        columns: The columns that are unique together.
+        expressions: The indexed expressions that are not plain columns.
+        where: The conditions of a partial index.
+        is_null_equal: Whether two NULLs conflict (NULLS NOT DISTINCT).
+    """
+
+    name: str | None
+    columns: frozenset[Column[Any]]
+    expressions: tuple[ColumnElement[Any], ...] = ()
+    where: tuple[ColumnElement[bool], ...] = ()
+    is_null_equal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """A unique constraint that covers a lookup.
+
+    Attributes:
+        conditions: The parts of the lookup that it stands for.
+        is_exact: Whether the lookup asks for nothing beyond it; then a row that
+            violates it is a row that the lookup finds.
+    """
+
+    conditions: tuple[ColumnElement[bool], ...]
+    is_exact: bool
+
+
+def find_cover(
+    mapper: Mapper[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    dialect: Dialect | None,
+) -> Cover | None:
+    """Return the constraint that covers *conditions*, an exact one if there is one.
+
+    Args:
+        mapper: The model's mapper.
+        conditions: The lookup's conjuncts.
+        dialect: The database's. ``None`` considers only what covers on any: full
+            constraints, without conditions and expressions.
+    """
+    covers = [
+        cover
+        for unique in uniques_of(mapper, dialect)
+        if (cover := cover_by(mapper, unique, conditions, dialect)) is not None
+    ]
+    return next((c for c in covers if c.is_exact), covers[0] if covers else None)
+
+
+def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ...]:
+    """Return the unique constraints that the model's tables declare."""
+    key = ("uniques", dialect and dialect.name)
+    return memory(mapper, key, lambda: tuple(_uniques(mapper, dialect)))
+
+
+def cover_by(
+    mapper: Mapper[Any],
+    unique: Unique,
+    conditions: Sequence[ColumnElement[bool]],
+    dialect: Dialect | None,
+) -> Cover | None:
+    """Return how *unique* covers *conditions*; ``None``: not at all."""
+    pinned = _pinned(mapper, unique, conditions)
+    if not unique.columns <= pinned.keys():
+        return None
+    used = {pinned[column] for column in unique.columns}
+    for wanted, found in (
+        (unique.expressions, [_compared(condition) for condition in conditions]),
+        (unique.where, conditions),
+    ):
+        texts = [_sql(element, dialect) for element in found] if wanted else []
+        for element in wanted:
+            text = _sql(element, dialect)
+            if text is None or text not in texts:
+                return None
+            used.add(texts.index(text))
+    # A subclass in its parent's table looks among its own rows only.
+    is_exact = len(used) == len(conditions) and not mapper.single
+    return Cover(tuple(conditions[number] for number in sorted(used)), is_exact)
+
+
+def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:
+    tables: Any = mapper.tables
+    for table in tables:
+        if table.primary_key.columns:
+            yield _from_constraint(table.primary_key, dialect)
+        for constraint in table.constraints:
+            # A deferrable one is checked too late to arbitrate.
+            if isinstance(constraint, UniqueConstraint) and not constraint.deferrable:
+                yield _from_constraint(constraint, dialect)
+        for index in table.indexes:
+            if index.unique and (dialect is not None or _is_full(index)):
+                yield _from_index(index, dialect)
+
+
+def _from_constraint(
+    constraint: PrimaryKeyConstraint | UniqueConstraint, dialect: Dialect | None
+) -> Unique:
+    return Unique(
+        name=_name(constraint),
+        columns=frozenset(constraint.columns),
+        is_null_equal=bool(_option(constraint, dialect, "nulls_not_distinct")),
+    )
+
+
+def _is_column(element: object) -> TypeGuard[Column[Any]]:
+    return isinstance(element, Column)
+
+
+def _is_full(index: Index) -> bool:
+    """Whether it constrains every row, by its columns alone, on any database."""
+    return all(map(_is_column, index.expressions)) and not any(
+        option.endswith("_where") for option in index.dialect_kwargs
+    )
+
+
+def _from_index(index: Index, dialect: Dialect | None) -> Unique:
+    where = _option(index, dialect, "where")
+    terms: Any = index.expressions
+    return Unique(
+        name=_name(index),
+        columns=frozenset(filter(_is_column, terms)),
+        expressions=tuple(e for e in terms if not _is_column(e)),
+        where=() if where is None else tuple(conjuncts(where)),
+        is_null_equal=bool(_option(index, dialect, "nulls_not_distinct")),
+    )
+
+
+def _name(constraint: Constraint | Index) -> str | None:
+    # SQLAlchemy's own symbol stands for "named by convention, or not at all".
+    return constraint.name if isinstance(constraint.name, str) else None
+
+
+def _option(
+    constraint: Constraint | Index, dialect: Dialect | None, option: str
+) -> Any:
+    if dialect is None:
+        return None
+    return constraint.dialect_kwargs.get(f"{dialect.name}_{option}")
+
+
+def _pinned(
+    mapper: Mapper[Any], unique: Unique, conditions: Sequence[ColumnElement[bool]]
+) -> dict[Column[Any], int]:
+    """Map each column that has one value to the condition that says so."""
+    pinned: dict[Column[Any], int] = {}
+    for number, condition in enumerate(conditions):
+        found = equality(condition)
+        if found is None or (found.is_null and not unique.is_null_equal):
+            continue
+        if mapper.columns.contains_column(found.left):
+            # Joined inheritance: one attribute, a column in each table.
+            prop: Any = mapper.get_property_by_column(found.left)
+            pinned |= dict.fromkeys(prop.columns, number)
+    return pinned
+
+
+def _compared(condition: ColumnElement[bool]) -> ColumnElement[Any] | None:
+    found = equality(condition)
+    return None if found is None or found.is_null else found.left
+
+
+def _sql(element: ColumnElement[Any] | None, dialect: Dialect | None) -> str | None:
+    """Render as in an index definition, so that text() compares with expressions."""
+    if element is None:
+        return None
+    how = {"literal_binds": True, "include_table": False}
+    try:
+        return str(element.compile(dialect=dialect, compile_kwargs=how))
+    except CompileError:  # a value with no literal form: it matches nothing
+        return None

@@ -1,0 +1,115 @@
+"""Say what each call did, to whoever wants to count or log it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from time import perf_counter
+from typing import Protocol, Self
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    HIT = "hit"
+    """The row was there."""
+    CREATED = "created"
+    """This call inserted the row."""
+    LOST_RACE = "lost_race"
+    """A rival inserted the row first; this call returned the rival's."""
+    FAILED = "failed"
+    """The call raised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One finished call.
+
+    Attributes:
+        verb: The function's name.
+        model: The mapped class.
+        outcome: How the call ended.
+        attempts: INSERTs tried; 0 on a hit.
+        elapsed: Seconds from the call to its end.
+        error: What the call raised, if it failed.
+    """
+
+    verb: str
+    model: type[object]
+    outcome: Outcome
+    attempts: int
+    elapsed: float
+    error: BaseException | None = None
+
+
+class Observer(Protocol):
+    """Any callable that takes an :class:`Event`.
+
+    It runs inside the call, on the event loop: it must not block, and what it
+    raises reaches the caller.
+    """
+
+    def __call__(self, event: Event, /) -> None:
+        """Take one event."""
+
+
+class Call:
+    """One call under way: a context that reports how it ended.
+
+    Attributes:
+        attempts: INSERTs tried so far.
+        outcome: How it has ended, unless it raises.
+    """
+
+    __slots__ = ("_model", "_observer", "_started", "_verb", "attempts", "outcome")
+
+    def __init__(
+        self, verb: str, model: type[object], observer: Observer | None
+    ) -> None:
+        self._verb = verb
+        self._model = model
+        self._observer = observer
+        self.attempts = 0
+        self.outcome = Outcome.FAILED
+
+    def __enter__(self) -> Self:
+        if self._observer is not None:
+            self._started = perf_counter()
+        return self
+
+    def __exit__(
+        self, _: object, error: BaseException | None, _traceback: object
+    ) -> None:
+        if self._observer is not None:
+            self._observer(
+                Event(
+                    verb=self._verb,
+                    model=self._model,
+                    outcome=self.outcome if error is None else Outcome.FAILED,
+                    attempts=self.attempts,
+                    elapsed=perf_counter() - self._started,
+                    error=error,
+                )
+            )
+
+
+class Stats:
+    """An observer that counts outcomes per model.
+
+    Example:
+        >>> stats = Stats()
+        >>> policy = Policy(observer=stats)
+
+    Attributes:
+        counts: ``{(model, outcome): calls}``.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[type[object], Outcome]] = Counter()
+
+    def __call__(self, event: Event, /) -> None:
+        """Count one event."""
+        self.counts[event.model, event.outcome] += 1
+
+    def __getitem__(self, outcome: Outcome | str) -> int:
+        """The calls that ended with *outcome*, over all models."""
+        return sum(n for (_, seen), n in self.counts.items() if seen == outcome)

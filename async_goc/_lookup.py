@@ -1,0 +1,236 @@
+"""Bind one call's values to a plan, and look for the row."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, cast
+
+from sqlalchemy import ColumnElement, Select, inspect
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import MultipleResultsFound
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.interfaces import ORMOption
+from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
+
+from ._coverage import Cover, find_cover
+from ._criteria import SQL, conjuncts, differs, equality
+from ._fields import T
+from ._plan import Plan, identity_of, plain_conditions, plan_for
+from .exceptions import ContradictionError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup(Generic[T]):
+    """A plan with the values of one call.
+
+    Attributes:
+        plan: The plan.
+        values: The values looked up, by attribute name.
+        criteria: The conditions beyond the plan's.
+        statement: The plan's statement with these, the options and the lock.
+        parents: The instances among the values.
+        is_locking: Whether the statement locks the row and reads it anew.
+    """
+
+    plan: Plan[T]
+    values: Mapping[str, Any]
+    criteria: tuple[ColumnElement[bool], ...]
+    statement: Select[Any]
+    parents: tuple[Any, ...]
+    is_locking: bool
+
+    @property
+    def must_flush(self) -> bool:
+        """Whether the statement needs the pending changes written, come what may."""
+        # A pending parent has no key yet; reading the row anew would lose changes.
+        return self.is_locking or any(inspect(p).pending for p in self.parents)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is looked up, in words, for messages."""
+        beyond = [str(c) for c in self.criteria[len(self.plan.expressions) :]]
+        return (*self.values, *beyond)
+
+    async def look(self, session: AsyncSession) -> T | None:
+        """Return the matching row, if there is one.
+
+        Raises:
+            sqlalchemy.exc.MultipleResultsFound: Several rows match.
+        """
+        if self.must_flush:
+            await session.flush()
+        params = {
+            parameter: self.values[name]
+            if position is None
+            else identity_of(self.values[name])[position]
+            for parameter, name, position in self.plan.binds
+        }
+        result = await session.execute(self.statement, params)
+        try:
+            # unique(): joined eager loading of a collection repeats the row.
+            found: T | None = result.unique().scalar_one_or_none()
+        except MultipleResultsFound as error:
+            error.add_note(
+                f"several {self.plan.model.__name__} match the lookup by "
+                f"{', '.join(self.names)}; remove the duplicates and add a unique "
+                "constraint, or look up by more"
+            )
+            raise
+        return found
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """All that the lookup asks for, as conjuncts with their values."""
+        plain = [
+            condition
+            for field in self.plan.fields
+            if field.is_plain and not isinstance(self.values[field.name], SQL)
+            for condition in plain_conditions(
+                self.plan.mapper, field, self.values[field.name]
+            )
+        ]
+        return [*plain, *conjuncts(*self.criteria)]
+
+    def cover(self, dialect: Dialect) -> Cover | None:
+        """Return the unique constraint that makes this mean one row at most."""
+        return find_cover(self.plan.mapper, self.conditions(), dialect)
+
+    def fed_values(self, *, is_flushed: bool) -> dict[str, Any]:
+        """Return what the lookup gives a new row, by attribute name.
+
+        Args:
+            is_flushed: Whether parents have their keys by now; until then,
+                comparisons with them are left out.
+
+        Raises:
+            ContradictionError: A criterion contradicts a keyword.
+        """
+        fed = {
+            field.name: self.values[field.name]
+            for field in self.plan.fields
+            if field.is_settable
+        }
+        positional = self.criteria[len(self.plan.expressions) :]
+        for condition in conjuncts(*positional):
+            found = equality(condition)
+            if found is None or not self.plan.mapper.columns.contains_column(
+                found.left
+            ):
+                continue
+            if found.is_ready or is_flushed:
+                name = self.plan.mapper.get_property_by_column(found.left).key
+                if name in fed and differs(fed[name], found.value):
+                    raise ContradictionError(
+                        self.plan.model, name, fed[name], found.value
+                    )
+                fed[name] = found.value
+        return fed
+
+
+def bind(
+    session: AsyncSession,
+    model: type[T],
+    criteria: Sequence[Any],
+    values: Mapping[str, Any],
+    *,
+    options: Sequence[ORMOption] = (),
+    with_for_update: ForUpdateParameter = None,
+) -> Lookup[T]:
+    """Check the arguments, and bind them to the plan for their names.
+
+    Raises:
+        ValueError: There is nothing to look up by, or it cannot identify a row.
+        TypeError: A criterion is not an SQL expression.
+        UnknownFieldError: A name is no mapped attribute.
+    """
+    if not criteria and not values:
+        msg = (
+            f"no lookup for {model.__name__}, which would match any row; "
+            "give keywords or criteria that identify one"
+        )
+        raise ValueError(msg)
+    for criterion in criteria:
+        if not isinstance(criterion, SQL):
+            msg = (
+                f"criterion {criterion!r} is no SQL expression; compare a mapped "
+                "attribute, as in Model.name == 'x' or Model.name.is_(None)"
+            )
+            raise TypeError(msg)
+    plan = plan_for(model, values)
+    parents = tuple(_parents(session, plan, values))
+    # The plan's own criteria come first; see Lookup.names.
+    built = (getattr(model, f.name) == values[f.name] for f in plan.expressions)
+    criteria = (*built, *criteria)
+    statement = plan.statement
+    if criteria:
+        statement = statement.where(*criteria)
+    if options:
+        statement = statement.options(*_checked_options(model, options))
+    is_locking = with_for_update is not None and with_for_update is not False
+    if is_locking:
+        statement = _locking(statement, with_for_update)
+    lookup = Lookup(plan, values, criteria, statement, parents, is_locking)
+    if criteria:
+        lookup.fed_values(is_flushed=False)  # Do they contradict each other?
+    return lookup
+
+
+def _checked_options(model: type[object], options: Any) -> Sequence[ORMOption]:
+    """Return *options*, if that is what they are.
+
+    Raises:
+        TypeError: They are something else, such as a value looked up by.
+    """
+    if all(isinstance(option, ORMOption) for option in options):
+        return cast("Sequence[ORMOption]", options)
+    msg = (
+        f"options is {options!r}; give a sequence of loader options. To look up a "
+        f"column of that name, give {model.__name__}.options == {options!r} as a "
+        "positional criterion"
+    )
+    raise TypeError(msg)
+
+
+def _parents(
+    session: AsyncSession, plan: Plan[Any], values: Mapping[str, Any]
+) -> Iterator[object]:
+    """Yield the instances among *values*, checked.
+
+    Raises:
+        TypeError: A value is no instance of the relationship's class.
+        ValueError: An instance is not in *session*.
+    """
+    for field in plan.parents:
+        parent = values[field.name]
+        if parent is None:
+            continue
+        where = f"{plan.model.__name__}.{field.name}"
+        wanted: Any = field.parent
+        if not isinstance(parent, wanted.class_):
+            msg = f"{where} takes a {wanted.class_.__name__}, got {parent!r}; pass one"
+            raise TypeError(msg)
+        if parent not in session:
+            msg = (
+                f"the {type(parent).__name__} given for {where} is not in this session "
+                "and has no row to look up by; session.add() or merge() it first"
+            )
+            raise ValueError(msg)
+        yield parent
+
+
+def _locking(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
+    """Add FOR UPDATE; the row is then read anew, whatever the session has loaded.
+
+    Raises:
+        ValueError: The lock would make a row look missing.
+    """
+    flags: Mapping[str, Any] = how if isinstance(how, Mapping) else {}
+    if isinstance(how, ForUpdateArg):
+        names = ("nowait", "read", "of", "skip_locked", "key_share")
+        flags = {name: getattr(how, name) for name in names}
+    if flags.get("skip_locked"):
+        msg = (
+            "with_for_update has skip_locked, which makes a locked row look missing; "
+            "leave it out, or use nowait"
+        )
+        raise ValueError(msg)
+    locked = statement.with_for_update(**flags)
+    return locked.execution_options(populate_existing=True)

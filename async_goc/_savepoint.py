@@ -1,0 +1,38 @@
+"""Insert inside a SAVEPOINT, so that losing the race costs the caller nothing."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ._defaults import NewRow
+from ._originals import Originals
+
+T = TypeVar("T")
+
+
+async def insert(
+    session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
+) -> T | DBAPIError:
+    """Insert the row, or return the database's error.
+
+    The session must be settled. Whatever is raised or returned as an error, the
+    SAVEPOINT has been rolled back and the caller's objects are as they were.
+    """
+    originals = Originals(session.sync_session)
+    try:
+        async with session.begin_nested():
+            with originals.noted():
+                # The database sees the SAVEPOINT with the first statement: the
+                # constructor has run by then.
+                instance = await new_row.make(values)
+                session.add(instance)
+                await session.flush()
+    except DBAPIError as error:
+        originals.restore()
+        return error
+    except BaseException:
+        originals.restore()
+        raise
+    return instance

@@ -1,0 +1,142 @@
+"""The loop: look, look again, insert under guard, and look once more."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm.interfaces import ORMOption
+from sqlalchemy.sql.selectable import ForUpdateParameter
+
+from ._completion import complete_created, complete_found
+from ._defaults import Defaults, Factory, NewRow
+from ._events import Call, Outcome
+from ._fields import T
+from ._lookup import Lookup, bind
+from ._policy import DEFAULT_POLICY, Policy
+from ._savepoint import insert
+from ._session import alone, flush, resolve, settle
+from ._verdict import find_rival, require_cover
+from .exceptions import ContentionError
+
+
+async def get_or_create(
+    session: AsyncSession | async_scoped_session[AsyncSession],
+    model: type[T],
+    /,
+    *criteria: ColumnElement[bool],
+    defaults: Defaults | None = None,
+    factory: Factory[T] | None = None,
+    options: Sequence[ORMOption] = (),
+    with_for_update: ForUpdateParameter = None,
+    policy: Policy = DEFAULT_POLICY,
+    **lookup: Any,
+) -> tuple[T, bool]:
+    """Return the row that matches the lookup, creating it if there is none.
+
+    Safe against rivals in other tasks, processes and hosts, where a unique
+    constraint covers the lookup. Never commits, never rolls back further than its
+    own SAVEPOINT, and uses no other connection than the session's. After a lost
+    race or a constraint error, the transaction and the objects loaded before are
+    as they were.
+
+    A hit is one SELECT. A miss is SELECT, SAVEPOINT, INSERT, RELEASE; a lost race
+    adds a ROLLBACK TO and a SELECT. The caller's pending changes are flushed before
+    the SAVEPOINT, also under ``no_autoflush``, and fail as the caller's.
+
+    Args:
+        session: The session whose transaction the row becomes part of.
+        model: The mapped class.
+        *criteria: SQL expressions, joined by AND, for what keywords cannot say. An
+            equality ``Model.attribute == value`` among them also feeds the new row.
+        defaults: Values for a new row only: a mapping of names or mapped attributes
+            to values, SQL expressions, functions or coroutine functions without
+            arguments; or a function or coroutine function that returns one.
+            Evaluated once, on a miss, before the SAVEPOINT.
+        factory: Makes the instance from the values, given as keywords; a function
+            or a coroutine function. Runs inside the SAVEPOINT, again for each
+            attempt. Without one, the class is called.
+        options: Loader options, honoured for the row found and the row created.
+        with_for_update: As for :meth:`AsyncSession.get`. The row is also read
+            anew, whatever the session has loaded; pending changes are flushed first.
+        policy: How the call behaves.
+        **lookup: Attribute names and the values they must have: columns, synonyms,
+            hybrids, composites, and many-to-one relationships. ``None`` means IS
+            NULL.
+
+    Returns:
+        The instance, all of its columns loaded, and whether this call created it.
+        On a created one, the collections that must be empty are loaded, too.
+
+    Raises:
+        UnknownFieldError: A name is no attribute of the model.
+        ContradictionError: A default contradicts the lookup.
+        MissingConstraintError: No unique constraint covers the lookup, and the
+            policy asks for one.
+        SnapshotConflictError: A rival's row is beyond this transaction's snapshot
+            (PostgreSQL, from REPEATABLE READ on).
+        ContentionError: The policy's attempts are used up.
+        ValueError: There is no lookup, or it cannot identify a row.
+        TypeError: An argument is of the wrong type.
+        sqlalchemy.exc.MultipleResultsFound: Several rows match.
+        sqlalchemy.exc.InvalidRequestError: A call in another task uses the session.
+        sqlalchemy.exc.IntegrityError: The new row violates a constraint, and not by
+            a lost race; unchanged, with a note.
+        sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
+    """
+    with Call("get_or_create", model, policy.observer) as call:
+        caller = resolve(session)
+        with alone(caller):
+            wanted = bind(
+                caller,
+                model,
+                criteria,
+                lookup,
+                options=options,
+                with_for_update=with_for_update,
+            )
+            new_row = NewRow(wanted, defaults, factory)
+            require_cover(caller, wanted, policy.missing_constraint)
+            instance, call.outcome = await _find_or_insert(
+                caller, wanted, new_row, policy.attempts, call
+            )
+            created = call.outcome is Outcome.CREATED
+            if created:
+                await complete_created(caller, instance, options)
+            else:
+                await complete_found(caller, instance, wanted.plan.mapper)
+    return instance, created
+
+
+async def _find_or_insert(
+    session: AsyncSession,
+    lookup: Lookup[T],
+    new_row: NewRow[T],
+    attempts: int,
+    call: Call,
+) -> tuple[T, Outcome]:
+    """Look; settle, and look again; insert under guard; look once more."""
+    found = await lookup.look(session)
+    if found is None and await flush(session):
+        found = await lookup.look(session)
+    if found is not None:
+        return found, Outcome.HIT
+
+    values = await new_row.values()
+    # Not sooner: on SQLite this takes the write lock, and the values may be slow.
+    if await settle(session, lookup.plan.mapper):
+        found = await lookup.look(session)
+        if found is not None:
+            return found, Outcome.HIT
+
+    while True:
+        call.attempts += 1
+        made = await insert(session, new_row, values)
+        if not isinstance(made, DBAPIError):
+            return made, Outcome.CREATED
+        found = await find_rival(session, lookup, made)
+        if found is not None:
+            return found, Outcome.LOST_RACE
+        if call.attempts == attempts:
+            raise ContentionError(lookup.plan.model, lookup.names, attempts) from made

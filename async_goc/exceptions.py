@@ -1,0 +1,205 @@
+"""Everything this library raises or warns with.
+
+* AsyncGocError
+  * UnknownFieldError       (also a ValueError)
+  * ContradictionError      (also a ValueError)
+  * MissingConstraintError
+  * SnapshotConflictError
+  * ContentionError
+* AsyncGocWarning           (a UserWarning)
+  * MissingConstraintWarning
+  * SqliteTransactionWarning
+
+Database errors that are not ours to explain are re-raised unchanged.
+"""
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AsyncGocError",
+    "AsyncGocWarning",
+    "ContentionError",
+    "ContradictionError",
+    "MissingConstraintError",
+    "MissingConstraintWarning",
+    "SnapshotConflictError",
+    "SqliteTransactionWarning",
+    "UnknownFieldError",
+]
+
+# Each class hands all its data to ``super().__init__`` and builds the text in
+# ``__str__``: that way it survives pickling between processes.
+
+
+class AsyncGocError(Exception):
+    """Base class: ``except AsyncGocError`` catches all of ours, and only ours."""
+
+
+class UnknownFieldError(AsyncGocError, ValueError):
+    """The lookup or the defaults name something that the model cannot take.
+
+    Attributes:
+        model: The mapped class.
+        field: The name.
+        matches: What may have been meant, best first.
+    """
+
+    def __init__(
+        self, model: type[object], field: str, matches: Sequence[str] = ()
+    ) -> None:
+        self.model = model
+        self.field = field
+        self.matches = tuple(matches)
+        super().__init__(model, field, self.matches)
+
+    def __str__(self) -> str:
+        hint = (
+            f"did you mean {' or '.join(map(repr, self.matches))}?"
+            if self.matches
+            else "use the name of a mapped attribute"
+        )
+        return f"{self.model.__name__} has no attribute {self.field!r} to use; {hint}"
+
+
+class ContradictionError(AsyncGocError, ValueError):
+    """A value for the new row contradicts what the lookup asks for.
+
+    Attributes:
+        model: The mapped class.
+        field: The name whose value contradicts the lookup.
+        wanted: The value in the lookup.
+        given: The value that contradicts it.
+    """
+
+    def __init__(
+        self, model: type[object], field: str, wanted: object, given: object
+    ) -> None:
+        self.model = model
+        self.field = field
+        self.wanted = wanted
+        self.given = given
+        super().__init__(model, field, wanted, given)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model.__name__}.{self.field} would be {self.given!r} in a new "
+            f"row, but the lookup asks for {self.wanted!r}; the next call would not "
+            "find that row, so give one of the two"
+        )
+
+
+def _uncovered(model: type[object], lookup: Sequence[str]) -> str:
+    return (
+        f"no unique constraint of {model.__name__} covers the lookup by "
+        f"{', '.join(lookup) or 'criteria'}, so nothing stops two transactions from "
+        "each inserting the row (NULLs never conflict); add a unique constraint on "
+        "these columns, or pass Policy(missing_constraint='ignore')"
+    )
+
+
+class MissingConstraintError(AsyncGocError):
+    """No unique constraint covers the lookup, and the policy asks for one.
+
+    Attributes:
+        model: The mapped class.
+        lookup: The names looked up.
+    """
+
+    def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
+        self.model = model
+        self.lookup = tuple(lookup)
+        super().__init__(model, self.lookup)
+
+    def __str__(self) -> str:
+        return _uncovered(self.model, self.lookup)
+
+
+class SnapshotConflictError(AsyncGocError):
+    """The rival's row exists, but this transaction's snapshot cannot see it.
+
+    Happens from REPEATABLE READ upwards on PostgreSQL. No statement of this
+    transaction can see the row; a new transaction can.
+
+    Attributes:
+        model: The mapped class.
+        lookup: The names looked up.
+        constraint: The violated constraint, where the database named one.
+    """
+
+    def __init__(
+        self, model: type[object], lookup: Sequence[str], constraint: str | None = None
+    ) -> None:
+        self.model = model
+        self.lookup = tuple(lookup)
+        self.constraint = constraint
+        super().__init__(model, self.lookup, constraint)
+
+    def __str__(self) -> str:
+        return (
+            f"a rival's {self.model.__name__} is committed but invisible to this "
+            "transaction's snapshot; roll back and run the whole transaction again, "
+            "or use READ COMMITTED"
+        )
+
+
+class ContentionError(AsyncGocError):
+    """Rivals created and deleted the row again in each of our attempts.
+
+    Attributes:
+        model: The mapped class.
+        lookup: The names looked up.
+        attempts: How many INSERTs were tried.
+    """
+
+    def __init__(
+        self, model: type[object], lookup: Sequence[str], attempts: int
+    ) -> None:
+        self.model = model
+        self.lookup = tuple(lookup)
+        self.attempts = attempts
+        super().__init__(model, self.lookup, attempts)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model.__name__} was neither found nor created, {self.attempts} "
+            "INSERTs each met a row that was gone when we looked; see what deletes "
+            "these rows, or raise Policy.attempts"
+        )
+
+
+class AsyncGocWarning(UserWarning):
+    """Base class of our warnings."""
+
+
+class MissingConstraintWarning(AsyncGocWarning):
+    """No unique constraint covers the lookup: duplicates are possible.
+
+    Attributes:
+        model: The mapped class.
+        lookup: The names looked up.
+    """
+
+    def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
+        self.model = model
+        self.lookup = tuple(lookup)
+        super().__init__(model, self.lookup)
+
+    def __str__(self) -> str:
+        return _uncovered(self.model, self.lookup)
+
+
+class SqliteTransactionWarning(AsyncGocWarning):
+    """This SQLite engine cannot keep the library's promises.
+
+    Attributes:
+        reason: What about the engine is at fault.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(reason, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"

@@ -1,0 +1,97 @@
+"""Give SQLite real transactions, and the settings a concurrent program wants."""
+
+from typing import Any, Literal, get_args
+
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = ["configure"]
+
+Begin = Literal["DEFERRED", "IMMEDIATE", "EXCLUSIVE"]
+JournalMode = Literal["DELETE", "TRUNCATE", "PERSIST", "MEMORY", "WAL", "OFF"]
+
+
+def configure(
+    engine: AsyncEngine,
+    *,
+    begin: Begin = "IMMEDIATE",
+    journal_mode: JournalMode = "WAL",
+    busy_timeout: float = 5.0,
+    foreign_keys: bool = True,
+) -> AsyncEngine:
+    """Make *engine* begin real transactions, and set each new connection up.
+
+    Python's sqlite3 begins a transaction before INSERT, UPDATE and DELETE only, so
+    reads are not repeatable, and the release of a savepoint that came first commits.
+    (get_or_create() begins before its own savepoint; it cannot help where a savepoint
+    of the caller's came before the call, as in the usual test fixture.) Afterwards
+    every transaction of the engine starts with a BEGIN of SQLAlchemy's. Call it
+    once, before the engine is first used; connections that are open already keep
+    their settings.
+
+    Args:
+        engine: An engine with the ``sqlite+aiosqlite`` dialect, without
+            ``isolation_level`` and without ``autocommit`` in ``connect_args``.
+        begin: ``"IMMEDIATE"`` takes the write lock at the start: transactions
+            queue there, and none fails later because another one has written
+            since it read. ``"DEFERRED"`` lets readers run beside a writer.
+        journal_mode: ``"WAL"`` lets readers and a writer work at the same time. It
+            is stored in the database file.
+        busy_timeout: Seconds to wait for another connection's lock before
+            "database is locked".
+        foreign_keys: Whether foreign keys are enforced.
+
+    Returns:
+        The same engine.
+
+    Raises:
+        ValueError: The engine is not SQLite, or a value is out of its range.
+    """
+    _check(engine, begin, journal_mode, busy_timeout)
+    pragmas = (
+        # First of all: changing the journal mode may have to wait.
+        f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}",
+        f"PRAGMA journal_mode = {journal_mode}",
+        f"PRAGMA foreign_keys = {int(foreign_keys)}",
+    )
+
+    def on_connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        # It is in one already if the engine was configured twice.
+        if not driver.in_transaction and not _is_autocommit(connection):
+            connection.exec_driver_sql(f"BEGIN {begin}")
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)
+    return engine
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    options = connection.get_execution_options()
+    return bool(options.get("isolation_level") == "AUTOCOMMIT")
+
+
+def _check(
+    engine: AsyncEngine, begin: str, journal_mode: str, busy_timeout: float
+) -> None:
+    if engine.dialect.name != "sqlite":
+        msg = f"{engine!r} is not SQLite; only SQLite engines need this"
+        raise ValueError(msg)
+    for name, value, known in (
+        ("begin", begin, get_args(Begin)),
+        ("journal_mode", journal_mode, get_args(JournalMode)),
+    ):
+        if value not in known:
+            msg = f"{name} is {value!r}; give one of {', '.join(known)}"
+            raise ValueError(msg)
+    if busy_timeout < 0:
+        msg = f"busy_timeout is {busy_timeout}; give seconds, 0 or more"
+        raise ValueError(msg)

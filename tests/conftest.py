@@ -1,0 +1,107 @@
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import servers
+from models import Base
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from async_goc import sqlite
+
+Sessions = async_sessionmaker[AsyncSession]
+
+POSTGRES = ["postgresql+asyncpg", "postgresql+psycopg"]
+BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The dialect and driver; tests for some of them parametrize it indirectly."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A PostgreSQL with a database ``goc_test``: user@host:port."""
+    given = os.environ.get("ASYNC_GOC_TEST_POSTGRES")
+    with servers.given(given) if given else servers.postgres() as where:
+        default = f"postgresql://{where}/postgres"
+        with psycopg.connect(default, autocommit=True) as admin:
+            admin.execute("DROP DATABASE IF EXISTS goc_test WITH (FORCE)")
+            admin.execute("CREATE DATABASE goc_test")
+        yield where
+
+
+@pytest.fixture(scope="session")
+def tables(server: str) -> Iterator[Engine]:
+    """A synchronous engine for the database that has our tables."""
+    engine = create_engine(f"postgresql+psycopg://{server}/goc_test")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with our tables, all empty."""
+    if backend.startswith("sqlite"):
+        path = tmp_path / "test.db"
+        engine = create_engine(f"sqlite:///{path}")
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        yield f"{backend}:///{path}"
+        return
+    tables: Engine = request.getfixturevalue("tables")
+    yield tables.url.set(drivername=backend).render_as_string(hide_password=False)
+    with tables.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine as we advise it."""
+    engine = create_async_engine(url)
+    if engine.dialect.name == "sqlite":
+        sqlite.configure(engine, busy_timeout=30)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: AsyncEngine) -> Sessions:
+    return async_sessionmaker(engine)
+
+
+@pytest.fixture
+async def session(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+    async with sessions() as session:
+        yield session
+
+
+@pytest.fixture
+def statements(engine: AsyncEngine) -> list[str]:
+    """The first word of each statement sent from now on, BEGIN aside."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        word, *rest = statement.split()
+        if word != "BEGIN":
+            sent.append("ROLLBACK TO" if rest[:1] == ["TO"] else word)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    return sent

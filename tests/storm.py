@@ -1,0 +1,66 @@
+"""Many tasks ask for the same few rows at once; also as a process of its own."""
+
+import asyncio
+import json
+import random
+import sys
+from collections import Counter
+from typing import Any
+
+from models import Tag
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+
+from async_goc import get_or_create, sqlite
+
+
+def make_engine(url: str) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=20, max_overflow=0)
+    if engine.dialect.name == "sqlite":
+        # Its busy handler polls, so a writer may be unlucky for a long time.
+        sqlite.configure(engine, busy_timeout=50)
+    return engine
+
+
+async def storm(engine: AsyncEngine, keys: int, tasks: int) -> dict[str, Any]:
+    """Let *tasks* tasks ask for each of *keys* tags, each in a transaction of its own.
+
+    Returns:
+        How many calls returned, and how often each name was created.
+    """
+    sessions = async_sessionmaker(engine)
+    start = asyncio.Barrier(tasks)
+    created: Counter[str] = Counter()
+    calls = 0
+
+    async def worker(seed: int) -> None:
+        nonlocal calls
+        names = [f"tag {number}" for number in range(keys)]
+        random.Random(seed).shuffle(names)  # noqa: S311
+        await start.wait()
+        for name in names:
+            async with sessions.begin() as session:
+                _, is_created = await get_or_create(session, Tag, name=name)
+            # Counted after the commit: a row that was rolled back was not created.
+            created[name] += is_created
+            calls += 1
+
+    async with asyncio.TaskGroup() as group:
+        for seed in range(tasks):
+            group.create_task(worker(seed))
+    return {"calls": calls, "created": created}
+
+
+async def main(url: str, keys: int, tasks: int) -> None:
+    engine = make_engine(url)
+    async with engine.connect():
+        pass
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()  # all processes start at once
+    result = await storm(engine, keys, tasks)
+    await engine.dispose()
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,73 @@
+"""What observers see."""
+
+import pickle
+
+import pytest
+from models import Tag
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from async_goc import (
+    DEFAULT_POLICY,
+    Event,
+    Outcome,
+    Policy,
+    Stats,
+    exceptions,
+    get_or_create,
+)
+
+
+async def test_one_event_per_call(session: AsyncSession) -> None:
+    """Each call is reported once, with its outcome, the failed ones, too."""
+    events: list[Event] = []
+    policy = Policy(observer=events.append)
+    for _ in range(2):
+        await get_or_create(session, Tag, name="red", policy=policy)
+    with pytest.raises(exceptions.UnknownFieldError) as raised:
+        await get_or_create(session, Tag, nmae="red", policy=policy)
+    assert [(e.verb, e.model, e.outcome, e.attempts, e.error) for e in events] == [
+        ("get_or_create", Tag, Outcome.CREATED, 1, None),
+        ("get_or_create", Tag, Outcome.HIT, 0, None),
+        ("get_or_create", Tag, Outcome.FAILED, 0, raised.value),
+    ]
+    assert all(event.elapsed > 0 for event in events)
+
+
+async def test_stats(session: AsyncSession) -> None:
+    """Stats counts per model and outcome, and over all models."""
+    stats = Stats()
+    for name in ("red", "red", "blue"):
+        await get_or_create(session, Tag, name=name, policy=Policy(observer=stats))
+    assert stats.counts == {(Tag, Outcome.CREATED): 2, (Tag, Outcome.HIT): 1}
+    assert (stats["created"], stats[Outcome.HIT], stats["failed"]) == (2, 1, 0)
+
+
+def test_policy_is_a_value() -> None:
+    """Policies compare and hash by their fields, and refuse what makes no sense."""
+    assert Policy() == DEFAULT_POLICY
+    assert hash(Policy(attempts=2)) == hash(Policy(attempts=2))
+    with pytest.raises(ValueError, match="at least 1"):
+        Policy(attempts=0)
+    with pytest.raises(ValueError, match="'warn', 'error' or 'ignore'"):
+        Policy(missing_constraint="no")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.UnknownFieldError(Tag, "nmae", ["name"]),
+        exceptions.UnknownFieldError(Tag, "zzz"),
+        exceptions.ContradictionError(Tag, "name", "a", "b"),
+        exceptions.MissingConstraintError(Tag, ["colour"]),
+        exceptions.MissingConstraintWarning(Tag, []),
+        exceptions.SnapshotConflictError(Tag, ["name"], "tag_name_key"),
+        exceptions.ContentionError(Tag, ["name"], 3),
+        exceptions.SqliteTransactionWarning("a", "b"),
+    ],
+    ids=lambda error: type(error).__name__ + str(len(str(error))),
+)
+def test_errors_survive_pickling(error: Exception) -> None:
+    """Errors carry their data, and travel between processes."""
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+    assert ";" in str(error)  # what happened; what to do

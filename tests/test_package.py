@@ -1,0 +1,17 @@
+"""The package as a whole."""
+
+from pathlib import Path
+
+import async_goc
+
+
+def test_all_is_the_public_surface() -> None:
+    """``__all__`` is sorted, and lists every public name."""
+    public = {name for name in vars(async_goc) if not name.startswith("_")}
+    assert set(async_goc.__all__) == public
+    assert sorted(async_goc.__all__) == async_goc.__all__
+
+
+def test_is_typed() -> None:
+    """Type checkers read the package's own annotations."""
+    assert (Path(async_goc.__file__).parent / "py.typed").exists()

@@ -1,0 +1,407 @@
+"""The one call: what it returns, what it costs, and what it leaves alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from conftest import POSTGRES, Sessions
+from models import Author, Book, Desk, Review, Tag, Ticket
+from rivals import after_rival, on_error
+from sqlalchemy import delete, func, inspect, select, text
+from sqlalchemy.exc import IntegrityError, InvalidRequestError, MultipleResultsFound
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.orm import selectinload
+
+from async_goc import Event, Outcome, Policy, Stats, get_or_create
+from async_goc.exceptions import ContentionError
+
+on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+unchecked = Policy(missing_constraint="ignore")
+
+
+async def count(session: AsyncSession, model: type[object]) -> int:
+    return await session.scalar(select(func.count()).select_from(model)) or 0
+
+
+async def test_creates_then_finds(sessions: Sessions) -> None:
+    """The first call creates the row; the second, elsewhere, returns it."""
+    async with sessions.begin() as session:
+        tag, created = await get_or_create(
+            session, Tag, name="red", defaults={"colour": "f00"}
+        )
+        again, created_again = await get_or_create(session, Tag, name="red")
+        assert again is tag
+        assert (created, created_again) == (True, False)
+    async with sessions() as session:
+        tag, created = await get_or_create(
+            session, Tag, name="red", defaults={"colour": "no"}
+        )
+        assert (tag.colour, created) == ("f00", False)
+
+
+async def test_scoped_session(sessions: Sessions) -> None:
+    """An async_scoped_session works like the session it stands for."""
+    scoped = async_scoped_session(sessions, scopefunc=asyncio.current_task)
+    _, created = await get_or_create(scoped, Tag, name="red")
+    assert created
+    await scoped.remove()
+
+
+async def test_not_a_session(engine: AsyncEngine) -> None:
+    """A sync session, or a sessionmaker, is refused by name."""
+    with pytest.raises(TypeError, match="AsyncSession"):
+        await get_or_create(engine, Tag, name="red")
+
+
+async def test_never_commits(sessions: Sessions) -> None:
+    """What the caller rolls back is gone, the created row included."""
+    async with sessions() as session:
+        await get_or_create(session, Tag, name="red")
+        await session.rollback()
+        assert await count(session, Tag) == 0
+
+
+async def test_statements(session: AsyncSession, statements: list[str]) -> None:
+    """A miss is four statements, a hit is one."""
+    await get_or_create(session, Tag, name="red")
+    assert statements == ["SELECT", "SAVEPOINT", "INSERT", "RELEASE"]
+    statements.clear()
+    await get_or_create(session, Tag, name="red")
+    assert statements == ["SELECT"]
+
+
+@on_postgres
+async def test_statements_of_a_lost_race(
+    engine: AsyncEngine, session: AsyncSession, statements: list[str]
+) -> None:
+    """A lost race adds ROLLBACK TO and one SELECT."""
+    rival = after_rival(engine, Tag(name="red", colour="f00"))
+    statements.clear()
+    tag, created = await get_or_create(session, Tag, name="red", defaults=rival)
+    assert (tag.colour, created) == ("f00", False)
+    statements.remove("INSERT")  # the rival's
+    assert statements == [
+        *("SELECT", "SAVEPOINT", "INSERT", "ROLLBACK TO", "SELECT"),
+    ]
+
+
+@on_postgres
+async def test_lost_race_leaves_no_trace(
+    engine: AsyncEngine, sessions: Sessions
+) -> None:
+    """After a lost race the loser is nowhere, and what was loaded still is."""
+    async with sessions.begin() as session:
+        session.add(Author(name="Ann", books=[Book(title="one")]))
+    async with sessions.begin() as session:
+        ann = (
+            await session.scalars(select(Author).options(selectinload(Author.books)))
+        ).one()
+        books, first = ann.books, ann.books[0]
+        session.add(Tag(name="mine"))
+        ann.book_count = 5
+        rival = after_rival(engine, Book(author_id=ann.id, title="two"))
+
+        book, created = await get_or_create(
+            session, Book, author=ann, title="two", defaults=rival
+        )
+
+        assert not created
+        assert book.author is ann
+        assert (ann.name, ann.book_count, ann.books) == ("Ann", 5, [first])
+        assert books == [first]
+        assert first.title == "one"
+        assert not session.new
+        assert not session.dirty
+        assert inspect(ann).expired_attributes <= {"desk"}  # which was not loaded
+    async with sessions() as session:
+        assert await session.scalar(select(Author.book_count)) == 5
+        assert await count(session, Tag) == 1
+
+
+@on_postgres
+async def test_lost_race_restores_a_scalar_relationship(
+    engine: AsyncEngine, sessions: Sessions
+) -> None:
+    """The other side of a one-to-one forgets the loser, too."""
+    async with sessions.begin() as session:
+        session.add(Author(name="Ann"))
+    async with sessions.begin() as session:
+        load = selectinload(Author.desk)
+        ann = (await session.scalars(select(Author).options(load))).one()
+        rival = after_rival(engine, Desk(author_id=ann.id))
+        desk, created = await get_or_create(session, Desk, author=ann, defaults=rival)
+        assert not created
+        assert ann.desk is None  # as it was loaded
+        assert ann.name == "Ann"
+        assert desk.author is ann
+
+
+async def test_created_row_joins_loaded_collections(sessions: Sessions) -> None:
+    """A loaded collection shows the created row."""
+    async with sessions.begin() as session:
+        ann, _ = await get_or_create(session, Author, name="Ann")
+        book, _ = await get_or_create(session, Book, author=ann, title="one")
+        assert ann.books == [book]
+
+
+@on_postgres
+async def test_rival_that_vanishes_is_tried_again(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """A rival's row that is deleted before we look at it costs another attempt."""
+    events: list[Event] = []
+
+    async def vanish() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(delete(Tag))
+
+    rival = after_rival(engine, Tag(name="red", colour="rival"))
+    async with on_error(engine, vanish):
+        tag, created = await get_or_create(
+            session,
+            Tag,
+            name="red",
+            defaults=rival,
+            policy=Policy(observer=events.append),
+        )
+    assert (tag.colour, created) == (None, True)
+    assert [(e.outcome, e.attempts) for e in events] == [("created", 2)]
+
+
+@on_postgres
+@pytest.mark.parametrize("model", [Tag, Ticket])
+async def test_gives_up(
+    engine: AsyncEngine, session: AsyncSession, model: type[Any]
+) -> None:
+    """Rivals that come and go for ever end in ContentionError; the session goes on."""
+    key = "name" if model is Tag else "code"
+    row = {key: "x", "total": 1} if model is Ticket else {key: "x"}
+
+    async def come() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(model.__table__.insert().values(row))
+
+    async def go() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(delete(model))
+
+    async def make(**_: object) -> Any:
+        await come()
+        return model(**{key: "x"})
+
+    async with on_error(engine, go):
+        with pytest.raises(ContentionError, match="2 INSERTs") as raised:
+            await get_or_create(
+                session, model, factory=make, policy=Policy(attempts=2), **{key: "x"}
+            )
+    assert raised.value.attempts == 2
+    assert raised.value.model is model
+    assert isinstance(raised.value.__cause__, IntegrityError)
+    assert await count(session, model) == 0
+
+
+@on_postgres
+async def test_two_unique_constraints_lost_to_one_rival(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """A rival with the same row is a lost race, whichever constraint fires first."""
+    session.add(Tag(name="other"))
+    rival = after_rival(engine, Tag(id=77, name="red"), {"id": 77})
+    tag, created = await get_or_create(session, Tag, name="red", defaults=rival)
+    assert (tag.id, created) == (77, False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("slug", "b"), ("id", 7)])
+async def test_conflict_on_another_constraint(
+    sessions: Sessions, name: str, value: Any
+) -> None:
+    """A taken slug is the database's own error, at once, and names the constraint."""
+    async with sessions.begin() as session:
+        session.add(Tag(id=7, name="blue", slug="b"))
+    stats = Stats()
+    async with sessions.begin() as session:
+        session.add(Tag(name="mine"))
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(
+                session,
+                Tag,
+                name="red",
+                defaults={name: value},
+                policy=Policy(observer=stats),
+            )
+        (note,) = raised.value.__notes__
+        is_sqlite = session.bind.dialect.name == "sqlite"
+        names = {"slug": "tag_slug_key", "id": "tag_pkey"}
+        assert (f"tag.{name}" if is_sqlite else names[name]) in note
+        assert "Tag looked up by name" in note
+    assert stats[Outcome.FAILED] == 1
+    async with sessions() as session:
+        assert sorted(await session.scalars(select(Tag.name))) == ["blue", "mine"]
+
+
+async def test_conflict_on_a_narrower_constraint(sessions: Sessions) -> None:
+    """A row that has the key, but not the rest of the lookup, is no lost race."""
+    async with sessions.begin() as session:
+        session.add(Tag(name="red", colour="f00"))
+        book = Book(author=Author(name="Ann"), title="one")
+        session.add(book)
+        await session.flush()
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(
+                session, Book, author=book.author, title="one", id=book.id + 1
+            )
+        assert "title" in str(raised.value.__notes__) + str(raised.value.orig)
+    async with sessions.begin() as session:
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(session, Tag, name="red", colour="900")
+        assert "name" in raised.value.__notes__[0]
+        assert await count(session, Tag) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "lookup", "defaults"),
+    [
+        (Book, {"author_id": 404, "title": "x"}, {}),
+        (Book, {"author_id": None, "title": "x"}, {}),
+        (Tag, {"name": "red"}, {"colour": "bad"}),
+    ],
+    ids=["foreign key", "not null", "check"],
+)
+async def test_other_violations_pass_through(
+    sessions: Sessions, model: type[Any], lookup: Any, defaults: Any
+) -> None:
+    """Constraint errors reach the caller as they are; his transaction goes on."""
+    async with sessions.begin() as session:
+        ann = Author(name="Ann", books=[Book(title="one")])
+        session.add(ann)
+        await session.flush()
+        policy = unchecked
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(
+                session, model, defaults=defaults, policy=policy, **lookup
+            )
+        assert raised.value.__cause__ is raised.value.orig
+        assert "goes on" in raised.value.__notes__[0]
+        assert (ann.name, ann.books[0].title) == ("Ann", "one")
+    async with sessions() as session:
+        assert await count(session, Author) == 1
+
+
+async def test_callers_invalid_object_fails_as_the_callers(
+    sessions: Sessions, statements: list[str]
+) -> None:
+    """A pending object that violates a constraint is not taken for a lost race."""
+    async with sessions.begin() as session:
+        session.add(Tag(name="red"))
+    for autoflush in (True, False):
+        async with sessions(autoflush=autoflush) as session:
+            session.add(Tag(name="red"))
+            statements.clear()
+            with pytest.raises(IntegrityError) as raised:
+                await get_or_create(session, Tag, name="blue")
+            assert "SAVEPOINT" not in statements
+            assert not hasattr(raised.value, "__notes__") or not any(
+                "looked up" in note for note in raised.value.__notes__
+            )
+
+
+async def test_pending_row_is_found(sessions: Sessions) -> None:
+    """A row that the caller has added, but not flushed, is the row."""
+    async with sessions(autoflush=False) as session:
+        mine = Tag(name="red")
+        session.add(mine)
+        tag, created = await get_or_create(session, Tag, name="red")
+        assert tag is mine
+        assert created is False
+
+
+async def test_duplicates_in_the_table(sessions: Sessions) -> None:
+    """Several matching rows are an error, with a note of what to do."""
+    async with sessions.begin() as session:
+        session.add_all([Review(stars=1), Review(stars=1)])
+        with pytest.raises(MultipleResultsFound) as raised:
+            await get_or_create(session, Review, stars=1, policy=unchecked)
+        assert "Review match the lookup by stars" in raised.value.__notes__[0]
+
+
+async def test_no_lookup(session: AsyncSession, statements: list[str]) -> None:
+    """Nothing to look up by would match any row."""
+    with pytest.raises(ValueError, match="no lookup for Tag"):
+        await get_or_create(session, Tag, defaults={"name": "red"})
+    assert not statements
+
+
+async def test_one_session_in_two_tasks(session: AsyncSession) -> None:
+    """A second task in the same session gets a clear error; the first goes on."""
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> dict[str, str]:
+        inside.set()
+        await leave.wait()
+        return {}
+
+    first = asyncio.create_task(get_or_create(session, Tag, name="red", defaults=slow))
+    await inside.wait()
+    with pytest.raises(InvalidRequestError, match="another task"):
+        await get_or_create(session, Tag, name="red")
+    leave.set()
+    _, created = await first
+    assert created
+    await get_or_create(session, Tag, name="red")
+
+
+async def test_nested_call(session: AsyncSession) -> None:
+    """A factory may call get_or_create on the same session, in a task of its own."""
+
+    async def with_author(**values: Any) -> Book:
+        nested = get_or_create(session, Author, name="Ann")
+        author, _ = await asyncio.create_task(nested)
+        return Book(author=author, **values)
+
+    async def defaults() -> dict[str, Any]:
+        author, _ = await get_or_create(session, Author, name="Bob")
+        return {"author": author}
+
+    policy = unchecked
+    book, created = await get_or_create(
+        session, Book, title="one", factory=with_author, policy=policy
+    )
+    assert created
+    assert book.author.name == "Ann"
+    book, created = await get_or_create(
+        session, Book, title="two", defaults=defaults, policy=policy
+    )
+    assert (created, book.author.name) == (True, "Bob")
+
+
+@on_postgres
+async def test_cancelled_while_the_database_waits(
+    engine: AsyncEngine, sessions: Sessions
+) -> None:
+    """Cancellation goes through; afterwards nothing is held, and a call succeeds."""
+    async with sessions() as rival:
+        await get_or_create(rival, Tag, name="red")
+        async with sessions() as session:
+            # The INSERT waits for the rival's transaction, in the database.
+            task = asyncio.create_task(get_or_create(session, Tag, name="red"))
+            async with engine.connect() as watcher:
+                await _until_someone_waits(watcher)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await session.rollback()
+            assert not session.new
+        await rival.rollback()
+    async with sessions() as session:
+        _, created = await get_or_create(session, Tag, name="red")
+        assert created
+    assert engine.sync_engine.pool.checkedout() == 0
+
+
+async def _until_someone_waits(connection: Any) -> None:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    while not await connection.scalar(waiting):
+        await connection.rollback()

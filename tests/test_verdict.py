@@ -1,0 +1,192 @@
+"""Conflicts on PostgreSQL: what a snapshot cannot see, what a model does not know."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import POSTGRES
+from models import Cat, Loose, Tag
+from rivals import after_rival, on_error
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from async_goc import Event, Policy, get_or_create
+from async_goc.exceptions import SnapshotConflictError
+
+pytestmark = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+snapshots = pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+levels = pytest.mark.parametrize("rival_level", ["READ COMMITTED", "SERIALIZABLE"])
+
+
+def at(engine: AsyncEngine, level: str) -> AsyncEngine:
+    return engine.execution_options(isolation_level=level)
+
+
+@snapshots
+@levels
+async def test_lost_race(engine: AsyncEngine, level: str, rival_level: str) -> None:
+    """The rival's row is invisible: a clear error at once, with its cause."""
+    events: list[Event] = []
+    rival = after_rival(at(engine, rival_level), Tag(name="red"))
+    async with AsyncSession(at(engine, level)) as session:
+        with pytest.raises(SnapshotConflictError, match="whole transaction") as raised:
+            await get_or_create(
+                session,
+                Tag,
+                name="red",
+                defaults=rival,
+                policy=Policy(observer=events.append),
+            )
+        assert isinstance(raised.value.__cause__, DBAPIError)
+        assert [event.attempts for event in events] == [1]
+        await session.rollback()
+        tag, created = await get_or_create(session, Tag, name="red")
+        assert (tag.name, created) == ("red", False)
+
+
+async def test_serialization_failure(engine: AsyncEngine) -> None:
+    """Two SERIALIZABLE calls: PostgreSQL itself asks for the transaction again."""
+    serializable = at(engine, "SERIALIZABLE")
+
+    async def rival() -> dict[str, Any]:
+        async with AsyncSession(serializable) as other, other.begin():
+            await get_or_create(other, Tag, name="red")
+        return {}
+
+    async with AsyncSession(serializable) as session:
+        with pytest.raises(SnapshotConflictError) as raised:
+            await get_or_create(session, Tag, name="red", defaults=rival)
+        assert raised.value.__cause__.orig.sqlstate == "40001"
+
+
+@snapshots
+async def test_conflict_with_a_visible_row(engine: AsyncEngine, level: str) -> None:
+    """A row that can be seen, but is not the one asked for, is no lost race."""
+    async with AsyncSession(engine) as session, session.begin():
+        session.add_all([Tag(name="red", slug="r", colour="f00"), Loose(name="x")])
+    async with AsyncSession(at(engine, level)) as session:
+        lookups: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            ({"name": "red", "colour": "900"}, {}),
+            ({"name": "blue"}, {"slug": "r"}),
+        ]
+        for lookup, defaults in lookups:
+            with pytest.raises(IntegrityError):
+                await get_or_create(session, Tag, defaults=defaults, **lookup)
+
+
+@snapshots
+async def test_narrower_constraint_lost_to_a_rival(
+    engine: AsyncEngine, level: str
+) -> None:
+    """A rival's row holds part of the lookup, and nobody here can see the rest."""
+    rival = after_rival(engine, Tag(name="red", colour="f00"))
+    async with AsyncSession(at(engine, level)) as session:
+        with pytest.raises(SnapshotConflictError):
+            await get_or_create(session, Tag, name="red", colour="f00", defaults=rival)
+
+
+@snapshots
+async def test_single_table_inheritance(engine: AsyncEngine, level: str) -> None:
+    """A subclass looks among its own rows, and the same rule holds."""
+    rival = after_rival(engine, Cat(name="Tom"))
+    async with AsyncSession(at(engine, level)) as session:
+        with pytest.raises(SnapshotConflictError):
+            await get_or_create(session, Cat, name="Tom", defaults=rival)
+
+
+@pytest.fixture
+async def own_indexes(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Unique indexes that the model does not know: columns, an expression, partial."""
+    indexes = {
+        "own": "(made_at)",
+        "low": "(lower(name))",
+        "part": "(made_at) WHERE name LIKE 'p%'",
+    }
+    async with engine.begin() as connection:
+        for name, what in indexes.items():
+            statement = f"CREATE UNIQUE INDEX {name} ON loose {what}"
+            await connection.execute(text(statement))
+    yield
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP INDEX IF EXISTS own, low, part"))
+
+
+@pytest.mark.usefixtures("own_indexes")
+async def test_constraint_that_the_model_does_not_know(session: AsyncSession) -> None:
+    """The error names an index of the database's own."""
+    row, _ = await get_or_create(session, Loose, name="x")
+    other = row.made_at + timedelta(days=1)
+    for name, time, index in (("y", row.made_at, "own"), ("X", other, "low")):
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(session, Loose, name=name, defaults={"made_at": time})
+        assert f"violated {index}" in raised.value.__notes__[0]
+
+
+@pytest.mark.usefixtures("own_indexes")
+async def test_index_that_the_model_does_not_know_is_more_than_its_columns(
+    session: AsyncSession,
+) -> None:
+    """A partial index is not taken for a constraint on all rows."""
+    await session.execute(text("DROP INDEX own"))
+    time = datetime(2020, 1, 1)  # noqa: DTZ001
+    await get_or_create(session, Loose, name="p1", defaults={"made_at": time})
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(session, Loose, Loose.name != "p1", made_at=time, name="p2")
+    assert "violated part" in raised.value.__notes__[0]
+    await session.commit()
+
+
+@pytest.mark.usefixtures("own_indexes")
+async def test_rival_of_an_unknown_constraint_vanishes(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The database says what its index covers: the lookup; so another attempt."""
+    time = datetime(2020, 1, 1)  # noqa: DTZ001
+
+    async def vanish() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM loose"))
+
+    rival = after_rival(engine, Loose(name="a", made_at=time), {"name": "b"})
+    async with on_error(engine, vanish):
+        row, created = await get_or_create(
+            session,
+            Loose,
+            made_at=time,
+            defaults=rival,
+            policy=Policy(missing_constraint="ignore"),
+        )
+    assert (row.name, created) == ("b", True)
+
+
+@pytest.fixture
+async def trigger(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Each new tag makes a loose row of the same name, by a trigger."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "CREATE FUNCTION copy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "INSERT INTO loose (name) VALUES (new.name); RETURN new; END $$"
+            )
+        )
+        await connection.execute(
+            text(
+                "CREATE TRIGGER copy AFTER INSERT ON tag "
+                "FOR EACH ROW EXECUTE FUNCTION copy()"
+            )
+        )
+    yield
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER copy ON tag"))
+        await connection.execute(text("DROP FUNCTION copy"))
+
+
+@pytest.mark.usefixtures("trigger")
+async def test_conflict_in_another_table(session: AsyncSession) -> None:
+    """A conflict that a trigger meets in another table is not ours."""
+    session.add(Loose(name="red"))
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(session, Tag, name="red")
+    assert "loose_name_key" in raised.value.__notes__[0]

@@ -1,0 +1,77 @@
+"""Checked by the type checkers, never run."""
+
+from typing import assert_type
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, undefer
+
+from async_goc import (
+    DEFAULT_POLICY,
+    Event,
+    Observer,
+    Outcome,
+    Policy,
+    Stats,
+    exceptions,
+    get_or_create,
+    sqlite,
+)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    colour: Mapped[str | None]
+
+
+def count(event: Event, /) -> None:
+    assert_type(event.outcome, Outcome)
+    assert_type(event.error, BaseException | None)
+
+
+async def colour() -> str:
+    return "f00"
+
+
+async def defaults() -> dict[str, object]:
+    return {"colour": "f00"}
+
+
+async def make(**values: object) -> Tag:
+    return Tag(**values)
+
+
+async def api(
+    session: AsyncSession, scoped: async_scoped_session[AsyncSession]
+) -> None:
+    result = await get_or_create(session, Tag, name="red", defaults={"colour": "f00"})
+    assert_type(result, tuple[Tag, bool])
+    await get_or_create(scoped, Tag, func.lower(Tag.name) == "red", factory=make)
+    await get_or_create(session, Tag, Tag.name == "red", Tag.colour.is_(None))
+    await get_or_create(session, Tag, name="red", defaults={Tag.colour: colour})
+    await get_or_create(session, Tag, name="red", defaults=defaults)
+    await get_or_create(
+        session,
+        Tag,
+        name="red",
+        factory=Tag,
+        options=[undefer(Tag.colour)],
+        with_for_update={"nowait": True},
+        policy=Policy(attempts=5, observer=count),
+    )
+    await get_or_create(session, "Tag", name="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
+    stats: Observer = Stats()
+    assert_type(Stats()["hit"], int)
+    assert_type(Policy(observer=stats) == DEFAULT_POLICY, bool)
+    assert_type(sqlite.configure(engine, busy_timeout=1), AsyncEngine)
+    assert_type(error.matches, tuple[str, ...])
