@@ -49,7 +49,7 @@ class UnknownFieldError(AsyncGocError, ValueError):
     ) -> None:
         self.model = model
         self.field = field
-        self.matches = tuple(matches)
+        self.matches: tuple[str, ...] = tuple(matches)
         super().__init__(model, field, self.matches)
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ class MissingConstraintError(AsyncGocError):
 
     def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
         self.model = model
-        self.lookup = tuple(lookup)
+        self.lookup: tuple[str, ...] = tuple(lookup)
         super().__init__(model, self.lookup)
 
     def __str__(self) -> str:
@@ -130,7 +130,7 @@ class SnapshotConflictError(AsyncGocError):
         self, model: type[object], lookup: Sequence[str], constraint: str | None = None
     ) -> None:
         self.model = model
-        self.lookup = tuple(lookup)
+        self.lookup: tuple[str, ...] = tuple(lookup)
         self.constraint = constraint
         super().__init__(model, self.lookup, constraint)
 
@@ -155,7 +155,7 @@ class ContentionError(AsyncGocError):
         self, model: type[object], lookup: Sequence[str], attempts: int
     ) -> None:
         self.model = model
-        self.lookup = tuple(lookup)
+        self.lookup: tuple[str, ...] = tuple(lookup)
         self.attempts = attempts
         super().__init__(model, self.lookup, attempts)
 
@@ -181,7 +181,7 @@ class MissingConstraintWarning(AsyncGocWarning):
 
     def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
         self.model = model
-        self.lookup = tuple(lookup)
+        self.lookup: tuple[str, ...] = tuple(lookup)
         super().__init__(model, self.lookup)
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from async_goc import get_or_create, sqlite
+from async_goc import Policy, Stats, get_or_create, sqlite
 from async_goc.exceptions import SqliteTransactionWarning
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
@@ -58,9 +58,14 @@ async def test_plain_engine_looks_again(plain: AsyncEngine) -> None:
             other.add(Tag(name="red", colour="rival"))
         return {}
 
+    stats = Stats()
+    policy = Policy(observer=stats)
     async with AsyncSession(plain) as session:
-        tag, created = await get_or_create(session, Tag, name="red", defaults=rival)
+        tag, created = await get_or_create(
+            session, Tag, name="red", defaults=rival, policy=policy
+        )
     assert (tag.colour, created) == ("rival", False)
+    assert stats["hit"] == 1  # not a lost race: no INSERT was tried
 
 
 async def test_deferred_engine_reports_the_database_error(url: str) -> None:
