@@ -13,9 +13,21 @@ from ._fields import memory
 
 
 async def complete_created(
-    session: AsyncSession, instance: Any, options: Sequence[ORMOption]
+    session: AsyncSession,
+    instance: Any,
+    options: Sequence[ORMOption],
+    *,
+    is_alone: bool,
 ) -> None:
-    """Load what the INSERT left unloaded: at most one SELECT, and the options'."""
+    """Load what the INSERT left unloaded: at most one SELECT, and the options'.
+
+    Args:
+        session: The session.
+        instance: The created instance.
+        options: The loader options to honour.
+        is_alone: Whether nothing but the instance was made, so that collections which
+            have not been filled are empty (triggers aside).
+    """
     state: InstanceState[Any] = inspect(instance)
     mapper = state.mapper
     if options or state.expired_attributes & _readable(mapper):
@@ -25,7 +37,7 @@ async def complete_created(
         )
         # Fills in what is not loaded, and only that.
         (await session.execute(by_key.options(*options))).unique().all()
-    for name, empty in _empty(mapper).items():
+    for name, empty in _empty(mapper).items() if is_alone else ():
         if name not in state.dict:
             set_committed_value(instance, name, empty)
 
@@ -40,6 +52,12 @@ async def complete_found(
     missing = _readable(state.mapper) - _readable(mapper) - state.dict.keys()
     if missing:
         await session.refresh(instance, sorted(missing))
+
+
+async def reread(session: AsyncSession, instance: Any) -> None:
+    """Read the loaded columns anew, and nothing else: no collection is reset."""
+    state: InstanceState[Any] = inspect(instance)
+    await session.refresh(instance, sorted(_readable(state.mapper) & state.dict.keys()))
 
 
 def _readable(mapper: Mapper[Any]) -> frozenset[str]:
@@ -71,7 +89,12 @@ def _is_certainly_empty(prop: RelationshipProperty[Any]) -> bool:
         is_attribute
         and not prop.viewonly
         and prop.direction is not MANYTOONE
-        and all(
-            remote.references(local) for local, remote in prop.local_remote_pairs or ()
-        )
+        and all(_is_enforced(*pair) for pair in prop.local_remote_pairs or ())
+    )
+
+
+def _is_enforced(local: Any, remote: Any) -> bool:
+    """Whether a foreign key that is checked at once leads from *remote* to *local*."""
+    return any(
+        key.column is local and not key.deferrable for key in remote.foreign_keys
     )

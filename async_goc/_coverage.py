@@ -39,26 +39,12 @@ class Unique:
     is_null_equal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cover:
-    """A unique constraint that covers a lookup.
-
-    Attributes:
-        conditions: The parts of the lookup that it stands for.
-        is_exact: Whether the lookup asks for nothing beyond it; then a row that
-            violates it is a row that the lookup finds.
-    """
-
-    conditions: tuple[ColumnElement[bool], ...]
-    is_exact: bool
-
-
-def find_cover(
+def is_covered(
     mapper: Mapper[Any],
     conditions: Sequence[ColumnElement[bool]],
     dialect: Dialect | None,
-) -> Cover | None:
-    """Return the constraint that covers *conditions*, an exact one if there is one.
+) -> bool:
+    """Whether a unique constraint sees to it that *conditions* mean one row at most.
 
     Args:
         mapper: The model's mapper.
@@ -66,12 +52,10 @@ def find_cover(
         dialect: The database's. ``None`` considers only what covers on any: full
             constraints, without conditions and expressions.
     """
-    covers = [
-        cover
+    return any(
+        conditions_on(unique, mapper, conditions, dialect) is not None
         for unique in uniques_of(mapper, dialect)
-        if (cover := cover_by(mapper, unique, conditions, dialect)) is not None
-    ]
-    return next((c for c in covers if c.is_exact), covers[0] if covers else None)
+    )
 
 
 def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ...]:
@@ -80,13 +64,13 @@ def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ..
     return memory(mapper, key, lambda: tuple(_uniques(mapper, dialect)))
 
 
-def cover_by(
-    mapper: Mapper[Any],
+def conditions_on(
     unique: Unique,
+    mapper: Mapper[Any],
     conditions: Sequence[ColumnElement[bool]],
     dialect: Dialect | None,
-) -> Cover | None:
-    """Return how *unique* covers *conditions*; ``None``: not at all."""
+) -> list[ColumnElement[bool]] | None:
+    """Return those of *conditions* that together fix *unique*; ``None``: not all."""
     pinned = _pinned(mapper, unique, conditions)
     if not unique.columns <= pinned.keys():
         return None
@@ -101,9 +85,7 @@ def cover_by(
             if text is None or text not in texts:
                 return None
             used.add(texts.index(text))
-    # A subclass in its parent's table looks among its own rows only.
-    is_exact = len(used) == len(conditions) and not mapper.single
-    return Cover(tuple(conditions[number] for number in sorted(used)), is_exact)
+    return [conditions[number] for number in sorted(used)]
 
 
 def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:

@@ -1,9 +1,10 @@
 """Work out what a new row gets, and make the instance."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeAlias, TypeGuard
+from collections.abc import Awaitable, Callable, Container, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypeGuard
 
+from sqlalchemy import null
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from ._criteria import differs
@@ -16,8 +17,15 @@ Values: TypeAlias = Mapping[Any, Any]
 Defaults: TypeAlias = Values | Callable[[], Values | Awaitable[Values]]
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 
-# Which names a function takes as keywords; ``None``: any.
-Parameters: TypeAlias = frozenset[str] | None
+
+class _Anything(Container[str]):
+    """The keywords of a function that takes any."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+_ANYTHING: Final = _Anything()
 
 
 class NewRow(Generic[T]):
@@ -30,6 +38,11 @@ class NewRow(Generic[T]):
     """
 
     __slots__ = ("_defaults", "_factory", "_lookup")
+
+    @property
+    def has_factory(self) -> bool:
+        """Whether the caller makes the instance."""
+        return self._factory is not None
 
     def __init__(
         self,
@@ -61,7 +74,20 @@ class NewRow(Generic[T]):
             for name, value in defaults.items()
         }
         checked = self._checked(evaluated, is_flushed=True)
-        return {**self._lookup.fed_values(is_flushed=True), **checked}
+        mapper = self._lookup.plan.mapper
+        fed = self._lookup.fed_values(is_flushed=True)
+        values = {name: _stored(mapper, name, fed[name]) for name in fed} | checked
+        # Columns first: a parent's keyed or ordered collection reads them.
+        is_late = mapper.relationships.__contains__
+        return dict(sorted(values.items(), key=lambda item: is_late(item[0])))
+
+    def one_to_one_parents(self) -> dict[str, Any]:
+        """The parents looked up by, under the attribute that refers back."""
+        return {
+            field.reverse: self._lookup.values[field.name]
+            for field in self._lookup.plan.parents
+            if field.reverse is not None and self._lookup.values[field.name] is not None
+        }
 
     async def make(self, values: Mapping[str, Any]) -> T:
         """Return a new instance with *values*.
@@ -86,7 +112,7 @@ class NewRow(Generic[T]):
         plan = self._lookup.plan
         checked: dict[str, Any] = {}
         for key, value in defaults.items():
-            name = _name(key)
+            name = _name(key, plan.model)
             field = default_field(plan.mapper, name)
             if field is None:
                 if not self._is_argument(name):
@@ -117,33 +143,46 @@ class NewRow(Generic[T]):
     def _is_argument(self, name: str) -> bool:
         """Whether the factory, or the class's own constructor, takes *name*."""
         maker = self._factory or _own_constructor(self._lookup.plan.mapper)
-        if maker is None:
-            return False
-        accepted = _parameters(maker)
-        return accepted is None or name in accepted
+        return maker is not None and name in _parameters(maker)
+
+
+def _stored(mapper: Mapper[Any], name: str, value: Any) -> Any:
+    """What to give a new row so that the lookup by *value* finds it."""
+    # Given None, a JSON column stores a JSON null, which is not the NULL looked up.
+    if value is None:
+        prop = mapper.column_attrs.get(name)
+        if prop is not None and prop.columns[0].type.should_evaluate_none:
+            return null()
+    return value
 
 
 def _is_mapping(defaults: object) -> TypeGuard[Values]:
     return isinstance(defaults, Mapping)
 
 
-def _name(key: object) -> str:
+def _name(key: Any, model: type[object]) -> str:
     """The attribute name that a key of the defaults stands for."""
-    name = key.key if isinstance(key, QueryableAttribute) else key
-    if not isinstance(name, str):
+    if _is_attribute(key):
+        owner: Any = key.class_
+        return key.key if issubclass(model, owner) else str(key)
+    if not isinstance(key, str):
         msg = f"default {key!r} is no name; use a string or a mapped attribute"
         raise TypeError(msg)
-    return name
+    return key
 
 
-async def _called(function: Callable[..., Any], **values: Any) -> Any:
+def _is_attribute(key: object) -> TypeGuard[QueryableAttribute[Any]]:
+    return isinstance(key, QueryableAttribute)
+
+
+async def _called(function: Callable[..., Any], /, **values: Any) -> Any:
     result = function(**values)
     return await result if inspect.isawaitable(result) else result
 
 
 def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
     accepted = memory(mapper, "constructor", lambda: _constructor_parameters(mapper))
-    if accepted is None:
+    if accepted is _ANYTHING:
         return mapper.class_(**values)
     # What the constructor does not take (a dataclass field with init=False, say)
     # is set afterwards.
@@ -155,20 +194,23 @@ def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
     return instance
 
 
-def _constructor_parameters(mapper: Mapper[Any]) -> Parameters:
+def _constructor_parameters(mapper: Mapper[Any]) -> Container[str]:
     own = _own_constructor(mapper)
-    return None if own is None else _parameters(own)
+    return _ANYTHING if own is None else _parameters(own)
 
 
 def _own_constructor(mapper: Mapper[Any]) -> Callable[..., Any] | None:
     """The class's ``__init__``; ``None`` where it has SQLAlchemy's."""
     init: Any = mapper.class_manager.original_init
-    return None if init.__module__.startswith("sqlalchemy.") else init
+    is_stock = getattr(init, "__module__", "").startswith("sqlalchemy.")
+    return None if is_stock else init
 
 
-def _parameters(function: Callable[..., Any]) -> Parameters:
+def _parameters(function: Callable[..., Any]) -> Container[str]:
+    if function is object.__init__:
+        return ()
     parameters = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
+        return _ANYTHING
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return frozenset(p.name for p in parameters if p.kind in named)

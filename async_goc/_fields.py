@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column
+from sqlalchemy import Column, MetaData
 from sqlalchemy.ext.hybrid import HybridExtensionType
 from sqlalchemy.orm import (
     ColumnProperty,
@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
     RelationshipProperty,
     SynonymProperty,
     class_mapper,
+    registry,
 )
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.sql import operators
@@ -41,6 +42,7 @@ class Field:
             not, the comparison is built from the value (hybrids, composites,
             custom comparators).
         parent: The mapper of the other side, for a many-to-one relationship.
+        reverse: The name of the attribute there that refers back.
         key_positions: Where the values of *columns* stand in the parent's
             identity, for a plain many-to-one.
         obstacle: Why a lookup by it cannot identify a row.
@@ -51,6 +53,7 @@ class Field:
     is_settable: bool = True
     is_plain: bool = False
     parent: Mapper[Any] | None = None
+    reverse: str | None = None
     key_positions: tuple[int, ...] = ()
     obstacle: str | None = None
 
@@ -65,7 +68,8 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     if key not in known:
         # Two threads may both make it; either result serves.
         known[key] = make()
-    return known[key]  # type: ignore[no-any-return]
+    found: T = known[key]
+    return found
 
 
 def lookup_field(model: type[object], name: str) -> Field:
@@ -76,7 +80,7 @@ def lookup_field(model: type[object], name: str) -> Field:
         ValueError: It is one that cannot identify a row.
     """
     mapper = class_mapper(model)
-    field = memory(mapper, ("field", name), lambda: _resolve(mapper, name))
+    field = _resolve(mapper, name)  # once for each plan
     if field is None:
         raise unknown(mapper, name)
     if field.obstacle is not None:
@@ -90,8 +94,11 @@ def lookup_field(model: type[object], name: str) -> Field:
 
 def default_field(mapper: Mapper[Any], name: str) -> Field | None:
     """Return what *name* stands for in the defaults; ``None``: nothing settable."""
-    key = ("default", name)
-    return memory(mapper, key, lambda: _resolve_default(mapper, name))
+    fields: dict[str, Field] = memory(mapper, "defaults", dict)
+    field = fields.get(name) or _resolve_default(mapper, name)
+    if field is not None:  # Names that the model lacks are not worth remembering.
+        fields[name] = field
+    return field
 
 
 def unknown(mapper: Mapper[Any], name: str) -> UnknownFieldError:
@@ -110,8 +117,8 @@ def _resolve_default(mapper: Mapper[Any], name: str) -> Field | None:
     if field is None:
         # Not mapped: a property with a setter, or a plain class attribute.
         found = inspect.getattr_static(mapper.class_, name, _MISSING)
-        behaviour = (FunctionType, classmethod, staticmethod)
-        is_settable = found is not _MISSING and not isinstance(found, behaviour)
+        not_values = (FunctionType, classmethod, staticmethod, MetaData, registry)
+        is_settable = found is not _MISSING and not isinstance(found, not_values)
         if isinstance(found, property):
             is_settable = found.fset is not None
         return Field(name=name) if is_settable else None
@@ -177,6 +184,7 @@ def _relationship_field(prop: RelationshipProperty[Any]) -> Field:
         columns=tuple(columns),
         is_plain=positions is not None,
         parent=prop.mapper,
+        reverse=prop.back_populates,
         key_positions=positions or (),
     )
 

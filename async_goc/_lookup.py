@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, cast
+from typing import Any, Generic
 
 from sqlalchemy import ColumnElement, Select, inspect
-from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
 
-from ._coverage import Cover, find_cover
 from ._criteria import SQL, conjuncts, differs, equality
 from ._fields import T
 from ._plan import Plan, identity_of, plain_conditions, plan_for
@@ -28,6 +26,7 @@ class Lookup(Generic[T]):
         criteria: The conditions beyond the plan's.
         statement: The plan's statement with these, the options and the lock.
         parents: The instances among the values.
+        options: The loader options.
         is_locking: Whether the statement locks the row and reads it anew.
     """
 
@@ -36,6 +35,7 @@ class Lookup(Generic[T]):
     criteria: tuple[ColumnElement[bool], ...]
     statement: Select[Any]
     parents: tuple[Any, ...]
+    options: tuple[ORMOption, ...]
     is_locking: bool
 
     @property
@@ -88,10 +88,6 @@ class Lookup(Generic[T]):
             )
         ]
         return [*plain, *conjuncts(*self.criteria)]
-
-    def cover(self, dialect: Dialect) -> Cover | None:
-        """Return the unique constraint that makes this mean one row at most."""
-        return find_cover(self.plan.mapper, self.conditions(), dialect)
 
     def fed_values(self, *, is_flushed: bool) -> dict[str, Any]:
         """Return what the lookup gives a new row, by attribute name.
@@ -162,25 +158,27 @@ def bind(
     statement = plan.statement
     if criteria:
         statement = statement.where(*criteria)
+    options = _checked_options(model, options)
     if options:
-        statement = statement.options(*_checked_options(model, options))
+        statement = statement.options(*options)
     is_locking = with_for_update is not None and with_for_update is not False
     if is_locking:
         statement = _locking(statement, with_for_update)
-    lookup = Lookup(plan, values, criteria, statement, parents, is_locking)
+    lookup = Lookup(plan, values, criteria, statement, parents, options, is_locking)
     if criteria:
         lookup.fed_values(is_flushed=False)  # Do they contradict each other?
     return lookup
 
 
-def _checked_options(model: type[object], options: Any) -> Sequence[ORMOption]:
+def _checked_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
     """Return *options*, if that is what they are.
 
     Raises:
         TypeError: They are something else, such as a value looked up by.
     """
-    if all(isinstance(option, ORMOption) for option in options):
-        return cast("Sequence[ORMOption]", options)
+    given: tuple[Any, ...] = tuple(options)
+    if all(isinstance(option, ORMOption) for option in given):
+        return given
     msg = (
         f"options is {options!r}; give a sequence of loader options. To look up a "
         f"column of that name, give {model.__name__}.options == {options!r} as a "

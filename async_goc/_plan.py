@@ -7,7 +7,7 @@ from typing import Any, Generic
 from sqlalchemy import Column, ColumnElement, Select, bindparam, inspect, select
 from sqlalchemy.orm import InstanceState, Mapper, class_mapper
 
-from ._coverage import find_cover
+from ._coverage import is_covered
 from ._criteria import SQL, conjuncts, equality
 from ._fields import Field, T, default_field, lookup_field, memory
 
@@ -83,19 +83,19 @@ def _compile(
                 value = bindparam(parameter, type_=attribute.type)
                 conditions.append(attribute == value)
                 binds.append((parameter, field.name, position))
-    is_covered = find_cover(mapper, conditions, dialect=None) is not None
+    covered = is_covered(mapper, conditions, dialect=None)
     statement = select(model).where(*conditions)
     return Plan(
         model,
         mapper,
         fields,
         # One row more than wanted shows the duplicates, without reading them all.
-        statement if is_covered else statement.limit(2),
+        statement if covered else statement.limit(2),
         tuple(binds),
         tuple(expressions),
         tuple(field for field in fields if field.parent is not None),
         frozenset(column for field in fields for column in field.columns),
-        is_covered,
+        covered,
         warned=set(),
     )
 

@@ -17,8 +17,8 @@ class Policy:
             vanishes again each time; then
             :exc:`~async_goc.exceptions.ContentionError`.
         missing_constraint: What to do when no unique constraint covers the
-            lookup, or the lookup contains NULL: ``"warn"`` once per model and
-            lookup, ``"error"`` before any SQL, or ``"ignore"``.
+            lookup, or the lookup contains NULL: ``"warn"`` on a miss, once per
+            model and lookup, ``"error"`` before any SQL, or ``"ignore"``.
         observer: Called with one :class:`~async_goc.Event` per call.
 
     Raises:
@@ -42,3 +42,17 @@ class Policy:
 
 
 DEFAULT_POLICY: Final = Policy()
+
+
+def check_policy(model: type[object], policy: object) -> None:
+    """Refuse what is no policy, such as a value to look up a column by.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(policy, Policy):
+        msg = (
+            f"policy is {policy!r}; give a Policy. To look up a column of that name, "
+            f"give {model.__name__}.policy == {policy!r} as a positional criterion"
+        )
+        raise TypeError(msg)

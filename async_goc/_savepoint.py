@@ -1,15 +1,14 @@
 """Insert inside a SAVEPOINT, so that losing the race costs the caller nothing."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._defaults import NewRow
+from ._fields import T
 from ._originals import Originals
-
-T = TypeVar("T")
 
 
 async def insert(
@@ -21,18 +20,23 @@ async def insert(
     SAVEPOINT has been rolled back and the caller's objects are as they were.
     """
     originals = Originals(session.sync_session)
+    instance: T | None = None
     try:
         async with session.begin_nested():
             with originals.noted():
+                originals.assume_empty(new_row.one_to_one_parents())
                 # The database sees the SAVEPOINT with the first statement: the
                 # constructor has run by then.
                 instance = await new_row.make(values)
+                originals.check_new(instance)
                 session.add(instance)
                 await session.flush()
     except DBAPIError as error:
-        originals.restore()
+        originals.restore(instance)
+        for changed, names in originals.unknown():
+            await session.refresh(changed, sorted(names))
         return error
     except BaseException:
-        originals.restore()
+        originals.restore(instance)
         raise
     return instance

@@ -43,6 +43,21 @@ def resolve(session: AsyncSession | async_scoped_session[AsyncSession]) -> Async
     return found
 
 
+class _Call:
+    """A call under way.
+
+    Attributes:
+        outer: The call that it runs inside of, on the same session.
+        is_running: Whether it has not ended.
+    """
+
+    __slots__ = ("is_running", "outer")
+
+    def __init__(self, outer: "_Call | None") -> None:
+        self.outer = outer
+        self.is_running = True
+
+
 @contextmanager
 def alone(session: AsyncSession) -> Generator[None, None, None]:
     """Keep every other task's call off *session*; nested calls of this one may run.
@@ -51,7 +66,7 @@ def alone(session: AsyncSession) -> Generator[None, None, None]:
         sqlalchemy.exc.InvalidRequestError: Another task's call is using it.
     """
     info = session.info
-    outer = info.get(_KEY)
+    outer: _Call | None = info.get(_KEY)
     calls = _calls.get()
     if outer is not None and outer not in calls:
         msg = (
@@ -59,17 +74,19 @@ def alone(session: AsyncSession) -> Generator[None, None, None]:
             "give each task a session of its own"
         )
         raise InvalidRequestError(msg)
-    info[_KEY] = call = object()
+    info[_KEY] = call = _Call(outer)
     _calls.set((*calls, call))
     try:
         yield
     finally:
         # Not ContextVar.reset(): a generator may be closed in another context.
         _calls.set(calls)
-        if outer is None:
-            del info[_KEY]
-        else:
-            info[_KEY] = outer
+        call.is_running = False
+        # A nested call in a task of its own may end after the outer one.
+        innermost: _Call | None = info.get(_KEY)
+        while innermost is not None and not innermost.is_running:
+            innermost = innermost.outer
+        info[_KEY] = innermost
 
 
 def dialect_of(session: AsyncSession, mapper: Mapper[Any]) -> Dialect:

@@ -14,10 +14,10 @@ from ._defaults import Defaults, Factory, NewRow
 from ._events import Call, Outcome
 from ._fields import T
 from ._lookup import Lookup, bind
-from ._policy import DEFAULT_POLICY, Policy
+from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._savepoint import insert
 from ._session import alone, flush, resolve, settle
-from ._verdict import find_rival, require_cover
+from ._verdict import find_rival, require_cover, warn_if_not_covered
 from .exceptions import ContentionError
 
 
@@ -85,6 +85,7 @@ async def get_or_create(
             a lost race; unchanged, with a note.
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
     """
+    check_policy(model, policy)
     with Call("get_or_create", model, policy.observer) as call:
         caller = resolve(session)
         with alone(caller):
@@ -97,13 +98,19 @@ async def get_or_create(
                 with_for_update=with_for_update,
             )
             new_row = NewRow(wanted, defaults, factory)
-            require_cover(caller, wanted, policy.missing_constraint)
+            if policy.missing_constraint == "error":
+                require_cover(caller, wanted)
             instance, call.outcome = await _find_or_insert(
-                caller, wanted, new_row, policy.attempts, call
+                caller, wanted, new_row, policy, call
             )
             created = call.outcome is Outcome.CREATED
             if created:
-                await complete_created(caller, instance, options)
+                await complete_created(
+                    caller,
+                    instance,
+                    wanted.options,
+                    is_alone=not new_row.has_factory,
+                )
             else:
                 await complete_found(caller, instance, wanted.plan.mapper)
     return instance, created
@@ -113,7 +120,7 @@ async def _find_or_insert(
     session: AsyncSession,
     lookup: Lookup[T],
     new_row: NewRow[T],
-    attempts: int,
+    policy: Policy,
     call: Call,
 ) -> tuple[T, Outcome]:
     """Look; settle, and look again; insert under guard; look once more."""
@@ -123,6 +130,8 @@ async def _find_or_insert(
     if found is not None:
         return found, Outcome.HIT
 
+    if policy.missing_constraint == "warn":
+        warn_if_not_covered(session, lookup)
     values = await new_row.values()
     # Not sooner: on SQLite this takes the write lock, and the values may be slow.
     if await settle(session, lookup.plan.mapper):
@@ -138,5 +147,6 @@ async def _find_or_insert(
         found = await find_rival(session, lookup, made)
         if found is not None:
             return found, Outcome.LOST_RACE
-        if call.attempts == attempts:
-            raise ContentionError(lookup.plan.model, lookup.names, attempts) from made
+        if call.attempts == policy.attempts:
+            args = (lookup.plan.model, lookup.names, call.attempts)
+            raise ContentionError(*args) from made

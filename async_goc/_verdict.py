@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 from warnings import warn
 
-from sqlalchemy import Connection, inspect, literal, select
+from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ._completion import reread
 from ._conflict import (
     Violation,
     is_duplicate_key,
     is_serialization_failure,
     violation,
 )
-from ._coverage import Cover, Unique, cover_by, uniques_of
+from ._coverage import Unique, conditions_on, is_covered, uniques_of
+from ._criteria import equality
 from ._fields import T
 from ._lookup import Lookup
-from ._policy import MissingConstraint
 from ._session import dialect_of
 from .exceptions import (
     MissingConstraintError,
@@ -29,26 +30,39 @@ from .exceptions import (
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
 
 
-def require_cover(
-    session: AsyncSession, lookup: Lookup[Any], missing_constraint: MissingConstraint
-) -> None:
-    """Complain when the database would accept the looked-up row twice.
+# So many different lookups of one plan are warned about; SQL criteria may be without
+# number.
+_MOST_WARNINGS: Final = 100
+
+
+def require_cover(session: AsyncSession, lookup: Lookup[Any]) -> None:
+    """Refuse a lookup whose row the database would accept twice.
 
     Raises:
-        MissingConstraintError: If that is what *missing_constraint* asks for.
+        MissingConstraintError: No unique constraint covers it.
     """
-    plan = lookup.plan
-    if plan.is_covered or missing_constraint == "ignore":
+    if not _is_covered(session, lookup):
+        raise MissingConstraintError(lookup.plan.model, lookup.names)
+
+
+def warn_if_not_covered(session: AsyncSession, lookup: Lookup[Any]) -> None:
+    """Warn, once, that the database would accept the looked-up row twice."""
+    warned = lookup.plan.warned
+    if lookup.plan.is_covered or len(warned) >= _MOST_WARNINGS:
         return
     names = lookup.names
-    if missing_constraint == "warn" and names in plan.warned:
-        return
-    if lookup.cover(dialect_of(session, plan.mapper)) is not None:
-        return
-    if missing_constraint == "error":
-        raise MissingConstraintError(plan.model, names)
-    plan.warned.add(names)
-    warn(MissingConstraintWarning(plan.model, names), stacklevel=3)
+    if names not in warned and not _is_covered(session, lookup):
+        warned.add(names)
+        warning = MissingConstraintWarning(lookup.plan.model, names)
+        warn(warning, stacklevel=4)  # the caller of get_or_create()
+
+
+def _is_covered(session: AsyncSession, lookup: Lookup[Any]) -> bool:
+    plan = lookup.plan
+    if plan.is_covered:
+        return True
+    dialect = dialect_of(session, plan.mapper)
+    return is_covered(plan.mapper, lookup.conditions(), dialect)
 
 
 async def find_rival(
@@ -60,30 +74,39 @@ async def find_rival(
         SnapshotConflictError: The rival's row is there, but cannot be seen.
         sqlalchemy.exc.DBAPIError: *error* itself, with a note.
     """
-    # Whatever constraint it was: if the row is there now, a rival made it.
-    found = await lookup.look(session) if is_duplicate_key(error) else None
-    if found is not None:
-        return found
+    if is_duplicate_key(error):
+        # Whatever constraint it was: if the row is there now, a rival made it.
+        loaded = list(session.identity_map.values())
+        found = await lookup.look(session)
+        if found is not None:
+            if any(found is known for known in loaded):
+                # Loaded before, under another key: the rival has renamed it.
+                await reread(session, found)
+            return found
     violated = violation(error)
     args = (lookup.plan.model, lookup.names, violated.constraint)
-    if is_serialization_failure(error):
+    if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
+        # Under SERIALIZABLE a lost race reads so. (Another statement's is a factory's.)
         raise SnapshotConflictError(*args) from error
     # SQLite has one writer, and that is us: no rival's row can have vanished.
     if is_duplicate_key(error) and violated.constraint is not None:
-        cover = await _cover_by_violated(session, lookup, violated)
-        if cover is not None:
-            if await _is_hidden(session, lookup, cover):
+        key = await _key_looked_up(session, lookup, violated)
+        if key is not None and not await _is_there(session, lookup, key):
+            if await _has_snapshot(session, lookup):
                 raise SnapshotConflictError(*args) from error
-            if cover.is_exact:
-                return None
+            return None
     _explain(lookup, error, violated)
     raise error
 
 
-async def _cover_by_violated(
+async def _key_looked_up(
     session: AsyncSession, lookup: Lookup[Any], violated: Violation
-) -> Cover | None:
-    """Return how the lookup stands to the violated constraint; ``None``: not at all."""
+) -> Sequence[ColumnElement[bool]] | None:
+    """Return the part of the lookup that the violated constraint is about.
+
+    ``None`` where the lookup does not fix all that the constraint does: then the
+    conflict is another one.
+    """
     mapper = lookup.plan.mapper
     dialect = dialect_of(session, mapper)
     tables: dict[str | None, Any] = {
@@ -101,7 +124,7 @@ async def _cover_by_violated(
             return None
         columns = [c for c in tables[violated.table].columns if c.name in names]
         unique = Unique(violated.constraint, frozenset(columns), is_null_equal=True)
-    return cover_by(mapper, unique, lookup.conditions(), dialect)
+    return conditions_on(unique, mapper, lookup.conditions(), dialect)
 
 
 def _reflected_columns(
@@ -115,24 +138,42 @@ def _reflected_columns(
         return key["constrained_columns"]
     # Each unique constraint is an index, too.
     indexes = {index["name"]: index for index in inspector.get_indexes(table, schema)}
-    index: Any = indexes[violated.constraint]
+    index: Any = indexes.get(violated.constraint)
+    if index is None:
+        return None  # a name that a trigger has made up
     is_partial = "postgresql_where" in index.get("dialect_options", ())
     names: list[str | None] = index["column_names"]  # an expression has no name
     return None if is_partial or None in names else cast("list[str]", names)
 
 
-async def _is_hidden(session: AsyncSession, lookup: Lookup[Any], cover: Cover) -> bool:
-    """Whether the row that holds the key is beyond this transaction's snapshot."""
+async def _is_there(
+    session: AsyncSession, lookup: Lookup[Any], key: Sequence[ColumnElement[bool]]
+) -> bool:
+    """Whether a row that holds the key is visible, whatever else it holds.
+
+    The lookup may not see it: it asks for more than the key, for a subclass, or
+    through filters that the session adds to every query. So this asks the table.
+    """
     mapper = lookup.plan.mapper
     connection = await session.connection(bind_arguments={"mapper": mapper})
+    # A condition on an attribute would look for rows of the attribute's class only.
+    tables: Any = mapper.tables
+    columns: dict[Any, Any] = {c: c for table in tables for c in table.columns}
+    equalities = [equality(condition) for condition in key]
+    where = [
+        columns[found.left] == found.value if found and found.left in columns else same
+        for found, same in zip(equalities, key, strict=True)
+    ]
+    row = select(literal(1)).where(*where).limit(1)
+    return (await connection.scalar(row)) is not None
+
+
+async def _has_snapshot(session: AsyncSession, lookup: Lookup[Any]) -> bool:
+    """Whether this transaction sees no commits later than its start."""
+    arguments = {"mapper": lookup.plan.mapper}
+    connection = await session.connection(bind_arguments=arguments)
     # Asked only now: it costs a round trip each time.
-    if await connection.get_isolation_level() not in _SNAPSHOT_LEVELS:
-        return False
-    if cover.is_exact:
-        return True  # The lookup asks for just that row, and has not found it.
-    # The lookup asks for more than the key: is the row there, but different?
-    row = select(literal(1)).where(*cover.conditions).limit(1)
-    return (await connection.scalar(row)) is None
+    return await connection.get_isolation_level() in _SNAPSHOT_LEVELS
 
 
 def _explain(lookup: Lookup[Any], error: DBAPIError, violated: Violation) -> None:
@@ -141,10 +182,14 @@ def _explain(lookup: Lookup[Any], error: DBAPIError, violated: Violation) -> Non
         return
     # For the eye only: SQLite's message has the columns, and nothing else does.
     constraint = violated.constraint or str(error.orig).partition(": ")[2]
+    why = (
+        "; another row holds these values, and the lookup does not find it. Give the "
+        "new row others, or look up by that constraint's columns"
+        if is_duplicate_key(error)
+        else "; give the new row other values"
+    )
     error.add_note(
         f"creating the {lookup.plan.model.__name__} looked up by "
-        f"{', '.join(lookup.names)} violated {constraint or 'a constraint'}, which is "
-        "not a lost race for this lookup; change the values for the new row, or look "
-        "up by that constraint's columns. Only the INSERT has been undone: the "
-        "transaction goes on"
+        f"{', '.join(lookup.names)} violated {constraint or 'a constraint'}{why}. "
+        "Only the INSERT has been undone: the transaction goes on"
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     CheckConstraint,
     ColumnElement,
     ForeignKey,
@@ -17,10 +18,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     MappedAsDataclass,
+    attribute_keyed_dict,
     column_property,
     composite,
     mapped_column,
@@ -57,9 +60,59 @@ class Author(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     book_count: Mapped[int] = mapped_column(default=0)
+    data: Mapped[dict[str, Any] | None] = mapped_column(MutableDict.as_mutable(JSON()))
     books: Mapped[list["Book"]] = relationship(back_populates="author")
+    pens: Mapped[dict[str, "Pen"]] = relationship(
+        collection_class=attribute_keyed_dict("colour"), back_populates="author"
+    )
+    seat: Mapped["Seat | None"] = relationship(back_populates="author")
+    notes: Mapped[list["Note"]] = relationship()
     desk: Mapped["Desk | None"] = relationship(back_populates="author")
     titles: AssociationProxy[list[str]] = association_proxy("books", "title")
+
+
+class Pen(Base):
+    """A member of a keyed collection."""
+
+    __tablename__ = "pen"
+    __table_args__ = (UniqueConstraint("author_id", "colour"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+    colour: Mapped[str]
+    length: Mapped[int] = mapped_column(default=1)
+    author: Mapped[Author | None] = relationship(back_populates="pens")
+
+
+class Seat(Base):
+    """The one-to-one side that may be left alone."""
+
+    __tablename__ = "seat"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"), unique=True)
+    author: Mapped[Author | None] = relationship(back_populates="seat")
+
+
+class Note(Base):
+    """A foreign key that is checked at COMMIT."""
+
+    __tablename__ = "note"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int | None] = mapped_column(
+        ForeignKey("author.id", deferrable=True, initially="DEFERRED")
+    )
+
+
+class Setting(Base):
+    """JSON, and a name of ours."""
+
+    __tablename__ = "setting"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    function: Mapped[str]
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON())
 
 
 class Desk(Base):

@@ -41,6 +41,19 @@ async def test_view_only_collections_are_not_guessed(session: AsyncSession) -> N
     assert "reviews" not in inspect(book).unloaded
 
 
+async def test_only_what_is_certain(session: AsyncSession) -> None:
+    """A foreign key that is checked later, and a factory, may have filled them."""
+    ann, _ = await get_or_create(session, Author, name="Ann")
+    assert "notes" in inspect(ann).unloaded
+
+    def factory(**values: Any) -> Author:
+        session.add(Book(author_id=-7, title="one"))
+        return Author(id=-7, **values)
+
+    eve, _ = await get_or_create(session, Author, name="Eve", factory=factory)
+    assert "books" in inspect(eve).unloaded
+
+
 async def test_values_that_the_insert_did_not_fetch(
     session: AsyncSession, statements: list[str]
 ) -> None:

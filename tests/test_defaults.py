@@ -4,13 +4,17 @@ from typing import Any
 
 import pytest
 from conftest import Sessions
-from models import Author, Badge, Book, Place, Point, Region, Tag, Ticket
-from sqlalchemy import func, select
+from models import Author, Badge, Book, Pen, Place, Point, Region, Setting, Tag, Ticket
+from sqlalchemy import MetaData, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import class_mapper, registry
 
-from async_goc import get_or_create
+from async_goc import Policy, get_or_create
+from async_goc._defaults import _construct
 from async_goc.exceptions import ContradictionError, UnknownFieldError
+
+quiet = Policy(missing_constraint="ignore")
 
 
 async def _async_green() -> str:
@@ -162,7 +166,9 @@ async def test_rows_that_lazy_defaults_add(session: AsyncSession) -> None:
     ("model", "lookup", "defaults"),
     [
         (Tag, {"name": "red"}, {"nmae": 1}),
-        (Tag, {"name": "red"}, {"metadata_": 1}),
+        (Tag, {"name": "red"}, {"metadata": 1}),
+        (Tag, {"name": "red"}, {"registry": 1}),
+        (Tag, {"name": "red"}, {Author.name: 1}),
         (Place, {"settings": "x"}, {"area": 1}),
         (Place, {"settings": "x"}, {"lower_email": 1}),
         (Place, {"settings": "x"}, {"distance": 1}),
@@ -329,6 +335,53 @@ async def test_wrong_types(
     with pytest.raises(TypeError, match=message):
         await get_or_create(session, Tag, name="red", **arguments)
     assert not statements
+
+
+async def test_null_in_a_json_column(session: AsyncSession) -> None:
+    """None is looked up as NULL, and stored as NULL: the second call finds it."""
+    for expected in (True, False):
+        _, created = await get_or_create(
+            session, Setting, function="f", data=None, policy=quiet
+        )
+        assert created is expected
+
+
+async def test_column_named_like_an_argument(session: AsyncSession) -> None:
+    """A factory may take a value by any name."""
+
+    def factory(function: str) -> Setting:
+        return Setting(function=function)
+
+    setting, _ = await get_or_create(
+        session, Setting, function="f", factory=factory, policy=quiet
+    )
+    assert setting.function == "f"
+
+
+def test_class_without_a_constructor() -> None:
+    """A class that SQLAlchemy gives no constructor is filled attribute by attribute."""
+
+    class Bare:
+        pass
+
+    mapping = registry(constructor=None)
+    mapping.map_imperatively(Bare, Tag.__table__.to_metadata(MetaData()))
+    bare: Any = _construct(class_mapper(Bare), {"name": "red"})
+    assert bare.name == "red"
+
+
+async def test_factory_that_returns_what_was_there(session: AsyncSession) -> None:
+    """Such a row has not been created."""
+    tag, _ = await get_or_create(session, Tag, name="red")
+    with pytest.raises(TypeError, match="not new"):
+        await get_or_create(session, Tag, name="blue", factory=lambda **_: tag)
+
+
+async def test_keyed_collection_of_the_parent(session: AsyncSession) -> None:
+    """The key is set before the parent, whatever the order of the lookup."""
+    ann, _ = await get_or_create(session, Author, name="Ann")
+    pen, _ = await get_or_create(session, Pen, author=ann, colour="red")
+    assert ann.pens == {"red": pen}
 
 
 async def test_wrong_results(session: AsyncSession) -> None:

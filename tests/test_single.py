@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import POSTGRES, Sessions
-from models import Author, Book, Desk, Review, Tag, Ticket
+from models import Author, Book, Desk, Pen, Review, Seat, Tag, Ticket
 from rivals import after_rival, on_error
 from sqlalchemy import delete, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError, MultipleResultsFound
@@ -112,10 +112,90 @@ async def test_lost_race_leaves_no_trace(
         assert first.title == "one"
         assert not session.new
         assert not session.dirty
-        assert inspect(ann).expired_attributes <= {"desk"}  # which was not loaded
+        assert inspect(ann).expired_attributes <= inspect(ann).unloaded
+        assert "books" not in inspect(ann).unloaded
     async with sessions() as session:
         assert await session.scalar(select(Author.book_count)) == 5
         assert await count(session, Tag) == 1
+
+
+@on_postgres
+@pytest.mark.parametrize("is_loaded", [True, False])
+async def test_one_to_one_does_not_take_the_rivals_row(
+    engine: AsyncEngine, sessions: Sessions, is_loaded: bool
+) -> None:
+    """The rival's row keeps its foreign key.
+
+    Without Originals.assume_empty(), the flush finds the rival's seat, sets its foreign
+    key to NULL, and the call returns a second one with created=True.
+    """
+    async with sessions.begin() as session:
+        session.add(Author(name="Ann"))
+    async with sessions.begin() as session:
+        load = [selectinload(Author.seat)] if is_loaded else []
+        ann = (await session.scalars(select(Author).options(*load))).one()
+        rival = after_rival(engine, Seat(id=7, author_id=ann.id))
+        seat, created = await get_or_create(session, Seat, author=ann, defaults=rival)
+        assert (seat.id, seat.author_id, created) == (7, ann.id, False)
+        assert ("seat" in inspect(ann).unloaded) is not is_loaded
+        ann_id = ann.id
+    async with sessions() as session:
+        assert (await session.scalars(select(Seat.author_id))).all() == [ann_id]
+
+
+async def test_one_to_one_created(sessions: Sessions) -> None:
+    """A created row is on both sides."""
+    async with sessions.begin() as session:
+        session.add(Author(name="Ann"))
+    async with sessions.begin() as session:
+        ann = (await session.scalars(select(Author))).one()
+        seat, created = await get_or_create(session, Seat, author=ann)
+        assert (ann.seat is seat, seat.author is ann, created) == (True, True, True)
+
+
+@on_postgres
+async def test_retry_with_a_new_parent(engine: AsyncEngine, session: Any) -> None:
+    """The loser of the first attempt is not taken along into the second."""
+
+    async def vanish() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(delete(Seat))
+
+    eve, bob = Author(name="Eve"), Author(name="Bob")
+    policy = Policy(missing_constraint="ignore")
+    defaults = {"author": eve}
+    async with on_error(engine, vanish):
+        rival = after_rival(engine, Seat(id=7), defaults)
+        seat, created = await get_or_create(session, Seat, id=7, defaults=rival)
+    assert (created, seat.author is eve, eve.seat is seat) == (True, True, True)
+    rival = after_rival(engine, Tag(name="x"))
+    pens = {"author": bob, "colour": "red"}
+    async with on_error(engine, vanish):
+        rival = after_rival(engine, Pen(id=7, colour="blue"), pens)
+        pen, created = await get_or_create(
+            session, Pen, id=7, defaults=rival, policy=policy
+        )
+    assert (pen.colour, created) == ("blue", False)
+    assert bob.pens == {}
+
+
+@on_postgres
+async def test_rival_renames_a_loaded_row(
+    engine: AsyncEngine, sessions: Sessions
+) -> None:
+    """The row that is returned is what the lookup asks for, not what was loaded."""
+    async with sessions.begin() as session:
+        session.add(Tag(name="old"))
+    async with sessions() as session:
+        tag = (await session.scalars(select(Tag))).one()
+
+        async def rename() -> dict[str, Any]:
+            async with engine.begin() as rival:
+                await rival.execute(Tag.__table__.update().values(name="new"))
+            return {}
+
+        found, created = await get_or_create(session, Tag, name="new", defaults=rename)
+        assert (found is tag, found.name, created) == (True, "new", False)
 
 
 @on_postgres
@@ -324,6 +404,12 @@ async def test_duplicates_in_the_table(sessions: Sessions) -> None:
         assert "Review match the lookup by stars" in raised.value.__notes__[0]
 
 
+async def test_policy_as_a_lookup(session: AsyncSession) -> None:
+    """A value for a column named policy is sent to where it belongs."""
+    with pytest.raises(TypeError, match=r"give Tag.policy == 'x' as a positional"):
+        await get_or_create(session, Tag, policy="x")
+
+
 async def test_no_lookup(session: AsyncSession, statements: list[str]) -> None:
     """Nothing to look up by would match any row."""
     with pytest.raises(ValueError, match="no lookup for Tag"):
@@ -348,6 +434,30 @@ async def test_one_session_in_two_tasks(session: AsyncSession) -> None:
     _, created = await first
     assert created
     await get_or_create(session, Tag, name="red")
+
+
+async def test_nested_call_that_outlives_the_outer_one(session: AsyncSession) -> None:
+    """A nested call in a task of its own does not lock the session for ever."""
+    inside, leave = asyncio.Event(), asyncio.Event()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def slow() -> dict[str, Any]:
+        inside.set()
+        await leave.wait()
+        return {}
+
+    async def fail() -> dict[str, Any]:
+        nested = get_or_create(session, Tag, name="inner", defaults=slow)
+        tasks.append(asyncio.create_task(nested))
+        await inside.wait()
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await get_or_create(session, Tag, name="outer", defaults=fail)
+    leave.set()
+    await tasks[0]
+    _, created = await get_or_create(session, Tag, name="outer")
+    assert created
 
 
 async def test_nested_call(session: AsyncSession) -> None:

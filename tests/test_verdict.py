@@ -1,16 +1,18 @@
 """Conflicts on PostgreSQL: what a snapshot cannot see, what a model does not know."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from conftest import POSTGRES
-from models import Cat, Loose, Tag
+from models import Cat, Employee, Loose, Person, Tag
 from rivals import after_rival, on_error
-from sqlalchemy import text
+from sqlalchemy import delete, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import with_loader_criteria
 
 from async_goc import Event, Policy, get_or_create
 from async_goc.exceptions import SnapshotConflictError
@@ -94,6 +96,105 @@ async def test_single_table_inheritance(engine: AsyncEngine, level: str) -> None
     async with AsyncSession(at(engine, level)) as session:
         with pytest.raises(SnapshotConflictError):
             await get_or_create(session, Cat, name="Tom", defaults=rival)
+
+
+@asynccontextmanager
+async def vanishing(engine: AsyncEngine, table: Any) -> AsyncIterator[None]:
+    async def vanish() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(delete(table))
+
+    async with on_error(engine, vanish):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [(Tag, {"name": "x", "colour": "f00"}), (Cat, {"name": "x"})],
+    ids=["narrower constraint", "subclass"],
+)
+async def test_vanished_rival(
+    engine: AsyncEngine,
+    session: AsyncSession,
+    model: type[Any],
+    values: dict[str, Any],
+) -> None:
+    """A lookup that asks for more than the key gets its second attempt as well."""
+    rival = after_rival(engine, model(**values))
+    async with vanishing(engine, model.__table__):
+        _, created = await get_or_create(session, model, defaults=rival, **values)
+    assert created
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+async def test_row_of_the_parent_class(engine: AsyncEngine, level: str) -> None:
+    """Joined inheritance: a plain Person holds the name; no attempt would find it."""
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Person(name="Ann"))
+    async with AsyncSession(at(engine, level)) as session:
+        with pytest.raises(IntegrityError):
+            await get_or_create(session, Employee, name="Ann", defaults={"badge": 1})
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+async def test_row_that_the_session_filters_out(
+    engine: AsyncEngine, level: str
+) -> None:
+    """A soft-deleted row holds the key: the database's error, at once."""
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Tag(name="red", colour="deleted"))
+    async with AsyncSession(at(engine, level)) as session:
+
+        @event.listens_for(session.sync_session, "do_orm_execute")
+        def _hide(state: Any) -> None:
+            hidden = with_loader_criteria(Tag, Tag.colour.is_(None))
+            state.statement = state.statement.options(hidden)
+
+        with pytest.raises(IntegrityError):
+            await get_or_create(session, Tag, name="red")
+
+
+async def test_serialization_failure_of_the_factory(engine: AsyncEngine) -> None:
+    """Another statement's serialization failure comes through as it is."""
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Loose(id=1, name="x"))
+    async with AsyncSession(at(engine, "REPEATABLE READ")) as session:
+        row = await session.get_one(Loose, 1)
+
+        async def factory(**values: Any) -> Tag:
+            async with AsyncSession(engine) as other, other.begin():
+                (await other.get_one(Loose, 1)).name = "y"
+            row.name = "z"
+            return Tag(**values)
+
+        with pytest.raises(DBAPIError) as raised:
+            await get_or_create(session, Tag, name="red", factory=factory)
+        assert raised.value.orig.sqlstate == "40001"
+        assert row.name == "x"
+
+
+@pytest.fixture
+async def quota(engine: AsyncEngine) -> AsyncIterator[None]:
+    """A trigger that raises unique_violation, with a constraint of its own making."""
+    function = (
+        "CREATE FUNCTION quota() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE unique_violation USING CONSTRAINT = 'quota', TABLE = 'tag'; END $$"
+    )
+    trigger = "CREATE TRIGGER quota BEFORE INSERT ON tag EXECUTE FUNCTION quota()"
+    async with engine.begin() as connection:
+        await connection.execute(text(function))
+        await connection.execute(text(trigger))
+    yield
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP FUNCTION quota CASCADE"))
+
+
+@pytest.mark.usefixtures("quota")
+async def test_violation_that_a_trigger_makes_up(session: AsyncSession) -> None:
+    """A constraint that nobody knows is the database's own error."""
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(session, Tag, name="red")
+    assert "violated quota" in raised.value.__notes__[0]
 
 
 @pytest.fixture
