@@ -19,7 +19,7 @@ async def complete_created(
     *,
     is_alone: bool,
 ) -> None:
-    """Load what the INSERT left unloaded: at most one SELECT, and the options'.
+    """Load what the INSERT left unloaded, and what the options ask for.
 
     Args:
         session: The session.
@@ -30,13 +30,16 @@ async def complete_created(
     """
     state: InstanceState[Any] = inspect(instance)
     mapper = state.mapper
-    if options or state.expired_attributes & _readable(mapper):
+    if options:
         key = zip(mapper.primary_key, state.identity or (), strict=True)
         by_key = select(mapper.class_).where(
             *(column == value for column, value in key)
         )
         # Fills in what is not loaded, and only that.
         (await session.execute(by_key.options(*options))).unique().all()
+    expired = state.expired_attributes & _readable(mapper)
+    if expired:
+        await session.refresh(instance, sorted(expired))
     for name, empty in _empty(mapper).items() if is_alone else ():
         if name not in state.dict:
             set_committed_value(instance, name, empty)

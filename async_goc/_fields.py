@@ -94,7 +94,7 @@ def lookup_field(model: type[object], name: str) -> Field:
 
 def default_field(mapper: Mapper[Any], name: str) -> Field | None:
     """Return what *name* stands for in the defaults; ``None``: nothing settable."""
-    fields: dict[str, Field] = memory(mapper, "defaults", dict)
+    fields: dict[str, Field] = memory(mapper, "defaults", dict[str, Field])
     field = fields.get(name) or _resolve_default(mapper, name)
     if field is not None:  # Names that the model lacks are not worth remembering.
         fields[name] = field
