@@ -67,7 +67,8 @@ async def get_or_create(
 
     Returns:
         The instance, all of its columns loaded, and whether this call created it.
-        On a created one, the collections that must be empty are loaded, too.
+        On a created one, the collections that nothing can have filled are loaded, too
+        (not with a factory; and what a trigger adds to them is not seen).
 
     Raises:
         UnknownFieldError: A name is no attribute of the model.

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from conftest import Sessions
 from models import Author, Base, Book, Loose, Review, Tag
-from sqlalchemy import inspect
+from sqlalchemy import event, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import selectinload, undefer
+from sqlalchemy.orm import selectinload, undefer, with_loader_criteria
 
 from async_goc import get_or_create
 
@@ -61,6 +61,20 @@ async def test_values_that_the_insert_did_not_fetch(
     row, _ = await get_or_create(session, Loose, name="x")
     assert row.made_at is not None
     assert statements == ["SELECT", "SAVEPOINT", "INSERT", "RELEASE", "SELECT"]
+
+
+async def test_row_that_the_session_filters_out(session: AsyncSession) -> None:
+    """A created row is complete even where the session hides it from queries."""
+
+    @event.listens_for(session.sync_session, "do_orm_execute")
+    def _hide(state: Any) -> None:
+        if not state.is_column_load:
+            hidden = with_loader_criteria(Loose, Loose.name != "x")
+            state.statement = state.statement.options(hidden)
+
+    row, created = await get_or_create(session, Loose, name="x")
+    assert created
+    assert row.made_at is not None
 
 
 async def test_deferred_columns_stay_deferred(sessions: Sessions) -> None:
