@@ -92,6 +92,7 @@ def _is_certainly_empty(prop: RelationshipProperty[Any]) -> bool:
         is_attribute
         and not prop.viewonly
         and prop.direction is not MANYTOONE
+        and prop.mapper.base_mapper is not prop.parent.base_mapper  # its own child?
         and all(_is_enforced(*pair) for pair in prop.local_remote_pairs or ())
     )
 

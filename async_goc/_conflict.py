@@ -1,7 +1,7 @@
 """Tell a lost race from every other database error."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
@@ -29,6 +29,19 @@ class Violation:
     constraint: str | None
     table: str | None
     schema: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An INSERT that failed, its SAVEPOINT rolled back.
+
+    Attributes:
+        error: The database's error.
+        loser: The instance that was to be inserted, if it came to that.
+    """
+
+    error: DBAPIError
+    loser: Any
 
 
 def is_duplicate_key(error: DBAPIError) -> bool:

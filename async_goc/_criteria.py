@@ -76,6 +76,13 @@ def equality(condition: ColumnElement[bool]) -> Equality | None:
         and isinstance(condition.right, (BindParameter, Null, True_, False_))
     ):
         return Equality(condition.left, condition.right)
+    if (
+        isinstance(condition, BinaryExpression)
+        and condition.operator is operators.eq
+        and isinstance(condition.left, BindParameter)
+    ):
+        # SQLAlchemy compares a relationship with an instance this way round.
+        return Equality(condition.right, condition.left)
     return None
 
 

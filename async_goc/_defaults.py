@@ -81,13 +81,21 @@ class NewRow(Generic[T]):
         is_late = mapper.relationships.__contains__
         return dict(sorted(values.items(), key=lambda item: is_late(item[0])))
 
-    def one_to_one_parents(self) -> dict[str, Any]:
-        """The parents looked up by, under the attribute that refers back."""
-        return {
-            field.reverse: self._lookup.values[field.name]
-            for field in self._lookup.plan.parents
-            if field.reverse is not None and self._lookup.values[field.name] is not None
-        }
+    def one_to_one_parents(self, values: Mapping[str, Any]) -> list[tuple[Any, str]]:
+        """The parents looked up by, each with its attribute that refers back."""
+        plan = self._lookup.plan
+        fields = [
+            field
+            for name in values
+            if (field := default_field(plan.mapper, name)) is not None
+            # Also one that the defaults give, if the lookup has its foreign key.
+            and plan.columns.issuperset(field.columns)
+        ]
+        return [
+            (values[field.name], field.reverse)
+            for field in fields
+            if field.reverse is not None and values[field.name] is not None
+        ]
 
     async def make(self, values: Mapping[str, Any]) -> T:
         """Return a new instance with *values*.

@@ -12,7 +12,7 @@ from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
 
 from ._criteria import SQL, conjuncts, differs, equality
 from ._fields import T
-from ._plan import Plan, identity_of, plain_conditions, plan_for
+from ._plan import Plan, identity_of, pins_of, plain_conditions, plan_for
 from .exceptions import ContradictionError
 
 
@@ -118,7 +118,18 @@ class Lookup(Generic[T]):
                         self.plan.model, name, fed[name], found.value
                     )
                 fed[name] = found.value
+        if self.criteria or self.plan.has_overlap:
+            self._check_agreement(fed)
         return fed
+
+    def _check_agreement(self, fed: Mapping[str, Any]) -> None:
+        """Raise if two names give one column two values."""
+        pins: dict[Any, Any] = {}
+        for name, value in fed.items():
+            for column, pin in pins_of(self.plan.mapper, name, value).items():
+                if column in pins and differs(pins[column], pin):
+                    raise ContradictionError(self.plan.model, name, pins[column], pin)
+                pins[column] = pin
 
 
 def bind(
@@ -165,7 +176,7 @@ def bind(
     if is_locking:
         statement = _locking(statement, with_for_update)
     lookup = Lookup(plan, values, criteria, statement, parents, options, is_locking)
-    if criteria:
+    if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)  # Do they contradict each other?
     return lookup
 

@@ -26,6 +26,7 @@ class Plan(Generic[T]):
         expressions: The fields whose comparison is built from the value.
         parents: The fields whose values are instances.
         columns: The columns whose values the names fix.
+        has_overlap: Whether two names fix the same column.
         is_covered: Whether a full unique constraint covers the plain names.
         warned: The lookups whose missing constraint has been warned about.
     """
@@ -38,6 +39,7 @@ class Plan(Generic[T]):
     expressions: tuple[Field, ...]
     parents: tuple[Field, ...]
     columns: frozenset[Column[Any]]
+    has_overlap: bool
     is_covered: bool
     warned: set[tuple[str, ...]]
 
@@ -83,6 +85,7 @@ def _compile(
                 value = bindparam(parameter, type_=attribute.type)
                 conditions.append(attribute == value)
                 binds.append((parameter, field.name, position))
+    columns = [column for field in fields for column in field.columns]
     covered = is_covered(mapper, conditions, dialect=None)
     statement = select(model).where(*conditions)
     return Plan(
@@ -94,7 +97,8 @@ def _compile(
         tuple(binds),
         tuple(expressions),
         tuple(field for field in fields if field.parent is not None),
-        frozenset(column for field in fields for column in field.columns),
+        frozenset(columns),
+        len(set(columns)) < len(columns),
         covered,
         warned=set(),
     )

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._completion import complete_created, complete_found
+from ._conflict import Failure
 from ._defaults import Defaults, Factory, NewRow
 from ._events import Call, Outcome
 from ._fields import T
@@ -143,11 +143,11 @@ async def _find_or_insert(
     while True:
         call.attempts += 1
         made = await insert(session, new_row, values)
-        if not isinstance(made, DBAPIError):
+        if not isinstance(made, Failure):
             return made, Outcome.CREATED
         found = await find_rival(session, lookup, made)
         if found is not None:
             return found, Outcome.LOST_RACE
         if call.attempts == policy.attempts:
             args = (lookup.plan.model, lookup.names, call.attempts)
-            raise ContentionError(*args) from made
+            raise ContentionError(*args) from made.error

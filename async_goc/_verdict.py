@@ -10,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._completion import reread
 from ._conflict import (
+    Failure,
     Violation,
     is_duplicate_key,
     is_serialization_failure,
     violation,
 )
 from ._coverage import Unique, conditions_on, is_covered, uniques_of
-from ._criteria import equality
+from ._criteria import differs, equality
 from ._fields import T
 from ._lookup import Lookup
 from ._session import dialect_of
@@ -66,14 +67,15 @@ def _is_covered(session: AsyncSession, lookup: Lookup[Any]) -> bool:
 
 
 async def find_rival(
-    session: AsyncSession, lookup: Lookup[T], error: DBAPIError
+    session: AsyncSession, lookup: Lookup[T], failure: Failure
 ) -> T | None:
     """Return the row that made our INSERT fail; ``None`` if it has vanished again.
 
     Raises:
         SnapshotConflictError: The rival's row is there, but cannot be seen.
-        sqlalchemy.exc.DBAPIError: *error* itself, with a note.
+        sqlalchemy.exc.DBAPIError: The failure's error itself, with a note.
     """
+    error = failure.error
     if is_duplicate_key(error):
         # Whatever constraint it was: if the row is there now, a rival made it.
         loaded = list(session.identity_map.values())
@@ -91,10 +93,15 @@ async def find_rival(
     # SQLite has one writer, and that is us: no rival's row can have vanished.
     if is_duplicate_key(error) and violated.constraint is not None:
         key = await _key_looked_up(session, lookup, violated)
-        if key is not None and not await _is_there(session, lookup, key):
-            if await _has_snapshot(session, lookup):
-                raise SnapshotConflictError(*args) from error
-            return None
+        if key is not None and _is_losers(key, lookup, failure.loser):
+            if not await _is_there(session, lookup, key, violated.table):
+                if await _has_snapshot(session, lookup):
+                    raise SnapshotConflictError(*args) from error
+                return None
+            # Another rival may have come between the look and the question.
+            found = await lookup.look(session)
+            if found is not None:
+                return found
     _explain(lookup, error, violated)
     raise error
 
@@ -146,8 +153,32 @@ def _reflected_columns(
     return None if is_partial or None in names else cast("list[str]", names)
 
 
+def _is_losers(
+    key: Sequence[ColumnElement[bool]], lookup: Lookup[Any], loser: Any
+) -> bool:
+    """Whether the loser had the values looked up, and was the only one to have any."""
+    if loser is None:
+        return True
+    mapper = lookup.plan.mapper
+    state: Any = inspect(loser)
+    family = mapper.base_mapper
+    cascaded: Any = state.mapper.cascade_iterator("save-update", state)
+    if any(m.base_mapper is family and s.key is None for _, m, s, _ in cascaded):
+        return False  # It may have been a child's.
+    for found in filter(None, map(equality, key)):
+        if mapper.columns.contains_column(found.left):
+            name = mapper.get_property_by_column(found.left).key
+            # A validator, or a factory, may have changed the value.
+            if differs(state.dict.get(name, found.value), found.value):
+                return False
+    return True
+
+
 async def _is_there(
-    session: AsyncSession, lookup: Lookup[Any], key: Sequence[ColumnElement[bool]]
+    session: AsyncSession,
+    lookup: Lookup[Any],
+    key: Sequence[ColumnElement[bool]],
+    table: str | None,
 ) -> bool:
     """Whether a row that holds the key is visible, whatever else it holds.
 
@@ -156,14 +187,17 @@ async def _is_there(
     """
     mapper = lookup.plan.mapper
     connection = await session.connection(bind_arguments={"mapper": mapper})
-    # A condition on an attribute would look for rows of the attribute's class only.
-    tables: Any = mapper.tables
-    columns: dict[Any, Any] = {c: c for table in tables for c in table.columns}
-    equalities = [equality(condition) for condition in key]
-    where = [
-        columns[found.left] == found.value if found and found.left in columns else same
-        for found, same in zip(equalities, key, strict=True)
-    ]
+    # A condition on an attribute would look for rows of the attribute's class only;
+    # and joined inheritance has a column of each table under one name.
+    where: list[ColumnElement[bool]] = []
+    for condition in key:
+        found = equality(condition)
+        if found is not None and mapper.columns.contains_column(found.left):
+            prop: Any = mapper.get_property_by_column(found.left)
+            columns = {column.table.name: column for column in prop.columns}
+            where.append(columns.get(table, prop.columns[0]) == found.value)
+        else:
+            where.append(condition)
     row = select(literal(1)).where(*where).limit(1)
     return (await connection.scalar(row)) is not None
 

@@ -1,5 +1,6 @@
 """What the tests store: one class for each thing a mapping can be."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,12 +24,15 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     MappedAsDataclass,
+    WriteOnlyMapped,
     attribute_keyed_dict,
+    collections,
     column_property,
     composite,
     mapped_column,
     relationship,
     synonym,
+    validates,
 )
 
 
@@ -54,6 +58,25 @@ class Tag(Base):
         return False
 
 
+class Pile:
+    """A collection class of one's own."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    @collections.collection.appender
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+
+    @collections.collection.remover
+    def take(self, item: Any) -> None:
+        self.items.remove(item)
+
+    @collections.collection.iterator
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
 class Author(Base):
     __tablename__ = "author"
 
@@ -66,7 +89,8 @@ class Author(Base):
         collection_class=attribute_keyed_dict("colour"), back_populates="author"
     )
     seat: Mapped["Seat | None"] = relationship(back_populates="author")
-    notes: Mapped[list["Note"]] = relationship()
+    notes: Mapped[Any] = relationship("Note", collection_class=Pile)
+    letters: WriteOnlyMapped["Letter"] = relationship(back_populates="author")
     desk: Mapped["Desk | None"] = relationship(back_populates="author")
     titles: AssociationProxy[list[str]] = association_proxy("books", "title")
 
@@ -103,6 +127,32 @@ class Note(Base):
     author_id: Mapped[int | None] = mapped_column(
         ForeignKey("author.id", deferrable=True, initially="DEFERRED")
     )
+
+
+class Letter(Base):
+    """A member of a write-only collection."""
+
+    __tablename__ = "letter"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+    author: Mapped[Author | None] = relationship(back_populates="letters")
+
+
+class Node(Base):
+    """A tree; names are stored in lower case."""
+
+    __tablename__ = "node"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
+    children: Mapped[list["Node"]] = relationship()
+
+    @validates("name")
+    def lower(self, _: str, name: str) -> str:
+        return name.lower()
 
 
 class Setting(Base):

@@ -109,12 +109,13 @@ async def test_what_a_factory_adds_is_undone_with_it(sessions: Sessions) -> None
         await session.flush()
 
         async def fail(**values: Any) -> Tag:
-            extra = Tag(name="extra")
-            session.add(extra)
+            extra, guest = Tag(name="extra"), Author(name="guest", books=[])
+            session.add_all([extra, guest])
             for _ in range(2):
                 ann.book_count += 1
                 await session.flush()
                 extra.colour = "f00"
+                guest.book_count = 1
             ann.book_count += 1
             raise LookupError(values)
 
@@ -375,6 +376,14 @@ async def test_factory_that_returns_what_was_there(session: AsyncSession) -> Non
     tag, _ = await get_or_create(session, Tag, name="red")
     with pytest.raises(TypeError, match="not new"):
         await get_or_create(session, Tag, name="blue", factory=lambda **_: tag)
+
+    async def flush_first(**_: Any) -> Tag:
+        session.add(Author(name="Ann"))
+        await session.flush()
+        return tag
+
+    with pytest.raises(TypeError, match="not new"):
+        await get_or_create(session, Tag, name="blue", factory=flush_first)
 
 
 async def test_keyed_collection_of_the_parent(session: AsyncSession) -> None:

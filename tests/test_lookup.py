@@ -212,7 +212,20 @@ async def test_criteria_that_contradict(
         await get_or_create(session, Tag, Tag.name == "red", name="blue")
     with pytest.raises(ContradictionError, match=r"Tag\.name"):
         await get_or_create(session, Tag, Tag.name == "red", Tag.name == "blue")
+    with pytest.raises(ContradictionError, match=r"Tag\.label"):
+        await get_or_create(session, Tag, name="red", label="blue")
     assert not statements
+
+
+async def test_criterion_with_a_parent(session: AsyncSession) -> None:
+    """A comparison with an instance feeds the new row, and is covered."""
+    ann, _ = await get_or_create(session, Author, name="Ann")
+    strict = Policy(missing_constraint="error")
+    for expected in (True, False):
+        desk, created = await get_or_create(
+            session, Desk, Desk.author == ann, policy=strict
+        )
+        assert (desk.author_id, created) == (ann.id, expected)
 
 
 async def test_criterion_that_is_none(session: AsyncSession) -> None:

@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
-from models import Author, Book, Pen, Tag
+from conftest import POSTGRES
+from models import Author, Book, Letter, Node, Note, Pen, Pile, Seat, Tag
+from rivals import after_rival
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from async_goc import Policy, get_or_create
 
+on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 unchecked = Policy(missing_constraint="ignore")
 
 
@@ -17,6 +20,13 @@ async def ann_in(session: AsyncSession, **values: Any) -> Author:
     session.add(ann)
     await session.flush()
     return ann
+
+
+def _pile(*notes: Note) -> Pile:
+    pile = Pile()
+    for note in notes:
+        pile.put(note)
+    return pile
 
 
 async def failing(session: AsyncSession, change: Any, error: Any) -> None:
@@ -82,16 +92,18 @@ async def test_value_changed_in_place(session: AsyncSession) -> None:
 
 async def test_deleted_object(session: AsyncSession) -> None:
     """An object that the factory changes and deletes is back, unchanged."""
-    ann = await ann_in(session)
+    pen = Pen(colour="red")
+    session.add(pen)
+    await session.flush()
 
     async def factory(**_: Any) -> Tag:
-        ann.book_count = 9
-        await session.delete(ann)
+        pen.length = 9
+        await session.delete(pen)
         return Tag(name=None)
 
     with pytest.raises(IntegrityError):
         await get_or_create(session, Tag, name="red", factory=factory)
-    assert (ann.name, ann.book_count) == ("Ann", 0)
+    assert (pen.colour, pen.length) == ("red", 1)
 
 
 async def test_member_that_moved_to_the_loser(session: AsyncSession) -> None:
@@ -116,3 +128,112 @@ async def test_changes_that_were_not_flushed(session: AsyncSession) -> None:
 
     await failing(session, change, LookupError)
     assert (ann.name, ann.book_count) == ("Ann", 0)
+
+
+async def test_held_collections_stay_alive(session: AsyncSession) -> None:
+    """A collection that the caller holds is still the attribute's, and in order.
+
+    With new collections in their place, what is appended to it later is lost.
+    """
+    books = [Book(title=title) for title in "abc"]
+    ann = await ann_in(session, books=books, notes=_pile(Note()))
+    held, notes = ann.books, ann.notes
+
+    def change() -> None:
+        held.remove(books[0])
+        ann.book_count = 1
+
+    await failing(session, change, IntegrityError)
+    assert held is ann.books
+    assert held == books
+    assert [*notes] == [*ann.notes]
+    held.append(Book(title="d"))
+    await session.flush()
+    assert [book.author_id for book in held] == [ann.id] * 4
+
+
+async def test_keyed_member_whose_key_changes(session: AsyncSession) -> None:
+    """A member that can no longer be found by its key does not mask the error."""
+    ann = await ann_in(session, pens={"blue": Pen(colour="blue")})
+
+    def change() -> None:
+        pen = Pen(colour="red", author=ann)
+        session.add(pen)
+        pen.colour = None
+
+    await failing(session, change, IntegrityError)
+    assert list(ann.pens) == ["blue"]
+
+
+async def test_expunged_parent(session: AsyncSession) -> None:
+    """A parent that the factory expunges does not mask the error."""
+    ann = await ann_in(session)
+
+    def factory(**_: Any) -> Seat:
+        session.expunge(ann)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await get_or_create(session, Seat, author=ann, factory=factory)
+
+
+async def test_changes_in_place_after_a_flush(session: AsyncSession) -> None:
+    """What changes in place after the first flush is read again, too."""
+    ann = await ann_in(session, data={"a": 1})
+
+    async def factory(**_: Any) -> Tag:
+        ann.book_count = 1
+        await session.flush()
+        ann.data["a"] = 2
+        return Tag(name=None)
+
+    with pytest.raises(IntegrityError):
+        await get_or_create(session, Tag, name="red", factory=factory)
+    assert (ann.data, ann.book_count) == ({"a": 1}, 0)
+
+
+async def test_replaced_mutable_value(session: AsyncSession) -> None:
+    """A mutable value that comes back still reports its changes."""
+    ann = await ann_in(session, data={"a": 1})
+
+    def change() -> None:
+        ann.data = {"b": 2}
+
+    await failing(session, change, IntegrityError)
+    ann.data["c"] = 3
+    assert ann in session.dirty
+    assert ann.data == {"a": 1, "c": 3}
+
+
+async def test_children_that_were_there(session: AsyncSession) -> None:
+    """A child that gets its foreign key, and loses it again, stays readable."""
+    child = Node(name="child")
+    session.add_all([child, Node(name="taken")])
+    await session.flush()
+    children = [child, Node(name="taken")]
+    with pytest.raises(IntegrityError):
+        await get_or_create(session, Node, name="root", defaults={"children": children})
+    assert (child.name, child.parent_id) == ("child", None)
+
+
+@on_postgres
+async def test_write_only_collection(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """A parent with a write-only collection, in the session or new."""
+    ann = await ann_in(session)
+    await session.commit()
+    await session.refresh(ann)
+    rival = after_rival(engine, Letter(name="y"), {"author": ann})
+    letter, created = await get_or_create(session, Letter, name="y", defaults=rival)
+    assert (letter.author_id, created, ann.name) == (None, False, "Ann")
+    eve = Author(name="Eve")
+    rival = after_rival(engine, Letter(name="z"), {"author": eve})
+    _, created = await get_or_create(session, Letter, name="z", defaults=rival)
+    assert not created
+    session.add(eve)
+    await session.flush()
+    letter, created = await get_or_create(
+        session, Letter, name="new", defaults={"author": eve}
+    )
+    assert (letter.author is eve, created) == (True, True)

@@ -143,6 +143,19 @@ async def test_one_to_one_does_not_take_the_rivals_row(
         assert (await session.scalars(select(Seat.author_id))).all() == [ann_id]
 
 
+@on_postgres
+async def test_one_to_one_parent_in_the_defaults(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The same, where the lookup has the foreign key and the defaults the parent."""
+    session.add(Author(name="Ann"))
+    await session.commit()
+    ann = (await session.scalars(select(Author))).one()
+    rival = after_rival(engine, Seat(id=7, author_id=ann.id), {"author": ann})
+    seat, created = await get_or_create(session, Seat, author_id=ann.id, defaults=rival)
+    assert (seat.id, created) == (7, False)
+
+
 async def test_one_to_one_created(sessions: Sessions) -> None:
     """A created row is on both sides."""
     async with sessions.begin() as session:

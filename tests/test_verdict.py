@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from conftest import POSTGRES
-from models import Cat, Employee, Loose, Person, Tag
+from models import Cat, Employee, Loose, Node, Person, Place, Tag
 from rivals import after_rival, on_error
-from sqlalchemy import delete, event, text
+from sqlalchemy import delete, event, func, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import with_loader_criteria
+from sqlalchemy.util import await_only
 
 from async_goc import Event, Policy, get_or_create
 from async_goc.exceptions import SnapshotConflictError
@@ -134,6 +135,99 @@ async def test_row_of_the_parent_class(engine: AsyncEngine, level: str) -> None:
     async with AsyncSession(at(engine, level)) as session:
         with pytest.raises(IntegrityError):
             await get_or_create(session, Employee, name="Ann", defaults={"badge": 1})
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+async def test_key_of_the_parent_class(engine: AsyncEngine, level: str) -> None:
+    """Joined inheritance: the table of the violated key is asked."""
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Person(id=-1, name="Ann"))
+    async with AsyncSession(at(engine, level)) as session:
+        values = {"badge": 1, "name": "Eve"}
+        with pytest.raises(IntegrityError):
+            await get_or_create(session, Employee, id=-1, defaults=values)
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize(
+    ("name", "defaults"),
+    [("Taken", {}), ("root", {"children": ["taken"]})],
+    ids=["validator", "child"],
+)
+async def test_conflict_on_what_was_not_looked_up(
+    engine: AsyncEngine, level: str, name: str, defaults: dict[str, Any]
+) -> None:
+    """A value that the model has changed, or a child's: no rival, and no retry."""
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Node(name="taken"))
+    children = [Node(name=child) for child in defaults.get("children", ())]
+    async with AsyncSession(at(engine, level)) as session:
+        with pytest.raises(IntegrityError):
+            await get_or_create(
+                session, Node, name=name, defaults={"children": children}
+            )
+
+
+async def test_rival_of_a_factory_that_flushes_vanishes(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """Also a factory that inserts by itself gets its second attempt."""
+    rival = after_rival(engine, Tag(name="red"))
+
+    async def factory(**values: Any) -> Tag:
+        tag = Tag(**values)
+        session.add(tag)
+        await session.flush()
+        return tag
+
+    async with vanishing(engine, Tag.__table__):
+        _, created = await get_or_create(
+            session, Tag, name="red", defaults=rival, factory=factory
+        )
+    assert created
+
+
+async def test_rival_of_an_expression_index_vanishes(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The table is asked by the criterion itself."""
+    values = {"email": "A@b.c", "x": 1}
+    rival = after_rival(engine, Place(email="a@B.c", x=2), values)
+    async with vanishing(engine, Place.__table__):
+        _, created = await get_or_create(
+            session, Place, func.lower(Place.email) == "a@b.c", defaults=rival
+        )
+    assert created
+
+
+async def test_rival_that_comes_back(engine: AsyncEngine, session: Any) -> None:
+    """A row that is deleted, and there again when we ask the table, is the row."""
+    looks: list[str] = []
+
+    async def vanish() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(delete(Tag))
+
+    async def come_back() -> None:
+        async with AsyncSession(engine) as rival, rival.begin():
+            rival.add(Tag(name="red", colour="second"))
+
+    @event.listens_for(session.sync_session, "do_orm_execute")
+    def _after_the_look(_: Any) -> None:
+        looks.append("look")
+
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if len(looks) == 2 and "anon_1" in statement and "tag.name" in statement:
+            looks.append("question")
+            await_only(come_back())
+
+    rival = after_rival(engine, Tag(name="red", colour="first"))
+    event.listen(engine.sync_engine, "before_cursor_execute", before)
+    async with on_error(engine, vanish):
+        tag, created = await get_or_create(session, Tag, name="red", defaults=rival)
+    event.remove(engine.sync_engine, "before_cursor_execute", before)
+    assert looks == ["look", "look", "question", "look"]
+    assert (tag.colour, created) == ("second", False)
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
