@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeGuard
 from sqlalchemy import null
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
-from ._criteria import differs
+from ._criteria import conjuncts, differs, equality
 from ._fields import T, default_field, memory, unknown
 from ._lookup import Lookup
 from ._plan import pins_of
@@ -84,12 +84,14 @@ class NewRow(Generic[T]):
     def one_to_one_parents(self, values: Mapping[str, Any]) -> list[tuple[Any, str]]:
         """The parents looked up by, each with its attribute that refers back."""
         plan = self._lookup.plan
+        compared = filter(None, map(equality, conjuncts(*self._lookup.criteria)))
+        fixed = plan.columns.union(found.left for found in compared)
         fields = [
             field
             for name in values
             if (field := default_field(plan.mapper, name)) is not None
             # Also one that the defaults give, if the lookup has its foreign key.
-            and plan.columns.issuperset(field.columns)
+            and fixed.issuperset(field.columns)
         ]
         return [
             (values[field.name], field.reverse)

@@ -144,15 +144,20 @@ async def test_one_to_one_does_not_take_the_rivals_row(
 
 
 @on_postgres
+@pytest.mark.parametrize("is_criterion", [True, False])
 async def test_one_to_one_parent_in_the_defaults(
-    engine: AsyncEngine, session: AsyncSession
+    engine: AsyncEngine, session: AsyncSession, is_criterion: bool
 ) -> None:
     """The same, where the lookup has the foreign key and the defaults the parent."""
     session.add(Author(name="Ann"))
     await session.commit()
     ann = (await session.scalars(select(Author))).one()
     rival = after_rival(engine, Seat(id=7, author_id=ann.id), {"author": ann})
-    seat, created = await get_or_create(session, Seat, author_id=ann.id, defaults=rival)
+    criteria = [Seat.author_id == ann.id] if is_criterion else []
+    lookup = {} if is_criterion else {"author_id": ann.id}
+    seat, created = await get_or_create(
+        session, Seat, *criteria, defaults=rival, **lookup
+    )
     assert (seat.id, created) == (7, False)
 
 
