@@ -114,7 +114,7 @@ class Originals:
                     self._changed_in_place.setdefault(state, set()).add(prop.key)
                 elif not is_known and not isinstance(value, LoaderCallableStatus):
                     values[prop.key] = value
-            for name in () if is_known else _loaded_relationships(state):
+            for name in () if is_known else _loaded_relationships(state, loaded):
                 values[name] = self._members_or_value(state, name, loaded[name])
 
     def _members_or_value(
@@ -128,8 +128,9 @@ class Originals:
         return value if is_changed else list(collection_adapter(value))
 
 
-def _loaded_relationships(state: InstanceState[Any]) -> list[str]:
-    loaded = {**state.dict, **state.committed_state}
+def _loaded_relationships(
+    state: InstanceState[Any], loaded: dict[str, Any]
+) -> list[str]:
     return [
         prop.key
         for prop in state.mapper.relationships
