@@ -2,12 +2,15 @@
 
 from . import exceptions, sqlite
 from ._events import Event, Observer, Outcome, Stats
+from ._locks import KeyedLocks, LockStatistics
 from ._policy import DEFAULT_POLICY, Policy
 from ._single import get_or_create
 
 __all__ = [
     "DEFAULT_POLICY",
     "Event",
+    "KeyedLocks",
+    "LockStatistics",
     "Observer",
     "Outcome",
     "Policy",

@@ -26,6 +26,7 @@ class Unique:
 
     Attributes:
         name: As the database reports it; ``None`` where the database chose it.
+        table: The table that it belongs to.
         columns: The columns that are unique together.
         expressions: The indexed expressions that are not plain columns.
         where: The conditions of a partial index.
@@ -33,6 +34,7 @@ class Unique:
     """
 
     name: str | None
+    table: Any
     columns: frozenset[Column[Any]]
     expressions: tuple[ColumnElement[Any], ...] = ()
     where: tuple[ColumnElement[bool], ...] = ()
@@ -52,10 +54,20 @@ def is_covered(
         dialect: The database's. ``None`` considers only what covers on any: full
             constraints, without conditions and expressions.
     """
-    return any(
-        conditions_on(unique, mapper, conditions, dialect) is not None
-        for unique in uniques_of(mapper, dialect)
-    )
+    return covering(mapper, conditions, dialect) is not None
+
+
+def covering(
+    mapper: Mapper[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    dialect: Dialect | None,
+) -> tuple[Unique, list[ColumnElement[bool]]] | None:
+    """Return the constraint that :func:`is_covered` asks for, and what fixes it."""
+    for unique in uniques_of(mapper, dialect):
+        used = conditions_on(unique, mapper, conditions, dialect)
+        if used is not None:
+            return unique, used
+    return None
 
 
 def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ...]:
@@ -79,9 +91,9 @@ def conditions_on(
         (unique.expressions, [_compared(condition) for condition in conditions]),
         (unique.where, conditions),
     ):
-        texts = [_sql(element, dialect) for element in found] if wanted else []
+        texts = [sql_text(element, dialect) for element in found] if wanted else []
         for element in wanted:
-            text = _sql(element, dialect)
+            text = sql_text(element, dialect)
             if text is None or text not in texts:
                 return None
             used.add(texts.index(text))
@@ -107,6 +119,7 @@ def _from_constraint(
 ) -> Unique:
     return Unique(
         name=_name(constraint),
+        table=constraint.table,
         columns=frozenset(constraint.columns),
         is_null_equal=bool(_option(constraint, dialect, "nulls_not_distinct")),
     )
@@ -128,6 +141,7 @@ def _from_index(index: Index, dialect: Dialect | None) -> Unique:
     terms: Any = index.expressions
     return Unique(
         name=_name(index),
+        table=index.table,
         columns=frozenset(filter(_is_column, terms)),
         expressions=tuple(e for e in terms if not _is_column(e)),
         where=() if where is None else tuple(conjuncts(where)),
@@ -169,7 +183,7 @@ def _compared(condition: ColumnElement[bool]) -> ColumnElement[Any] | None:
     return None if found is None or found.is_null else found.left
 
 
-def _sql(element: ColumnElement[Any] | None, dialect: Dialect | None) -> str | None:
+def sql_text(element: ColumnElement[Any] | None, dialect: Dialect | None) -> str | None:
     """Render as in an index definition, so that text() compares with expressions."""
     if element is None:
         return None

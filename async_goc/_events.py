@@ -12,6 +12,8 @@ class Outcome(StrEnum):
 
     HIT = "hit"
     """The row was there."""
+    WAITED_HIT = "waited_hit"
+    """The row was there after queueing for a creator in this process."""
     CREATED = "created"
     """This call inserted the row."""
     LOST_RACE = "lost_race"
@@ -29,6 +31,7 @@ class Event:
         model: The mapped class.
         outcome: How the call ended.
         attempts: INSERTs tried; 0 on a hit.
+        waited: Seconds spent in the queue of this process.
         elapsed: Seconds from the call to its end.
         error: What the call raised, if it failed.
     """
@@ -37,6 +40,7 @@ class Event:
     model: type[object]
     outcome: Outcome
     attempts: int
+    waited: float
     elapsed: float
     error: BaseException | None = None
 
@@ -57,10 +61,14 @@ class Call:
 
     Attributes:
         attempts: INSERTs tried so far.
+        waited: Seconds queued so far.
         outcome: How it has ended, unless it raises.
     """
 
-    __slots__ = ("_model", "_observer", "_started", "_verb", "attempts", "outcome")
+    __slots__ = (
+        *("_model", "_observer", "_started", "_verb"),
+        *("attempts", "outcome", "waited"),
+    )
 
     def __init__(
         self, verb: str, model: type[object], observer: Observer | None
@@ -69,6 +77,7 @@ class Call:
         self._model = model
         self._observer = observer
         self.attempts = 0
+        self.waited = 0.0
         self.outcome = Outcome.FAILED
 
     def __enter__(self) -> Self:
@@ -86,6 +95,7 @@ class Call:
                     model=self._model,
                     outcome=self.outcome if error is None else Outcome.FAILED,
                     attempts=self.attempts,
+                    waited=self.waited,
                     elapsed=perf_counter() - self._started,
                     error=error,
                 )

@@ -17,6 +17,7 @@ from ._lookup import Lookup, bind
 from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._savepoint import insert
 from ._session import alone, flush, resolve, settle
+from ._turn import Turn
 from ._verdict import find_rival, require_cover, warn_if_not_covered
 from .exceptions import ContentionError
 
@@ -99,8 +100,7 @@ async def get_or_create(
                 with_for_update=with_for_update,
             )
             new_row = NewRow(wanted, defaults, factory)
-            if policy.missing_constraint == "error":
-                require_cover(caller, wanted)
+            require_cover(caller, wanted, policy)
             instance, call.outcome = await _find_or_insert(
                 caller, wanted, new_row, policy, call
             )
@@ -124,30 +124,35 @@ async def _find_or_insert(
     policy: Policy,
     call: Call,
 ) -> tuple[T, Outcome]:
-    """Look; settle, and look again; insert under guard; look once more."""
-    found = await lookup.look(session)
-    if found is None and await flush(session):
+    """Look, queue, look again, insert under guard; if a rival was faster, look."""
+    with Turn(session, lookup, policy, call) as turn:
+        await turn.reserve()
         found = await lookup.look(session)
-    if found is not None:
-        return found, Outcome.HIT
-
-    if policy.missing_constraint == "warn":
-        warn_if_not_covered(session, lookup)
-    values = await new_row.values()
-    # Not sooner: on SQLite this takes the write lock, and the values may be slow.
-    if await settle(session, lookup.plan.mapper):
-        found = await lookup.look(session)
+        if found is None and await flush(session):
+            found = await lookup.look(session)
+        while found is None and await turn.comes():
+            found = await lookup.look(session)
         if found is not None:
-            return found, Outcome.HIT
+            return found, turn.hit()
 
-    while True:
-        call.attempts += 1
-        made = await insert(session, new_row, values)
-        if not isinstance(made, Failure):
-            return made, Outcome.CREATED
-        found = await find_rival(session, lookup, made)
-        if found is not None:
-            return found, Outcome.LOST_RACE
-        if call.attempts == policy.attempts:
-            args = (lookup.plan.model, lookup.names, call.attempts)
-            raise ContentionError(*args) from made.error
+        warn_if_not_covered(session, lookup, policy)
+        values = await new_row.values()
+        # Not sooner: on SQLite this takes the write lock, and the values may be slow.
+        if await settle(session, lookup.plan.mapper):
+            found = await lookup.look(session)
+            if found is not None:
+                return found, turn.hit()
+
+        while True:
+            call.attempts += 1
+            made = await insert(session, new_row, values)
+            if not isinstance(made, Failure):
+                turn.created()
+                return made, Outcome.CREATED
+            found = await find_rival(session, lookup, made)
+            if found is not None:
+                turn.lost()
+                return found, Outcome.LOST_RACE
+            if call.attempts == policy.attempts:
+                args = (lookup.plan.model, lookup.names, call.attempts)
+                raise ContentionError(*args) from made.error

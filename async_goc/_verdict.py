@@ -20,6 +20,7 @@ from ._coverage import Unique, conditions_on, is_covered, uniques_of
 from ._criteria import differs, equality
 from ._fields import T
 from ._lookup import Lookup
+from ._policy import Policy
 from ._session import dialect_of
 from .exceptions import (
     MissingConstraintError,
@@ -36,20 +37,24 @@ _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
 _MOST_WARNINGS: Final = 100
 
 
-def require_cover(session: AsyncSession, lookup: Lookup[Any]) -> None:
-    """Refuse a lookup whose row the database would accept twice.
+def require_cover(session: AsyncSession, lookup: Lookup[Any], policy: Policy) -> None:
+    """Refuse a lookup whose row the database would accept twice, if the policy does.
 
     Raises:
         MissingConstraintError: No unique constraint covers it.
     """
-    if not _is_covered(session, lookup):
+    if policy.missing_constraint == "error" and not _is_covered(session, lookup):
         raise MissingConstraintError(lookup.plan.model, lookup.names)
 
 
-def warn_if_not_covered(session: AsyncSession, lookup: Lookup[Any]) -> None:
+def warn_if_not_covered(
+    session: AsyncSession, lookup: Lookup[Any], policy: Policy
+) -> None:
     """Warn, once, that the database would accept the looked-up row twice."""
     warned = lookup.plan.warned
-    if lookup.plan.is_covered or len(warned) >= _MOST_WARNINGS:
+    if policy.missing_constraint != "warn" or lookup.plan.is_covered:
+        return
+    if len(warned) >= _MOST_WARNINGS:
         return
     names = lookup.names
     if names not in warned and not _is_covered(session, lookup):
@@ -129,8 +134,9 @@ async def _key_looked_up(
         names = await connection.run_sync(_reflected_columns, violated)
         if names is None:
             return None
-        columns = [c for c in tables[violated.table].columns if c.name in names]
-        unique = Unique(violated.constraint, frozenset(columns), is_null_equal=True)
+        table = tables[violated.table]
+        columns = frozenset(c for c in table.columns if c.name in names)
+        unique = Unique(violated.constraint, table, columns, is_null_equal=True)
     return conditions_on(unique, mapper, lookup.conditions(), dialect)
 
 

@@ -1,0 +1,249 @@
+"""Turn a lookup into the key at which equal lookups of this process meet.
+
+A key that is too coarse costs a short wait, one that is too fine an INSERT that a rival
+has made already; neither costs more, because the constraint is the judge.
+"""
+
+import math
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Final, NamedTuple, cast
+from uuid import UUID
+from weakref import WeakKeyDictionary, ref
+
+from sqlalchemy import Column, ColumnElement, Connection, Engine, String, Uuid
+from sqlalchemy.dialects.postgresql import CITEXT
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+from ._coverage import covering, sql_text, uniques_of
+from ._criteria import Equality, conjuncts, equality
+from ._fields import memory
+from ._lookup import Lookup
+from ._plan import Plan, identity_of
+
+Freeze = Callable[[Any], Hashable]
+
+
+class Key(NamedTuple):
+    """What a call queues for.
+
+    Attributes:
+        database: The engine's dialect: each engine makes one, and shares it with the
+            engines and connections that are derived from it.
+        schema: The table's schema, translated.
+        table: The table's name; ``None`` stands for the whole database.
+        columns: What is looked up, by column name or as SQL.
+        values: Their values.
+        namespace: The policy's.
+    """
+
+    database: ref[Dialect]
+    schema: str | None = None
+    table: str | None = None
+    columns: tuple[str, ...] = ()
+    values: tuple[Hashable, ...] = ()
+    namespace: Hashable = None
+
+
+_EXACT: Final = frozenset({str, int, bool, bytes, type(None), UUID, date, datetime})
+_IMMUTABLE: Final = (
+    *(str, int, bytes, Enum, UUID),
+    *(date, time, timedelta, IPv4Address, IPv6Address, IPv4Network, IPv6Network),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One column of a key: what it is called, and where its value comes from."""
+
+    label: str
+    read: Callable[[Lookup[Any]], Any]
+    freeze: Freeze
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How to make the keys of one plan."""
+
+    schema: str | None
+    table: str | None
+    columns: tuple[str, ...]
+    parts: tuple[_Part, ...]
+
+
+def key_of(
+    lookup: Lookup[Any],
+    bind: Engine | Connection,
+    schemas: Mapping[str | None, str | None],
+    namespace: Hashable,
+) -> Key | None:
+    """Return the key of *lookup*; ``None``: only the database can tell what it means.
+
+    Args:
+        lookup: The lookup.
+        bind: What its model's table is reached through.
+        schemas: The ``schema_translate_map`` in force.
+        namespace: The policy's.
+    """
+    dialect = bind.dialect
+    if dialect.name == "sqlite":
+        return Key(ref(dialect))  # It has one writer, whatever is written.
+    recipe = _recipe_for(lookup, dialect)
+    if recipe is None:
+        return None
+    try:
+        values = tuple([part.freeze(part.read(lookup)) for part in recipe.parts])
+    # A pending parent, a bottomless list; and an adviser does not fail the call.
+    except Exception:  # noqa: BLE001
+        return None
+    schema = schemas.get(recipe.schema, recipe.schema) if schemas else recipe.schema
+    return Key(ref(dialect), schema, recipe.table, recipe.columns, values, namespace)
+
+
+def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
+    plan = lookup.plan
+    if lookup.criteria or not _is_known_beforehand(plan, dialect):
+        return _recipe(plan, lookup.conditions(), dialect)
+    # Beside the plan, so that it goes with the model; and with the engine.
+    recipes = memory(plan.mapper, ("recipes", plan), _no_recipes)
+    if dialect not in recipes:
+        conditions = list(conjuncts(plan.statement.whereclause))
+        recipes[dialect] = _recipe(plan, conditions, dialect)
+    return recipes[dialect]
+
+
+def _no_recipes() -> WeakKeyDictionary[Dialect, _Recipe | None]:
+    return WeakKeyDictionary()
+
+
+def _is_known_beforehand(plan: Plan[Any], dialect: Dialect) -> bool:
+    """Whether the covering constraint does not depend on the values."""
+    return plan.is_covered or not any(
+        unique.where or unique.expressions
+        for unique in uniques_of(plan.mapper, dialect)
+    )
+
+
+def _recipe(
+    plan: Plan[Any], conditions: Sequence[ColumnElement[bool]], dialect: Dialect
+) -> _Recipe | None:
+    """Compile the conditions that count: those on a unique constraint, if one covers.
+
+    Otherwise any equality counts. With none, there is nothing to tell keys apart by.
+    """
+    known = None if plan.is_covered else dialect
+    found = covering(plan.mapper, conditions, known)
+    table: Any = plan.mapper.local_table
+    if found is not None:
+        # By the constraint's own columns, so that different call sites meet.
+        table, conditions = found[0].table, found[1]
+    sources = {parameter: source for parameter, *source in plan.binds}
+    equalities = filter(None, map(equality, conditions))
+    parts = [_part(found, sources, dialect) for found in equalities]
+    if not parts:
+        return None
+    parts.sort(key=lambda part: part.label)
+    return _Recipe(
+        getattr(table, "schema", None),
+        getattr(table, "name", None),  # A mapped join has none.
+        tuple(part.label for part in parts),
+        tuple(parts),
+    )
+
+
+def _part(
+    found: Equality, sources: Mapping[str, Sequence[Any]], dialect: Dialect
+) -> _Part:
+    label = _label(found.left, dialect)
+    freeze = _freezer(found.left.type, dialect)
+    source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
+    if source is None:
+        return _Part(label, lambda _: found.value, freeze)
+    name, position = source
+    if position is None:
+        return _Part(label, lambda lookup: lookup.values[name], freeze)
+
+    def parent_key(lookup: Lookup[Any]) -> Any:
+        return identity_of(lookup.values[name])[position]
+
+    return _Part(label, parent_key, freeze)
+
+
+def _label(left: Any, dialect: Dialect) -> str:
+    return left.name if isinstance(left, Column) else str(sql_text(left, dialect))
+
+
+def _freezer(type_: TypeEngine[Any], dialect: Dialect) -> Freeze:
+    """Return what makes a value of that type hashable, and equal where SQL's are."""
+    impl = type_.dialect_impl(dialect)
+    process = impl.bind_processor(dialect)
+    alike: Any = None
+    if isinstance(impl, Uuid):
+        alike = _as_uuid
+    elif _ignores_case(impl, dialect):
+        alike = _folded
+    if process is None and alike is None:
+        return frozen
+
+    def freeze(value: Any) -> Hashable:
+        # A value that the type refuses gets its error from the database call.
+        with suppress(Exception):
+            value = value if process is None else process(value)
+        with suppress(Exception):
+            value = value if alike is None else alike(value)
+        return frozen(value)
+
+    return freeze
+
+
+def _as_uuid(value: Any) -> UUID:
+    return UUID(str(value))
+
+
+def _ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    if isinstance(type_, CITEXT):
+        return True
+    collation = str(getattr(type_, "collation", None) or "").lower()
+    if collation:
+        return collation == "nocase" or "_ci" in collation
+    is_mysql = dialect.name in {"mysql", "mariadb"}
+    return is_mysql and isinstance(type_, String)  # by its default collations
+
+
+def _folded(text: str) -> str:
+    """Drop what such a collation may not see: case, accents, spaces at the end."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
+
+
+def frozen(value: Any) -> Hashable:
+    """Return a hashable stand-in that later changes of *value* do not reach.
+
+    Equal values get equal ones. What cannot be told apart gets the same one.
+    """
+    kind = cast("Any", type(value))
+    same: Hashable = kind.__qualname__
+    if kind in _EXACT:
+        same = value
+    elif issubclass(kind, Decimal):
+        same = "NaN" if value.is_nan() else value
+    elif issubclass(kind, float):
+        same = "NaN" if math.isnan(value) else value
+    elif issubclass(kind, _IMMUTABLE):
+        same = value
+    elif issubclass(kind, Mapping):
+        same = frozenset((frozen(k), frozen(v)) for k, v in value.items())
+    elif issubclass(kind, set | frozenset):
+        same = frozenset(map(frozen, value))
+    elif issubclass(kind, list | tuple):
+        same = tuple(map(frozen, value))
+    elif issubclass(kind, bytearray | memoryview):
+        same = bytes(value)
+    return same

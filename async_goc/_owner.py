@@ -1,0 +1,86 @@
+"""Say who holds a key, and who waits for it."""
+
+import asyncio
+from collections.abc import Hashable
+from enum import Enum, auto
+from time import perf_counter
+
+
+class Answer(Enum):
+    """What waiting for a key ends with."""
+
+    GRANTED = auto()
+    """The key is yours; nobody vouches for the row."""
+    CREATED = auto()
+    """The row is there: who created it has committed. The key is not yours."""
+    FOUND = auto()
+    """The row is there: it was found. The key is not yours."""
+    TIMEOUT = auto()
+    """The time is up. The key is not yours."""
+    DEADLOCK = auto()
+    """Waiting would not have ended. The key is not yours."""
+
+
+class Owner:
+    """Whoever may hold keys; a base class.
+
+    Attributes:
+        keys: What it holds. Only the queues write it.
+        waits: Its place in a queue. Only the queues write it.
+    """
+
+    __slots__ = ("__weakref__", "keys", "waits")
+
+    def __init__(self) -> None:
+        self.keys: set[Hashable] = set()
+        self.waits: Waiter | None = None
+
+    def is_alive(self) -> bool:
+        """Whether it will still release what it holds."""
+        raise NotImplementedError
+
+    def rank(self) -> int:
+        """How much it holds, other than keys, that others may be waiting for.
+
+        Nobody waits for an owner of a lower rank, who may be waiting for just that.
+        """
+        raise NotImplementedError
+
+
+class Waiter:
+    """A place in a queue."""
+
+    __slots__ = ("answer", "entry", "owner", "rank")
+
+    def __init__(
+        self, entry: "Entry", owner: Owner, answer: asyncio.Future[Answer]
+    ) -> None:
+        self.entry = entry
+        self.owner = owner
+        self.rank = owner.rank()  # It does nothing else while it waits.
+        self.answer = answer
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still waits: neither answered nor cancelled."""
+        return not self.answer.done()
+
+
+class Entry:
+    """A key that is held."""
+
+    __slots__ = ("owner", "since", "waiters")
+
+    def __init__(self, owner: Owner) -> None:
+        self.hand_to(owner)
+        # In order of arrival; a dict, because anyone may leave.
+        self.waiters: dict[Waiter, None] = {}
+
+    def heir(self) -> "Waiter | None":
+        """Who comes next: the first of those with the highest rank."""
+        live = (waiter for waiter in self.waiters if waiter.is_live)
+        return max(live, key=lambda waiter: waiter.rank, default=None)
+
+    def hand_to(self, owner: Owner) -> None:
+        self.owner = owner
+        self.since = perf_counter()

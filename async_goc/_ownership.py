@@ -1,0 +1,183 @@
+"""Tie keys to the transaction that holds them, whichever way it ends.
+
+The owner is the session's root transaction: not the task (SQLAlchemy closes sessions in
+another one), nor the session (it outlives its transactions). A transaction may end
+
+* as it should: ``after_transaction_end`` fires, here and for savepoints. Whether it was
+  committed, ``after_commit`` has said before. (``after_soft_rollback`` comes too late:
+  after the end; and ``close()`` rolls back without it.)
+* without a word, when ``close()`` meets a dead connection or is cancelled: the session
+  then has another transaction, or none, which whoever waits for the key finds out;
+* by being dropped with its session: the garbage collector tells.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+from weakref import ref
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from ._key import Key
+from ._owner import Answer, Owner
+from ._queues import Queues
+
+_KEY: Final = "async_goc.owners"
+
+
+class TransactionOwner(Owner):
+    """A session's root transaction; before it has begun, the session in its place.
+
+    It refers to neither strongly, so that dropped ones are collected.
+    """
+
+    __slots__ = ("_is_committed", "_kept", "_queues", "_root", "_session")
+
+    def __init__(self, session: Session, queues: Queues) -> None:
+        super().__init__()
+        self._session = ref(session)
+        self._queues = queues
+        # Known as soon as a key is kept; until then, a call is running that releases.
+        self._root: ref[SessionTransaction] | None = None
+        self._is_committed = False
+        # {key: the savepoint it was created in; None: none}
+        self._kept: dict[Key, ref[SessionTransaction] | None] = {}
+
+    def is_alive(self) -> bool:
+        """Whether the transaction goes on, or has not begun."""
+        session = self._session()
+        if session is None:
+            return False
+        root = session.get_transaction()
+        return self._root is None or (root is not None and root is self._root())
+
+    def rank(self) -> int:
+        """1: it holds a connection; 2: and, on SQLite, a transaction in the file."""
+        session = self._session()
+        return 0 if session is None else rank_of(session)
+
+    def has_kept(self, key: Key) -> bool:
+        """Whether *key* stays with the transaction."""
+        return key in self._kept
+
+    def keep(self, key: Key) -> bool:
+        """Hold *key* until the transaction ends, or the innermost savepoint fails.
+
+        Returns:
+            Whether it is held: somebody may have taken it over meanwhile.
+        """
+        session = self._session()
+        root = None if session is None else session.get_transaction()
+        if session is None or root is None or not self._queues.holds(self, key):
+            return False
+        if self._root is None:
+            # Called by the garbage collector: at any time, in any thread.
+            self._root = ref(
+                root, lambda _: self._queues.run_soon(self._queues.reclaim, self)
+            )
+        nested = session.get_nested_transaction()
+        self._kept.setdefault(key, None if nested is None else ref(nested))
+        return True
+
+    def commit(self, transaction: SessionTransaction | None) -> None:
+        """The innermost savepoint is being released; ``None``: the root committed."""
+        if transaction is None:
+            self._is_committed = True
+            return
+        parent = transaction.parent
+        outer = ref(parent) if parent is not None and parent.nested else None
+        for key in self._kept_in(transaction):
+            self._kept[key] = outer
+
+    def end(self, transaction: SessionTransaction) -> None:
+        """Release the keys that go with *transaction*."""
+        if self._root is None or transaction is not self._root():
+            # A savepoint, and one that was not released: it has been rolled back.
+            self._release(self._kept_in(transaction), Answer.GRANTED)
+            return
+        answer = Answer.CREATED if self._is_committed else Answer.GRANTED
+        self._release(list(self._kept), answer)
+
+    def _kept_in(self, transaction: SessionTransaction) -> list[Key]:
+        return [
+            key
+            for key, savepoint in self._kept.items()
+            if savepoint is not None and savepoint() is transaction
+        ]
+
+    def _release(self, keys: list[Key], answer: Answer) -> None:
+        for key in keys:
+            del self._kept[key]
+            # Of a whole database, nothing can be said to be there.
+            said = answer if key.table is not None else Answer.GRANTED
+            self._queues.run(self._queues.release, key, self, said)
+
+
+def owner_of(session: Session, queues: Queues) -> TransactionOwner:
+    """Return who holds the keys of the session's present transaction."""
+    owners: dict[Queues, TransactionOwner] = session.info.setdefault(_KEY, {})
+    owner = owners.get(queues)
+    if owner is None or not owner.is_alive():
+        if owner is not None:
+            queues.reclaim(owner)  # Its transaction ended without a word.
+        owner = owners[queues] = TransactionOwner(session, queues)
+    return owner
+
+
+def rank_of(session: Session) -> int:
+    """Return how much the session holds that others may be waiting for.
+
+    0: nothing; 1: a connection; 2: on SQLite, a transaction in the file, too.
+    """
+    connections = _connections(session)
+    return 1 + any(map(_is_in_file, connections)) if connections else 0
+
+
+def schemas_of(
+    session: Session, bind: Engine | Connection
+) -> Mapping[str | None, str | None]:
+    """Return the ``schema_translate_map`` in force for *bind*."""
+    # Since SQLAlchemy 2.1, sessions have options that they give to each connection.
+    given: Mapping[str, Any] = getattr(session, "execution_options", {})
+    options = {**bind.get_execution_options(), **given}
+    for connection in _connections(session):
+        if connection.engine is bind:
+            options = {**connection.get_execution_options()}
+    return options.get("schema_translate_map") or {}
+
+
+def _connections(session: Session) -> list[Connection]:
+    """The connections that the session holds."""
+    root: Any = session.get_transaction()
+    if root is not None and root._connections:  # noqa: SLF001
+        # There is no public way to learn of them without checking one out.
+        return [connection for connection, *_ in root._connections.values()]  # noqa: SLF001
+    return [session.bind] if isinstance(session.bind, Connection) else []
+
+
+def _is_in_file(connection: Connection) -> bool:
+    if connection.dialect.name != "sqlite" or connection.closed:
+        return False
+    if connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    with suppress(ValueError):  # aiosqlite: closed
+        return bool(driver.in_transaction)
+    return False
+
+
+# For all sessions of the process: a listener for each session costs more than all the
+# rest of the registry (60 us). Those that hold no keys are left alone.
+
+
+@event.listens_for(Session, "after_commit")
+def _on_commit(session: Session) -> None:
+    for owner in session.info.get(_KEY, {}).values():
+        owner.commit(session.get_nested_transaction())
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _on_end(session: Session, transaction: SessionTransaction) -> None:
+    for owner in session.info.get(_KEY, {}).values():
+        owner.end(transaction)

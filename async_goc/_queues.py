@@ -1,0 +1,228 @@
+"""Queue for keys, within one event loop.
+
+This machine knows nothing of sessions, nor of what a key stands for. It is an adviser:
+the unique constraint in the database is the judge. So whatever goes wrong here (time
+runs out, owners wait for each other, one dies) ends as if there were no keys at all.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, Final
+from weakref import ref
+
+from ._memory import Memory
+from ._owner import Answer, Entry, Owner, Waiter
+
+# Seconds between looks for owners that ended unnoticed, while somebody waits.
+_SWEEP: Final = 0.05
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened so far; see :class:`LockStatistics`."""
+
+    acquired: int = 0
+    waited: int = 0
+    collapsed: int = 0
+    timeouts: int = 0
+    deadlocks_avoided: int = 0
+    reclaimed: int = 0
+
+
+class Queues:
+    """The keys that are held in one event loop, and who waits for them.
+
+    Only that loop's thread calls the methods; any other uses :meth:`run`.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, most_known: int, counts: Counts
+    ) -> None:
+        self.counts = counts
+        self.memory = Memory(most_known)
+        # Weakly: the loop is what this state hangs on.
+        self._loop = ref(loop)
+        # An entry lives from its first grant to the release with nobody waiting.
+        self._entries: dict[Hashable, Entry] = {}
+        # Everybody whose answer is outstanding.
+        self._waiting: set[Waiter] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def held(self) -> int:
+        """How many keys are held."""
+        return len(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def is_closed(self) -> bool:
+        """Whether the loop is, so that nobody comes back for anything."""
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+    def run(self, function: Callable[..., object], *args: Any) -> None:
+        """Call *function* in the loop's thread: at once, if this is the one."""
+        try:
+            is_here = asyncio.get_running_loop() is self._loop()
+        except RuntimeError:  # no loop runs in this thread
+            is_here = False
+        call = function if is_here else partial(self.run_soon, function)
+        call(*args)
+
+    def run_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call *function* in the loop's thread, and in the middle of nothing."""
+        loop = self._loop()
+        if loop is not None:
+            with suppress(RuntimeError):  # closed: nobody waits any more
+                loop.call_soon_threadsafe(function, *args)
+
+    def holds(self, owner: Owner, key: Hashable) -> bool:
+        """Whether *owner* holds *key*."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.owner is owner
+
+    def held_for(self, key: Hashable) -> float:
+        """Seconds for which its owner has held *key*."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else perf_counter() - entry.since
+
+    def take(self, key: Hashable, owner: Owner) -> bool:
+        """Take *key*, if that needs no waiting; say whether *owner* holds it now."""
+        entry = self._entries.get(key)
+        if entry is not None and not entry.owner.is_alive():
+            self.reclaim(entry.owner)
+            entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = Entry(owner)
+        elif entry.owner is owner:
+            return True
+        elif owner.waits is not None or owner.rank() <= entry.owner.rank():
+            return False
+        else:
+            entry.owner.keys.discard(key)
+        self._give(key, entry, owner)
+        return True
+
+    async def wait(self, key: Hashable, owner: Owner, limit: float | None) -> Answer:
+        """Wait for *key*, which somebody else holds.
+
+        Args:
+            key: The key.
+            owner: Who wants it.
+            limit: Seconds to wait at most; ``None``: no limit.
+        """
+        entry = self._entries[key]
+        if self._is_cycle(entry, owner):
+            self.counts.deadlocks_avoided += 1
+            return Answer.DEADLOCK
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(entry, owner, loop.create_future())
+        self._enter(waiter)
+        # Not asyncio.wait_for, nor asyncio.timeout: they cancel the task, and another
+        # cancellation at the same time may get lost.
+        timer = limit is not None and loop.call_later(
+            limit, self._answer, waiter, Answer.TIMEOUT
+        )
+        try:
+            return await waiter.answer
+        except BaseException:
+            # Cancelled. A key that came in this very tick goes to the next one.
+            if waiter.answer.done() and not waiter.answer.cancelled():
+                self.release(key, owner)
+            raise
+        finally:
+            self._leave(waiter)
+            if timer:
+                timer.cancel()
+
+    def release(
+        self, key: Hashable, owner: Owner, answer: Answer = Answer.GRANTED
+    ) -> None:
+        """Give *key* back; without effect if *owner* does not hold it (any more).
+
+        Args:
+            key: The key.
+            owner: Who held it.
+            answer: ``CREATED`` and ``FOUND`` go to all who wait, and they can read
+                the row at the same time. ``GRANTED`` goes to one, with the key.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.owner is not owner:
+            return
+        owner.keys.discard(key)
+        self.memory.add(key, exists=answer is not Answer.GRANTED)
+        heir = entry.heir() if answer is Answer.GRANTED else None
+        if heir is not None:
+            self._give(key, entry, heir.owner)
+            self._answer(heir, Answer.GRANTED)
+            return
+        del self._entries[key]
+        for waiter in list(entry.waiters):
+            self._answer(waiter, answer)
+
+    def reclaim(self, owner: Owner) -> None:
+        """Release all that an owner held which ended without doing so."""
+        for key in list(owner.keys):
+            self.counts.reclaimed += 1
+            self.release(key, owner)
+
+    def _give(self, key: Hashable, entry: Entry, owner: Owner) -> None:
+        entry.hand_to(owner)
+        owner.keys.add(key)
+        self.counts.acquired += 1
+
+    def _is_cycle(self, entry: Entry, owner: Owner) -> bool:
+        """Whether waiting would close a cycle; its members then stop waiting, too."""
+        if owner.waits is not None:
+            return True  # in another task: an owner stands in one queue at a time
+        members: list[Waiter] = []
+        holder = entry.owner
+        while holder.waits is not None and holder.waits.is_live:
+            members.append(holder.waits)
+            holder = holder.waits.entry.owner
+        if holder is not owner:
+            return False
+        # The database can tell whether this is a deadlock, and ends it. We cannot.
+        for waiter in members:
+            self.counts.deadlocks_avoided += 1
+            self._answer(waiter, Answer.DEADLOCK)
+        return True
+
+    def _enter(self, waiter: Waiter) -> None:
+        waiter.entry.waiters[waiter] = None
+        waiter.owner.waits = waiter
+        self._waiting.add(waiter)
+        self.counts.waited += 1
+        if len(self._waiting) == 1:
+            self._sweep()
+
+    def _leave(self, waiter: Waiter) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+            waiter.owner.waits = None
+            del waiter.entry.waiters[waiter]
+
+    def _answer(self, waiter: Waiter, answer: Answer) -> None:
+        self._leave(waiter)
+        if waiter.is_live:
+            self.counts.timeouts += answer is Answer.TIMEOUT
+            waiter.answer.set_result(answer)
+
+    def _sweep(self) -> None:
+        """Look for owners that ended unnoticed, as long as somebody waits."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for owner in {waiter.entry.owner for waiter in self._waiting}:
+            if not owner.is_alive():
+                self.reclaim(owner)
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(_SWEEP, self._sweep)

@@ -1,0 +1,150 @@
+"""Stand in the queue for one call: in good time, for long enough, and no longer."""
+
+from logging import getLogger
+from time import perf_counter
+from typing import Any, Final, Self
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ._events import Call, Outcome
+from ._key import Key, key_of
+from ._lookup import Lookup
+from ._owner import Answer
+from ._ownership import TransactionOwner, owner_of, rank_of, schemas_of
+from ._policy import Policy
+from ._queues import Queues
+
+_log: Final = getLogger("async_goc")
+
+
+class Turn:
+    """One call's turn: a context, at whose end the key is released unless it is kept.
+
+    Args:
+        session: The session.
+        lookup: What is looked up.
+        policy: Which registry, how long to wait, and how long to hold.
+        call: Where to report how long it waited.
+    """
+
+    __slots__ = (
+        *("_answer", "_call", "_has_key", "_is_found", "_key", "_looked", "_lookup"),
+        *("_owner", "_policy", "_queues", "_session", "_wants_key"),
+    )
+
+    _queues: Queues
+    _owner: TransactionOwner
+
+    def __init__(
+        self, session: AsyncSession, lookup: Lookup[Any], policy: Policy, call: Call
+    ) -> None:
+        self._session = session.sync_session
+        self._lookup = lookup
+        self._policy = policy
+        self._call = call
+        self._key: Key | None = None
+        self._wants_key = policy.locks is not None
+        self._has_key = False  # by itself: not through a call around this one
+        self._is_found = False
+        self._answer: Answer | None = None
+        # The last look began no sooner. It may miss the row of a key released since.
+        self._looked = perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        key = self._key
+        if key is None or not self._has_key or self._owner.has_kept(key):
+            return
+        if key.table is not None:
+            answer = Answer.FOUND if self._is_found else Answer.GRANTED
+            self._queues.release(key, self._owner, answer)
+        # In a transaction on an SQLite file nobody else can write, until it ends.
+        elif rank_of(self._session) < 2 or not self._keep(key):  # noqa: PLR2004
+            self._queues.release(key, self._owner)
+
+    async def reserve(self) -> None:
+        """Queue, unless the session has a connection, or the row is known to exist.
+
+        Who waits without a connection leaves it to others. Who has one looks first:
+        most rows are there.
+        """
+        if self._wants_key and not rank_of(self._session):
+            key = self._find_key()
+            if key is not None and not self._queues.memory.exists(key):
+                await self._take(key)
+
+    async def comes(self) -> bool:
+        """Queue, after a look that has found nothing; say whether to look again.
+
+        If not, either the turn has come, or waiting for it any longer is useless.
+        """
+        key = self._find_key() if self._wants_key else None
+        if key is None or self._queues.holds(self._owner, key):
+            return False
+        has_changed = self._queues.memory.has_changed(key, self._looked)
+        if not has_changed:
+            self._queues.memory.forget(key)
+        has_waited = await self._take(key)
+        return has_changed or has_waited
+
+    def hit(self) -> Outcome:
+        """The row was there; say how that is called."""
+        self._is_found = True
+        if self._answer in {None, Answer.FOUND}:
+            return Outcome.HIT
+        self._queues.counts.collapsed += 1
+        return Outcome.WAITED_HIT
+
+    def lost(self) -> None:
+        """A rival has the row."""
+        self._is_found = True
+
+    def created(self) -> None:
+        """The row is there, for others as soon as the transaction has committed."""
+        if self._key is not None:
+            self._keep(self._key)
+
+    def _keep(self, key: Key) -> bool:
+        return self._policy.hold == "transaction" and self._owner.keep(key)
+
+    def _find_key(self) -> Key | None:
+        """Return the lookup's key, if it has one; if so, find queues and owner, too."""
+        locks = self._policy.locks
+        if self._key is None and locks is not None:
+            bind = self._session.get_bind(self._lookup.plan.mapper)
+            schemas = schemas_of(self._session, bind)
+            self._key = key_of(self._lookup, bind, schemas, self._policy.namespace)
+            self._queues = locks.queues()
+            self._owner = owner_of(self._session, self._queues)
+        return self._key
+
+    async def _take(self, key: Key) -> bool:
+        """Take the key, waiting for it if need be; say whether it waited."""
+        has_waited = not self._queues.take(key, self._owner)
+        if has_waited:
+            self._answer = await self._wait(key)
+        self._has_key |= self._answer in {None, Answer.GRANTED}
+        self._wants_key = self._answer not in {Answer.TIMEOUT, Answer.DEADLOCK}
+        self._looked = perf_counter()
+        return has_waited
+
+    async def _wait(self, key: Key) -> Answer:
+        limit = self._policy.wait_timeout
+        left = None if limit is None else max(0.0, limit - self._call.waited)
+        began = perf_counter()
+        try:
+            answer = await self._queues.wait(key, self._owner, left)
+        finally:
+            self._call.waited += perf_counter() - began
+        if answer is Answer.TIMEOUT:
+            _log.warning(
+                "waited %.3g s for a transaction of this process, which has held the "
+                "key of %s (%s) for %.3g s; asking the database instead",
+                self._call.waited,
+                self._lookup.plan.model.__name__,
+                ", ".join(key.columns) or "all rows: SQLite has one writer",
+                self._queues.held_for(key),
+            )
+        return answer
