@@ -68,6 +68,9 @@ class KeyedLocks:
         if found is None:
             found = Queues(loop, self._known_keys, self._counts)
             with self._guard:
+                # Closed in the middle of a wait, a loop would be kept by its future.
+                for other in [one for one in self._queues if one.is_closed()]:
+                    del self._queues[other]
                 self._queues[loop] = found
         return found
 

@@ -208,6 +208,10 @@ class Queues:
             self._waiting.remove(waiter)
             waiter.owner.waits = None
             del waiter.entry.waiters[waiter]
+            if self._sweeper is not None and not self._waiting:
+                # A timer refers to the loop, which would then never go.
+                self._sweeper.cancel()
+                self._sweeper = None
 
     def _answer(self, waiter: Waiter, answer: Answer) -> None:
         self._leave(waiter)
@@ -217,9 +221,7 @@ class Queues:
 
     def _sweep(self) -> None:
         """Look for owners that ended unnoticed, as long as somebody waits."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        self._sweeper = None
         for owner in {waiter.entry.owner for waiter in self._waiting}:
             if not owner.is_alive():
                 self.reclaim(owner)

@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 import storm
 from conftest import POSTGRES
-from models import Tag
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from models import Base, Tag
+from sqlalchemy import StaticPool, select
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 
-from async_goc import get_or_create
+from async_goc import get_or_create, sqlite
 
 on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
@@ -73,11 +78,9 @@ async def test_storm_of_processes(url: str, wide_engine: AsyncEngine) -> None:
     assert len(await names(wide_engine)) == keys
 
 
-@on_sqlite
-@pytest.mark.parametrize("is_same", [True, False], ids=["same key", "distinct keys"])
-async def test_sqlite_writers_queue(wide_engine: AsyncEngine, is_same: bool) -> None:
-    """16 tasks on a configured SQLite: no "database is locked"."""
-    sessions = async_sessionmaker(wide_engine)
+async def ask_at_once(engine: AsyncEngine, *, is_same: bool) -> None:
+    """Let 16 tasks create one tag, or one each."""
+    sessions = async_sessionmaker(engine)
     start = asyncio.Barrier(16)
 
     async def call(number: int) -> bool:
@@ -88,4 +91,33 @@ async def test_sqlite_writers_queue(wide_engine: AsyncEngine, is_same: bool) -> 
         return created
 
     created = await asyncio.gather(*map(call, range(16)))
-    assert sum(created) == len(await names(wide_engine)) == (1 if is_same else 16)
+    assert sum(created) == len(await names(engine)) == (1 if is_same else 16)
+
+
+@on_sqlite
+@pytest.mark.parametrize("is_configured", [True, False])
+@pytest.mark.parametrize("is_same", [True, False], ids=["same key", "distinct keys"])
+async def test_sqlite_writers_queue(
+    url: str, is_same: bool, is_configured: bool
+) -> None:
+    """16 tasks on a file: no "database is locked", with SQLite's own patience."""
+    engine = create_async_engine(url)
+    if is_configured:
+        sqlite.configure(engine)
+    await ask_at_once(engine, is_same=is_same)
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["same key", "distinct keys"])
+@pytest.mark.filterwarnings("ignore::async_goc.exceptions.SqliteTransactionWarning")
+async def test_sqlite_sessions_share_one_connection(is_same: bool) -> None:
+    """16 tasks in memory: one transaction after the other on the only connection.
+
+    It fails with `locks=None`.
+    """
+    engine = sqlite.configure(create_async_engine("sqlite+aiosqlite://"))
+    assert isinstance(engine.pool, StaticPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    await ask_at_once(engine, is_same=is_same)
+    await engine.dispose()

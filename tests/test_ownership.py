@@ -1,0 +1,194 @@
+"""Whichever way a transaction ends, its keys end with it."""
+
+import asyncio
+import gc
+
+import pytest
+from conftest import POSTGRES, Sessions
+from models import Tag
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from waiting import until
+
+from async_goc import KeyedLocks, Policy, get_or_create
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+
+
+@pytest.fixture
+def locks() -> KeyedLocks:
+    return KeyedLocks()
+
+
+@pytest.fixture
+def policy(locks: KeyedLocks) -> Policy:
+    return Policy(locks=locks, wait_timeout=10)
+
+
+async def create(session: AsyncSession, name: str, policy: Policy) -> Tag:
+    tag, created = await get_or_create(session, Tag, name=name, policy=policy)
+    assert created
+    return tag
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
+async def test_the_end_of_the_transaction(
+    session: AsyncSession, policy: Policy, locks: KeyedLocks, end: str
+) -> None:
+    """The keys are held until then, and the next transaction has keys of its own."""
+    for name in ("x", "y"):
+        await create(session, name, policy)
+        await session.flush()
+        assert locks.statistics().held == 1
+        await getattr(session, end)()
+        assert locks.statistics().held == 0
+
+
+async def test_an_exception_ends_it(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """A context manager that rolls back releases, too."""
+
+    async def work() -> None:
+        async with sessions.begin() as session:
+            await create(session, "x", policy)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await work()
+    assert locks.statistics().held == 0
+
+
+@on_postgres
+async def test_savepoints(
+    session: AsyncSession, policy: Policy, locks: KeyedLocks
+) -> None:
+    """A savepoint's rollback releases what was created in it, and in those inside."""
+
+    def held() -> int:
+        return locks.statistics().held
+
+    await create(session, "root", policy)
+    outer = await session.begin_nested()
+    await create(session, "outer", policy)
+    async with session.begin_nested():
+        await create(session, "released", policy)
+        innermost = await session.begin_nested()
+        await create(session, "rolled back", policy)
+        assert held() == 4
+        await innermost.rollback()
+        assert held() == 3
+    assert held() == 3
+    await outer.rollback()
+    assert held() == 1
+    async with session.begin_nested():
+        await create(session, "to the root", policy)
+    assert held() == 2
+    await session.begin_nested()
+    await create(session, "left open", policy)
+    await session.rollback()
+    assert held() == 0
+
+
+@on_postgres
+async def test_commit_with_an_open_savepoint(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """The commit releases the savepoint first; followers are told of the row."""
+    async with sessions() as session, sessions() as follower:
+        await session.begin_nested()
+        await create(session, "x", policy)
+        call = asyncio.create_task(
+            get_or_create(follower, Tag, name="x", policy=policy)
+        )
+        await until(lambda: locks.statistics().waiting)
+        await session.commit()
+        _, created = await call
+        assert not created
+    assert locks.statistics().collapsed == 1
+
+
+@on_postgres
+async def test_a_dead_connection(
+    sessions: Sessions, engine: AsyncEngine, policy: Policy, locks: KeyedLocks
+) -> None:
+    """A killed backend: the follower creates the row, whatever close() meets."""
+    async with sessions() as session, sessions() as follower:
+        await create(session, "x", policy)
+        call = asyncio.create_task(create(follower, "x", policy))
+        await until(lambda: locks.statistics().waiting)
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+        async with engine.connect() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        with pytest.raises(DBAPIError):
+            await session.execute(text("SELECT 1"))
+        await session.close()
+        await call
+        await follower.commit()
+    assert locks.statistics().held == 0
+
+
+@on_postgres
+@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
+@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+async def test_a_dropped_session(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """The garbage collector tells; it fails without the callback in `keep`."""
+    session = sessions()
+    await create(session, "x", policy)
+    async with sessions() as follower:
+        call = asyncio.create_task(create(follower, "x", policy))
+        await until(lambda: locks.statistics().waiting)
+        del session
+        gc.collect()
+        await call
+        await follower.commit()
+    figures = locks.statistics()
+    assert (figures.held, figures.reclaimed) == (0, 1)
+
+
+@on_postgres
+@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
+@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+async def test_close_cancelled_in_the_middle(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """SQLAlchemy says nothing then; who wants the key finds that its owner is gone."""
+    session = sessions()
+    await create(session, "x", policy)
+    root = session.sync_session.get_transaction()  # kept from the garbage collector
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0)  # It has sent the ROLLBACK.
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert root is not None
+    assert locks.statistics().held == 1
+    async with sessions() as follower:
+        await create(follower, "x", policy)
+        await follower.commit()
+    assert locks.statistics().held == 0
+
+
+@on_postgres
+@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
+@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+async def test_the_next_transaction_finds_the_last_one_gone(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """Also where the session itself asks again."""
+    session = sessions()
+    await create(session, "x", policy)
+    root = session.sync_session.get_transaction()
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert root is not None
+    await create(session, "x", policy)
+    assert locks.statistics().held == 1
+    await session.close()
+    assert locks.statistics().held == 0
