@@ -21,8 +21,8 @@ README = (ROOT / "README.md").read_text()
 on_postgres = pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, document: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", document, re.DOTALL)
 
 
 async def run(block: str, names: dict[str, Any]) -> None:
@@ -62,6 +62,22 @@ async def test_readme(session: AsyncSession) -> None:
     names = await readme_names(session)
     assert names["created"] is True
     assert len(blocks("python")) >= 6
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name)
+@on_postgres
+async def test_documents(sessions: Sessions, path: Path) -> None:
+    """Every block of every document runs, in order, and its links lead somewhere."""
+    document = path.read_text()
+    names: dict[str, Any] = {
+        **{name: getattr(async_goc, name) for name in async_goc.__all__},
+        "Tag": Tag,
+        "sessions": sessions,
+    }
+    for block in blocks("python", document):
+        await run(block, names)
+    links = re.findall(r"\]\((\.\.[\w./]+|[\w./]+)\)", document)
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.fixture
