@@ -103,8 +103,12 @@ class Turn:
 
     def created(self) -> None:
         """The row is there, for others as soon as the transaction has committed."""
-        if self._key is not None:
-            self._keep(self._key)
+        if self._key is None:
+            return
+        if not self._queues.holds(self._owner, self._key):
+            # It has gone on without the key, and is the one to wait for now.
+            self._has_key = self._queues.take(self._key, self._owner)
+        self._keep(self._key)
 
     def _keep(self, key: Key) -> bool:
         return self._policy.hold == "transaction" and self._owner.keep(key)
@@ -125,8 +129,9 @@ class Turn:
         has_waited = not self._queues.take(key, self._owner)
         if has_waited:
             self._answer = await self._wait(key)
-        self._has_key |= self._answer in {None, Answer.GRANTED}
-        self._wants_key = self._answer not in {Answer.TIMEOUT, Answer.DEADLOCK}
+            self._wants_key = self._answer not in {Answer.TIMEOUT, Answer.DEADLOCK}
+        if not has_waited or self._answer is Answer.GRANTED:
+            self._has_key = True
         self._looked = perf_counter()
         return has_waited
 

@@ -15,7 +15,15 @@ from sqlalchemy.orm import selectinload
 from sqlalchemy.util import await_only
 from waiting import sent, until
 
-from async_goc import Event, KeyedLocks, Outcome, Policy, Stats, get_or_create
+from async_goc import (
+    Event,
+    KeyedLocks,
+    Outcome,
+    Policy,
+    Stats,
+    exceptions,
+    get_or_create,
+)
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
@@ -158,6 +166,53 @@ async def test_timeout(
     assert record.name == "async_goc"
     assert "Tag (name)" in record.getMessage()
     assert "secret" not in record.getMessage()
+
+
+@on_postgres
+async def test_who_goes_on_without_the_key_is_waited_for(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """After a timeout, and the owner's rollback, the call creates the row, and holds.
+
+    It fails with `take` taken out of `Turn.created`.
+    """
+    brief = replace(policy, wait_timeout=0.01)
+    async with sessions() as first, sessions() as second, sessions() as third:
+        await get_or_create(first, Tag, name="x", policy=policy)
+        call = asyncio.create_task(get_or_create(second, Tag, name="x", policy=brief))
+        await until(lambda: locks.statistics().timeouts)
+        await first.rollback()
+        _, created = await call
+        assert created
+        call = asyncio.create_task(get_or_create(third, Tag, name="x", policy=policy))
+        await until(lambda: locks.statistics().waiting)
+        await second.commit()
+        _, created = await call
+        assert not created
+    assert locks.statistics().held == 0
+
+
+@on_postgres
+async def test_a_row_that_the_snapshot_hides(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """Told of a row that it cannot see, a call asks for the key, and gives it back.
+
+    It fails with `_has_key` set in `Turn._take` by the answer alone.
+    """
+    async with sessions() as first, sessions() as second:
+        await second.connection(
+            execution_options={"isolation_level": "REPEATABLE READ"}
+        )
+        await second.execute(select(Tag))
+        await get_or_create(first, Tag, name="x", policy=policy)
+        call = asyncio.create_task(get_or_create(second, Tag, name="x", policy=policy))
+        await until(lambda: locks.statistics().waiting)
+        await first.commit()
+        with pytest.raises(exceptions.SnapshotConflictError):
+            await call
+        assert locks.statistics().acquired == 2
+        assert locks.statistics().held == 0
 
 
 @on_sqlite
