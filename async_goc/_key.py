@@ -15,7 +15,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, String, Uuid
 from sqlalchemy.dialects.postgresql import CITEXT
@@ -24,7 +24,6 @@ from sqlalchemy.types import TypeEngine
 
 from ._coverage import covering, sql_text, uniques_of
 from ._criteria import Equality, conjuncts, equality
-from ._fields import memory
 from ._lookup import Lookup
 from ._plan import Plan, identity_of
 
@@ -70,8 +69,9 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """How to make the keys of one plan."""
+    """How to make the keys of one plan, for one database."""
 
+    database: ref[Dialect]
     schema: str | None
     table: str | None
     columns: tuple[str, ...]
@@ -104,28 +104,24 @@ def key_of(
     except Exception:  # noqa: BLE001
         return None
     schema = schemas.get(recipe.schema, recipe.schema) if schemas else recipe.schema
-    return Key(ref(dialect), schema, recipe.table, recipe.columns, values, namespace)
+    return Key(recipe.database, schema, recipe.table, recipe.columns, values, namespace)
 
 
 def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     plan = lookup.plan
-    if lookup.criteria or not _is_known_beforehand(plan, dialect):
+    if lookup.criteria or not (plan.is_covered or _is_fixed(plan, dialect)):
         return _recipe(plan, lookup.conditions(), dialect)
-    # Beside the plan, so that it goes with the model; and with the engine.
-    recipes = memory(plan.mapper, ("recipes", plan), _no_recipes)
-    if dialect not in recipes:
+    try:
+        recipe: _Recipe | None = plan.recipes[dialect]
+    except KeyError:
         conditions = list(conjuncts(plan.statement.whereclause))
-        recipes[dialect] = _recipe(plan, conditions, dialect)
-    return recipes[dialect]
+        recipe = plan.recipes[dialect] = _recipe(plan, conditions, dialect)
+    return recipe
 
 
-def _no_recipes() -> WeakKeyDictionary[Dialect, _Recipe | None]:
-    return WeakKeyDictionary()
-
-
-def _is_known_beforehand(plan: Plan[Any], dialect: Dialect) -> bool:
-    """Whether the covering constraint does not depend on the values."""
-    return plan.is_covered or not any(
+def _is_fixed(plan: Plan[Any], dialect: Dialect) -> bool:
+    """Whether the values do not decide which constraint covers the lookup."""
+    return not any(
         unique.where or unique.expressions
         for unique in uniques_of(plan.mapper, dialect)
     )
@@ -151,6 +147,7 @@ def _recipe(
         return None
     parts.sort(key=lambda part: part.label)
     return _Recipe(
+        ref(dialect),
         getattr(table, "schema", None),
         getattr(table, "name", None),  # A mapped join has none.
         tuple(part.label for part in parts),

@@ -11,7 +11,7 @@ another one), nor the session (it outlives its transactions). A transaction may 
 * by being dropped with its session: the garbage collector tells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from weakref import ref
@@ -24,6 +24,7 @@ from ._owner import Answer, Owner
 from ._queues import Queues
 
 _KEY: Final = "async_goc.owners"
+_MAP: Final = "schema_translate_map"
 
 
 class TransactionOwner(Owner):
@@ -56,6 +57,11 @@ class TransactionOwner(Owner):
         """1: it holds a connection; 2: and, on SQLite, a transaction in the file."""
         session = self._session()
         return 0 if session is None else rank_of(session)
+
+    @property
+    def has_kept_any(self) -> bool:
+        """Whether any key stays with the transaction."""
+        return bool(self._kept)
 
     def has_kept(self, key: Key) -> bool:
         """Whether *key* stays with the transaction."""
@@ -96,6 +102,8 @@ class TransactionOwner(Owner):
             # A savepoint, and one that was not released: it has been rolled back.
             self._release(self._kept_in(transaction), Answer.GRANTED)
             return
+        # Without the callback, which would wake the loop up for nothing.
+        self._root = ref(transaction)
         answer = Answer.CREATED if self._is_committed else Answer.GRANTED
         self._release(list(self._kept), answer)
 
@@ -130,36 +138,37 @@ def rank_of(session: Session) -> int:
 
     0: nothing; 1: a connection; 2: on SQLite, a transaction in the file, too.
     """
-    connections = _connections(session)
-    return 1 + any(map(_is_in_file, connections)) if connections else 0
+    rank = 0
+    for connection in _connections(session):
+        rank = 1
+        if connection.dialect.name == "sqlite" and _is_in_file(connection):
+            return 2
+    return rank
 
 
 def schemas_of(
     session: Session, bind: Engine | Connection
 ) -> Mapping[str | None, str | None]:
     """Return the ``schema_translate_map`` in force for *bind*."""
-    # Since SQLAlchemy 2.1, sessions have options that they give to each connection.
-    given: Mapping[str, Any] = getattr(session, "execution_options", {})
-    options = {**bind.get_execution_options(), **given}
     for connection in _connections(session):
         if connection.engine is bind:
-            options = {**connection.get_execution_options()}
-    return options.get("schema_translate_map") or {}
+            return connection.get_execution_options().get(_MAP) or {}
+    # Since SQLAlchemy 2.1, sessions have options that they give to each connection.
+    given: Mapping[str, Any] = getattr(session, "execution_options", {})
+    return given.get(_MAP) or bind.get_execution_options().get(_MAP) or {}
 
 
-def _connections(session: Session) -> list[Connection]:
-    """The connections that the session holds."""
+def _connections(session: Session) -> Iterable[Connection]:
+    """The connections that the session holds; some come twice."""
     root: Any = session.get_transaction()
     if root is not None and root._connections:  # noqa: SLF001
         # There is no public way to learn of them without checking one out.
-        return [connection for connection, *_ in root._connections.values()]  # noqa: SLF001
-    return [session.bind] if isinstance(session.bind, Connection) else []
+        return [held[0] for held in root._connections.values()]  # noqa: SLF001
+    return (session.bind,) if isinstance(session.bind, Connection) else ()
 
 
 def _is_in_file(connection: Connection) -> bool:
-    if connection.dialect.name != "sqlite" or connection.closed:
-        return False
-    if connection.invalidated:
+    if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection
     with suppress(ValueError):  # aiosqlite: closed
@@ -174,10 +183,12 @@ def _is_in_file(connection: Connection) -> bool:
 @event.listens_for(Session, "after_commit")
 def _on_commit(session: Session) -> None:
     for owner in session.info.get(_KEY, {}).values():
-        owner.commit(session.get_nested_transaction())
+        if owner.has_kept_any:
+            owner.commit(session.get_nested_transaction())
 
 
 @event.listens_for(Session, "after_transaction_end")
 def _on_end(session: Session, transaction: SessionTransaction) -> None:
     for owner in session.info.get(_KEY, {}).values():
-        owner.end(transaction)
+        if owner.has_kept_any:
+            owner.end(transaction)

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, ColumnElement, Select, bindparam, inspect, select
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import InstanceState, Mapper, class_mapper
 
 from ._coverage import is_covered
@@ -29,6 +31,7 @@ class Plan(Generic[T]):
         has_overlap: Whether two names fix the same column.
         is_covered: Whether a full unique constraint covers the plain names.
         warned: The lookups whose missing constraint has been warned about.
+        recipes: How to make its keys, for each database.
     """
 
     model: type[T]
@@ -42,6 +45,7 @@ class Plan(Generic[T]):
     has_overlap: bool
     is_covered: bool
     warned: set[tuple[str, ...]]
+    recipes: WeakKeyDictionary[Dialect, Any]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
@@ -101,6 +105,7 @@ def _compile(
         len(set(columns)) < len(columns),
         covered,
         warned=set(),
+        recipes=WeakKeyDictionary(),
     )
 
 

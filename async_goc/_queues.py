@@ -88,11 +88,6 @@ class Queues:
         entry = self._entries.get(key)
         return entry is not None and entry.owner is owner
 
-    def held_for(self, key: Hashable) -> float:
-        """Seconds for which its owner has held *key*."""
-        entry = self._entries.get(key)
-        return 0.0 if entry is None else perf_counter() - entry.since
-
     def take(self, key: Hashable, owner: Owner) -> bool:
         """Take *key*, if that needs no waiting; say whether *owner* holds it now."""
         entry = self._entries.get(key)
@@ -110,13 +105,21 @@ class Queues:
         self._give(key, entry, owner)
         return True
 
-    async def wait(self, key: Hashable, owner: Owner, limit: float | None) -> Answer:
+    async def wait(
+        self,
+        key: Hashable,
+        owner: Owner,
+        limit: float | None,
+        on_timeout: Callable[[float], object] | None = None,
+    ) -> Answer:
         """Wait for *key*, which somebody else holds.
 
         Args:
             key: The key.
             owner: Who wants it.
             limit: Seconds to wait at most; ``None``: no limit.
+            on_timeout: Called when they are over, with the seconds for which the
+                present owner has held the key.
         """
         entry = self._entries[key]
         if self._is_cycle(entry, owner):
@@ -128,7 +131,7 @@ class Queues:
         # Not asyncio.wait_for, nor asyncio.timeout: they cancel the task, and another
         # cancellation at the same time may get lost.
         timer = limit is not None and loop.call_later(
-            limit, self._answer, waiter, Answer.TIMEOUT
+            limit, self._give_up, waiter, on_timeout
         )
         try:
             return await waiter.answer
@@ -213,10 +216,18 @@ class Queues:
                 self._sweeper.cancel()
                 self._sweeper = None
 
+    def _give_up(
+        self, waiter: Waiter, on_timeout: Callable[[float], object] | None
+    ) -> None:
+        if waiter.is_live:
+            self.counts.timeouts += 1
+            if on_timeout is not None:
+                on_timeout(perf_counter() - waiter.entry.since)
+            self._answer(waiter, Answer.TIMEOUT)
+
     def _answer(self, waiter: Waiter, answer: Answer) -> None:
         self._leave(waiter)
         if waiter.is_live:
-            self.counts.timeouts += answer is Answer.TIMEOUT
             waiter.answer.set_result(answer)
 
     def _sweep(self) -> None:

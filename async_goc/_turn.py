@@ -73,6 +73,7 @@ class Turn:
         if self._wants_key and not rank_of(self._session):
             key = self._find_key()
             if key is not None and not self._queues.memory.exists(key):
+                self._owner = owner_of(self._session, self._queues)
                 await self._take(key)
 
     async def comes(self) -> bool:
@@ -81,7 +82,10 @@ class Turn:
         If not, either the turn has come, or waiting for it any longer is useless.
         """
         key = self._find_key() if self._wants_key else None
-        if key is None or self._queues.holds(self._owner, key):
+        if key is None:
+            return False
+        self._owner = owner_of(self._session, self._queues)
+        if self._queues.holds(self._owner, key):
             return False
         has_changed = self._queues.memory.has_changed(key, self._looked)
         if not has_changed:
@@ -114,14 +118,13 @@ class Turn:
         return self._policy.hold == "transaction" and self._owner.keep(key)
 
     def _find_key(self) -> Key | None:
-        """Return the lookup's key, if it has one; if so, find queues and owner, too."""
+        """Return the lookup's key, if it has one; then the queues are found, too."""
         locks = self._policy.locks
         if self._key is None and locks is not None:
             bind = self._session.get_bind(self._lookup.plan.mapper)
             schemas = schemas_of(self._session, bind)
             self._key = key_of(self._lookup, bind, schemas, self._policy.namespace)
             self._queues = locks.queues()
-            self._owner = owner_of(self._session, self._queues)
         return self._key
 
     async def _take(self, key: Key) -> bool:
@@ -140,16 +143,17 @@ class Turn:
         left = None if limit is None else max(0.0, limit - self._call.waited)
         began = perf_counter()
         try:
-            answer = await self._queues.wait(key, self._owner, left)
+            return await self._queues.wait(key, self._owner, left, self._complain)
         finally:
             self._call.waited += perf_counter() - began
-        if answer is Answer.TIMEOUT:
-            _log.warning(
-                "waited %.3g s for a transaction of this process, which has held the "
-                "key of %s (%s) for %.3g s; asking the database instead",
-                self._call.waited,
-                self._lookup.plan.model.__name__,
-                ", ".join(key.columns) or "all rows: SQLite has one writer",
-                self._queues.held_for(key),
-            )
-        return answer
+
+    def _complain(self, held: float) -> None:
+        columns = () if self._key is None else self._key.columns
+        _log.warning(
+            "wait_timeout (%g s) is over for the key of %s (%s), which another "
+            "transaction of this process has held for %.3g s; asking the database",
+            self._policy.wait_timeout,
+            self._lookup.plan.model.__name__,
+            ", ".join(columns) or "all rows: SQLite has one writer",
+            held,
+        )

@@ -1,0 +1,156 @@
+"""What the registry costs a call that nobody else competes with."""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from statistics import median, quantiles
+from time import perf_counter
+
+from lab import Action, NoLock, Ours, Tag, Way, connected, interleave
+from load import request
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from async_goc._events import Call
+from async_goc._lookup import bind
+from async_goc._ownership import _on_commit, _on_end
+from async_goc._turn import Turn
+
+_names = count()
+_WAY = Ours()
+
+
+async def calls(where: str, rounds: int = 600) -> list[tuple[str, ...]]:
+    """Calls, and whole requests, with the registry and without."""
+    async with connected(where, 2) as engine:
+        sessions = async_sessionmaker(engine)
+        alone, ours, unknown = NoLock(), Ours(), Ours(known_keys=0)
+
+        def new(way: Way) -> Action:
+            return lambda: request(way, sessions, f"cost {next(_names)}")
+
+        def old(way: Way) -> Action:
+            return lambda: request(way, sessions, "existing")
+
+        async with sessions() as session:
+            found = await NoLock().ask(session, "existing")
+            inside = await interleave(
+                {
+                    way.title: partial(way.ask, session, "existing")
+                    for way in (alone, ours)
+                },
+                2 * rounds,
+                warmup=100,
+            )
+            del found
+        hits = await interleave(
+            {"no lock": old(alone), "known": old(ours), "unknown": old(unknown)},
+            rounds,
+            warmup=50,
+        )
+        misses = await interleave(
+            {"no lock": new(alone), "ours": new(ours)}, rounds, warmup=50
+        )
+    return [
+        _ratio("hit, transaction open", inside, "ours"),
+        _ratio("request, hit, key known", hits, "known"),
+        _ratio("request, hit, key not known", hits, "unknown"),
+        _ratio("request, miss", misses, "ours"),
+    ]
+
+
+def _ratio(title: str, taken: dict[str, list[float]], name: str) -> tuple[str, ...]:
+    alone, ours = median(taken["no lock"]) * 1e3, median(taken[name]) * 1e3
+    pairs = zip(taken[name], taken["no lock"], strict=True)
+    paired = median(a - b for a, b in pairs) * 1e3
+    ratio = f"{ours / alone:.3f}"
+    return title, f"{alone:,.0f}", f"{ours:,.0f}", ratio, f"{paired:+.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way through a turn: what there is before it, and how it ends."""
+
+    title: str
+    is_connected: bool
+    is_known: bool
+    is_created: bool
+
+
+PATHS = (
+    Path("hit, transaction open", True, False, False),  # noqa: FBT003
+    Path("hit, no connection yet, key known", False, True, False),  # noqa: FBT003
+    Path("hit, no connection yet, key not known", False, False, False),  # noqa: FBT003
+    Path("created, transaction open", True, False, True),  # noqa: FBT003
+    Path("created, no connection yet", False, False, True),  # noqa: FBT003
+)
+
+
+async def turns(where: str, rounds: int = 500) -> list[tuple[str, ...]]:
+    """The registry's own work for a whole turn, beside hits in the same rounds."""
+    async with connected(where, 2) as engine:
+        taken: dict[str, list[float]] = {path.title: [] for path in PATHS}
+        hits: list[tuple[float, float]] = []
+        for _ in range(rounds):
+            for path in PATHS:
+                taken[path.title].append(await _turn(engine, path))
+            hits.append(await _hits(engine))
+    first, again = (_undisturbed(list(series)) for series in zip(*hits, strict=True))
+    rows: list[tuple[str, ...]] = [
+        ("(a hit, transaction open, the session's first)", f"{first:.1f}", "", ""),
+        ("(a hit, transaction open, the row loaded)", f"{again:.1f}", "", ""),
+    ]
+    for title, values in taken.items():
+        cost = _undisturbed(values)
+        rows.append(
+            (title, f"{cost:.1f}", f"{cost / first:.2%}", f"{cost / again:.2%}")
+        )
+    return rows
+
+
+def _undisturbed(values: list[float]) -> float:
+    """Return the first decile: a hit waits, and neighbours prolong that the most."""
+    return quantiles(values[50:], n=10)[0]
+
+
+async def _hits(engine: AsyncEngine) -> tuple[float, float]:
+    """Return the microseconds that a session's first hit takes, and its second."""
+    way = NoLock()
+    async with AsyncSession(engine) as session:
+        await session.connection()
+        began = perf_counter()
+        found = await way.ask(session, "existing")
+        middle = perf_counter()
+        assert await way.ask(session, "existing") == found
+        return (middle - began) * 1e6, (perf_counter() - middle) * 1e6
+
+
+async def _turn(engine: AsyncEngine, path: Path) -> float:
+    """Take one turn as ``get_or_create`` does, without its SQL; in microseconds."""
+    name = "turn" if path.is_known else f"turn {next(_names)}"
+    async with AsyncSession(engine) as session:
+        if path.is_connected:
+            await session.connection()
+        lookup = bind(session, Tag, (), {"name": name})
+        call = Call("get_or_create", Tag, None)
+        started = perf_counter()
+        turn = Turn(session, lookup, _WAY.policy, call).__enter__()
+        await turn.reserve()
+        spent = perf_counter() - started
+        await session.connection()
+        started = perf_counter()
+        if path.is_created:
+            await turn.comes()
+            turn.created()
+        else:
+            turn.hit()
+        turn.__exit__(None, None, None)
+        spent += perf_counter() - started
+        assert _WAY.held() == path.is_created
+        sync, root = session.sync_session, session.sync_session.get_transaction()
+        assert root is not None
+        started = perf_counter()
+        _on_commit(sync)
+        _on_end(sync, root)
+        spent += perf_counter() - started
+        assert _WAY.held() == 0
+    return spent * 1e6
