@@ -65,6 +65,11 @@ class Waiter:
         """Whether it still waits: neither answered nor cancelled."""
         return not self.answer.done()
 
+    def has_got(self, answer: Answer) -> bool:
+        """Whether this is its answer, also if it is cancelled before it hears it."""
+        future = self.answer
+        return future.done() and not future.cancelled() and future.result() is answer
+
 
 class Entry:
     """A key that is held."""

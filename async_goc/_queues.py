@@ -54,8 +54,8 @@ class Queues:
 
     @property
     def held(self) -> int:
-        """How many keys are held."""
-        return len(self._entries)
+        """How many keys are held, by owners that are alive."""
+        return sum(entry.owner.is_alive() for entry in list(self._entries.values()))
 
     @property
     def waiting(self) -> int:
@@ -137,7 +137,7 @@ class Queues:
             return await waiter.answer
         except BaseException:
             # Cancelled. A key that came in this very tick goes to the next one.
-            if waiter.answer.done() and not waiter.answer.cancelled():
+            if waiter.has_got(Answer.GRANTED):
                 self.release(key, owner)
             raise
         finally:
@@ -221,9 +221,10 @@ class Queues:
     ) -> None:
         if waiter.is_live:
             self.counts.timeouts += 1
-            if on_timeout is not None:
-                on_timeout(perf_counter() - waiter.entry.since)
+            held = perf_counter() - waiter.entry.since
             self._answer(waiter, Answer.TIMEOUT)
+            if on_timeout is not None:
+                on_timeout(held)
 
     def _answer(self, waiter: Waiter, answer: Answer) -> None:
         self._leave(waiter)
