@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from async_goc._conflict import is_duplicate_key, violation
 
 
+# An id that the sequence does not come to.
 async def error_of(engine: AsyncEngine, **values: Any) -> DBAPIError:
     async with engine.connect() as connection:
-        await connection.execute(insert(Tag).values(id=1, name="red", slug="r"))
+        await connection.execute(insert(Tag).values(id=-1, name="red", slug="r"))
         with pytest.raises(DBAPIError) as raised:
             await connection.execute(insert(Tag).values(values))
     return raised.value
@@ -24,7 +25,7 @@ async def error_of(engine: AsyncEngine, **values: Any) -> DBAPIError:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"id": 1, "name": "x"}, "tag_pkey"),
+        ({"id": -1, "name": "x"}, "tag_pkey"),
         ({"name": "red"}, "tag_name_key"),
         ({"name": "x", "colour": "bad"}, None),
         ({"name": None}, None),
