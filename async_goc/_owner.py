@@ -55,10 +55,10 @@ class Waiter:
     def __init__(
         self, entry: "Entry", owner: Owner, answer: asyncio.Future[Answer]
     ) -> None:
-        self.entry = entry
-        self.owner = owner
-        self.rank = owner.rank()  # It does nothing else while it waits.
-        self.answer = answer
+        self.entry: Entry = entry
+        self.owner: Owner = owner
+        self.rank: int = owner.rank()  # It does nothing else while it waits.
+        self.answer: asyncio.Future[Answer] = answer
 
     @property
     def is_live(self) -> bool:
@@ -87,5 +87,6 @@ class Entry:
         return max(live, key=lambda waiter: waiter.rank, default=None)
 
     def hand_to(self, owner: Owner) -> None:
-        self.owner = owner
-        self.since = perf_counter()
+        """Make it *owner*'s, from now on."""
+        self.owner: Owner = owner
+        self.since: float = perf_counter()

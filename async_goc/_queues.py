@@ -42,8 +42,8 @@ class Queues:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, most_known: int, counts: Counts
     ) -> None:
-        self.counts = counts
-        self.memory = Memory(most_known)
+        self.counts: Counts = counts
+        self.memory: Memory = Memory(most_known)
         # Weakly: the loop is what this state hangs on.
         self._loop = ref(loop)
         # An entry lives from its first grant to the release with nobody waiting.
