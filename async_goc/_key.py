@@ -4,21 +4,21 @@ A key that is too coarse costs a short wait, one that is too fine an INSERT that
 has made already; neither costs more, because the constraint is the judge.
 """
 
-import math
 import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from numbers import Number
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 from weakref import ref
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, String, Uuid
-from sqlalchemy.dialects.postgresql import CITEXT
+from sqlalchemy import JSON, Column, ColumnElement, Connection, Engine, String, Uuid
+from sqlalchemy.dialects.postgresql import CITEXT, Range
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
@@ -51,10 +51,9 @@ class Key(NamedTuple):
     namespace: Hashable = None
 
 
-_EXACT: Final = frozenset({str, int, bool, bytes, type(None), UUID, date, datetime})
 _IMMUTABLE: Final = (
-    *(str, int, bytes, Enum, UUID),
-    *(date, time, timedelta, IPv4Address, IPv6Address, IPv4Network, IPv6Network),
+    *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
+    *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, Range),
 )
 
 
@@ -94,12 +93,14 @@ def key_of(
     """
     dialect = bind.dialect
     if dialect.name == "sqlite":
-        return Key(ref(dialect))  # It has one writer, whatever is written.
+        # It has one writer, whatever is written; on one connection, not even that.
+        return None if isinstance(bind, Connection) else Key(ref(dialect))
     recipe = _recipe_for(lookup, dialect)
     if recipe is None:
         return None
     try:
         values = tuple([part.freeze(part.read(lookup)) for part in recipe.parts])
+        hash(values)
     # A pending parent, a bottomless list; and an adviser does not fail the call.
     except Exception:  # noqa: BLE001
         return None
@@ -180,7 +181,9 @@ def _label(left: Any, dialect: Dialect) -> str:
 def _freezer(type_: TypeEngine[Any], dialect: Dialect) -> Freeze:
     """Return what makes a value of that type hashable, and equal where SQL's are."""
     impl = type_.dialect_impl(dialect)
-    process = impl.bind_processor(dialect)
+    # A document's text depends on the order of its keys.
+    is_document = isinstance(impl, JSON)
+    process = None if is_document else impl.bind_processor(dialect)
     alike: Any = None
     if isinstance(impl, Uuid):
         alike = _as_uuid
@@ -226,21 +229,16 @@ def frozen(value: Any) -> Hashable:
     Equal values get equal ones. What cannot be told apart gets the same one.
     """
     kind = cast("Any", type(value))
-    same: Hashable = kind.__qualname__
-    if kind in _EXACT:
-        same = value
-    elif issubclass(kind, Decimal):
-        same = "NaN" if value.is_nan() else value
-    elif issubclass(kind, float):
-        same = "NaN" if math.isnan(value) else value
-    elif issubclass(kind, _IMMUTABLE):
-        same = value
-    elif issubclass(kind, Mapping):
-        same = frozenset((frozen(k), frozen(v)) for k, v in value.items())
-    elif issubclass(kind, set | frozenset):
-        same = frozenset(map(frozen, value))
-    elif issubclass(kind, list | tuple):
-        same = tuple(map(frozen, value))
-    elif issubclass(kind, bytearray | memoryview):
-        same = bytes(value)
-    return same
+    if issubclass(kind, Mapping):
+        return frozenset((frozen(k), frozen(v)) for k, v in value.items())
+    if issubclass(kind, set | frozenset):
+        return frozenset(map(frozen, value))
+    if issubclass(kind, list | tuple):
+        return tuple(map(frozen, value))
+    if issubclass(kind, bytearray | memoryview):
+        return bytes(value)
+    # Anything else may change, and with it its hash. Not a number is not even itself.
+    is_fixed = issubclass(kind, _IMMUTABLE) and (
+        not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
+    )
+    return cast("Hashable", value if is_fixed else kind)

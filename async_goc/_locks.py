@@ -61,6 +61,10 @@ class KeyedLocks:
         )
         self._guard = Lock()
 
+    def __deepcopy__(self, _: object) -> "KeyedLocks":
+        # dataclasses.asdict() of a policy copies it; there is only one.
+        return self
+
     def queues(self) -> Queues:
         """Return the running loop's queues."""
         loop = asyncio.get_running_loop()

@@ -21,10 +21,12 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from ._key import Key
 from ._owner import Answer, Owner
+from ._policy import Hold
 from ._queues import Queues
 
 _KEY: Final = "async_goc.owners"
 _MAP: Final = "schema_translate_map"
+_IN_FILE: Final = 2
 
 
 class TransactionOwner(Owner):
@@ -54,7 +56,7 @@ class TransactionOwner(Owner):
         return self._root is None or (root is not None and root is self._root())
 
     def rank(self) -> int:
-        """1: it holds a connection; 2: and, on SQLite, a transaction in the file."""
+        """See :func:`rank_of`."""
         session = self._session()
         return 0 if session is None else rank_of(session)
 
@@ -63,19 +65,28 @@ class TransactionOwner(Owner):
         """Whether any key stays with the transaction."""
         return bool(self._kept)
 
-    def has_kept(self, key: Key) -> bool:
-        """Whether *key* stays with the transaction."""
-        return key in self._kept
+    def leave(self, key: Key, answer: Answer, hold: Hold) -> None:
+        """A call that has taken *key* ends: release it, unless it is kept."""
+        if key in self._kept:
+            return
+        if key.table is None:
+            # In a transaction on an SQLite file nobody else can write, until it ends.
+            if hold == "transaction" and self.rank() == _IN_FILE and self.keep(key):
+                return
+            answer = Answer.GRANTED
+        self._queues.release(key, self, answer)
 
     def keep(self, key: Key) -> bool:
         """Hold *key* until the transaction ends, or the innermost savepoint fails.
 
         Returns:
-            Whether it is held: somebody may have taken it over meanwhile.
+            Whether it is: somebody may have taken it over, or the transaction ended.
         """
         session = self._session()
         root = None if session is None else session.get_transaction()
-        if session is None or root is None or not self._queues.holds(self, key):
+        if session is None or root is None:
+            return False
+        if not self._queues.holds(self, key) or not self.is_alive():
             return False
         if self._root is None:
             # Called by the garbage collector: at any time, in any thread.
@@ -83,6 +94,8 @@ class TransactionOwner(Owner):
                 root, lambda _: self._queues.run_soon(self._queues.reclaim, self)
             )
         nested = session.get_nested_transaction()
+        if key.table is None:
+            nested = None  # A savepoint's rollback does not unlock the file.
         self._kept.setdefault(key, None if nested is None else ref(nested))
         return True
 
@@ -98,9 +111,10 @@ class TransactionOwner(Owner):
 
     def end(self, transaction: SessionTransaction) -> None:
         """Release the keys that go with *transaction*."""
-        if self._root is None or transaction is not self._root():
-            # A savepoint, and one that was not released: it has been rolled back.
+        if transaction.nested:
+            # It was not released, so it has been rolled back.
             self._release(self._kept_in(transaction), Answer.GRANTED)
+        if self._root is None or transaction is not self._root():
             return
         # Without the callback, which would wake the loop up for nothing.
         self._root = ref(transaction)
@@ -142,7 +156,7 @@ def rank_of(session: Session) -> int:
     for connection in _connections(session):
         rank = 1
         if connection.dialect.name == "sqlite" and _is_in_file(connection):
-            return 2
+            return _IN_FILE
     return rank
 
 

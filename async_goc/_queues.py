@@ -6,7 +6,7 @@ runs out, owners wait for each other, one dies) ends as if there were no keys at
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -51,11 +51,13 @@ class Queues:
         # Everybody whose answer is outstanding.
         self._waiting: set[Waiter] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        # Owners that the last sweep has found dead.
+        self._suspects: set[Owner] = set()
 
     @property
     def held(self) -> int:
-        """How many keys are held, by owners that are alive."""
-        return sum(entry.owner.is_alive() for entry in list(self._entries.values()))
+        """How many keys are held."""
+        return len(self._entries)
 
     @property
     def waiting(self) -> int:
@@ -91,9 +93,6 @@ class Queues:
     def take(self, key: Hashable, owner: Owner) -> bool:
         """Take *key*, if that needs no waiting; say whether *owner* holds it now."""
         entry = self._entries.get(key)
-        if entry is not None and not entry.owner.is_alive():
-            self.reclaim(entry.owner)
-            entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(owner)
         elif entry.owner is owner:
@@ -110,7 +109,9 @@ class Queues:
         key: Hashable,
         owner: Owner,
         limit: float | None,
-        on_timeout: Callable[[float], object] | None = None,
+        *,
+        around: Collection[Owner] = (),
+        complain: Callable[[float], object] | None = None,
     ) -> Answer:
         """Wait for *key*, which somebody else holds.
 
@@ -118,11 +119,12 @@ class Queues:
             key: The key.
             owner: Who wants it.
             limit: Seconds to wait at most; ``None``: no limit.
-            on_timeout: Called when they are over, with the seconds for which the
+            around: Other owners who cannot go on before this wait has ended.
+            complain: Called when the time is over, with the seconds for which the
                 present owner has held the key.
         """
         entry = self._entries[key]
-        if self._is_cycle(entry, owner):
+        if self._is_cycle(entry, owner, around):
             self.counts.deadlocks_avoided += 1
             return Answer.DEADLOCK
         loop = asyncio.get_running_loop()
@@ -131,7 +133,7 @@ class Queues:
         # Not asyncio.wait_for, nor asyncio.timeout: they cancel the task, and another
         # cancellation at the same time may get lost.
         timer = limit is not None and loop.call_later(
-            limit, self._give_up, waiter, on_timeout
+            limit, self._give_up, waiter, complain
         )
         try:
             return await waiter.answer
@@ -181,17 +183,17 @@ class Queues:
         owner.keys.add(key)
         self.counts.acquired += 1
 
-    def _is_cycle(self, entry: Entry, owner: Owner) -> bool:
+    def _is_cycle(self, entry: Entry, owner: Owner, around: Collection[Owner]) -> bool:
         """Whether waiting would close a cycle; its members then stop waiting, too."""
         if owner.waits is not None:
             return True  # in another task: an owner stands in one queue at a time
         members: list[Waiter] = []
         holder = entry.owner
-        while holder.waits is not None and holder.waits.is_live:
+        while holder is not owner and holder not in around:
+            if holder.waits is None or not holder.waits.is_live:
+                return False
             members.append(holder.waits)
             holder = holder.waits.entry.owner
-        if holder is not owner:
-            return False
         # The database can tell whether this is a deadlock, and ends it. We cannot.
         for waiter in members:
             self.counts.deadlocks_avoided += 1
@@ -215,16 +217,17 @@ class Queues:
                 # A timer refers to the loop, which would then never go.
                 self._sweeper.cancel()
                 self._sweeper = None
+                self._suspects = set()
 
     def _give_up(
-        self, waiter: Waiter, on_timeout: Callable[[float], object] | None
+        self, waiter: Waiter, complain: Callable[[float], object] | None
     ) -> None:
         if waiter.is_live:
             self.counts.timeouts += 1
             held = perf_counter() - waiter.entry.since
             self._answer(waiter, Answer.TIMEOUT)
-            if on_timeout is not None:
-                on_timeout(held)
+            if complain is not None:
+                complain(held)
 
     def _answer(self, waiter: Waiter, answer: Answer) -> None:
         self._leave(waiter)
@@ -233,10 +236,12 @@ class Queues:
 
     def _sweep(self) -> None:
         """Look for owners that ended unnoticed, as long as somebody waits."""
-        self._sweeper = None
-        for owner in {waiter.entry.owner for waiter in self._waiting}:
-            if not owner.is_alive():
-                self.reclaim(owner)
+        owners = {waiter.entry.owner for waiter in self._waiting}
+        dead = {owner for owner in owners if not owner.is_alive()}
+        # Seen twice: the first time, it may have been ending at that moment.
+        for owner in dead & self._suspects:
+            self.reclaim(owner)
+        self._suspects = dead
         if self._waiting:
             loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(_SWEEP, self._sweep)

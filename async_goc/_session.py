@@ -13,14 +13,10 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper
 
+from ._owner import Owner
 from .exceptions import SqliteTransactionWarning
 
 _KEY: Final = "async_goc.call"
-
-# The calls that this task is inside of. A context variable, not the task itself:
-# a factory may await a nested call in a task of its own (asyncio.wait_for does, on
-# Python 3.11), and that task inherits the context.
-_calls: ContextVar[tuple[object, ...]] = ContextVar("async_goc_calls", default=())
 
 # Engines that have been warned about. Written on the event loop's thread, only
 # ever grows while the engine lives; a lost race between two threads warns twice.
@@ -49,13 +45,21 @@ class _Call:
     Attributes:
         outer: The call that it runs inside of, on the same session.
         is_running: Whether it has not ended.
+        owner: Who holds its key, if it has taken one.
     """
 
-    __slots__ = ("is_running", "outer")
+    __slots__ = ("is_running", "outer", "owner")
 
     def __init__(self, outer: "_Call | None") -> None:
         self.outer = outer
         self.is_running = True
+        self.owner: Owner | None = None
+
+
+# The calls that this task is inside of. A context variable, not the task itself:
+# a factory may await a nested call in a task of its own (asyncio.wait_for does, on
+# Python 3.11), and that task inherits the context.
+_calls: ContextVar[tuple[_Call, ...]] = ContextVar("async_goc_calls", default=())
 
 
 @contextmanager
@@ -87,6 +91,17 @@ def alone(session: AsyncSession) -> Generator[None, None, None]:
         while innermost is not None and not innermost.is_running:
             innermost = innermost.outer
         info[_KEY] = innermost
+
+
+def note_owner(owner: Owner) -> None:
+    """Note that *owner* holds the key of this task's innermost call."""
+    _calls.get()[-1].owner = owner
+
+
+def owners_around() -> list[Owner]:
+    """Return those whose calls this task is inside of: they wait for it to go on."""
+    calls = (call for call in _calls.get() if call.is_running)
+    return [call.owner for call in calls if call.owner is not None]
 
 
 def dialect_of(session: AsyncSession, mapper: Mapper[Any]) -> Dialect:

@@ -130,7 +130,7 @@ async def _find_or_insert(
         found = await lookup.look(session)
         if found is None and await flush(session):
             found = await lookup.look(session)
-        while found is None and await turn.comes():
+        while found is None and await turn.queue():
             found = await lookup.look(session)
         if found is not None:
             return found, turn.hit()

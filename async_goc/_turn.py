@@ -13,6 +13,7 @@ from ._owner import Answer
 from ._ownership import TransactionOwner, owner_of, rank_of, schemas_of
 from ._policy import Policy
 from ._queues import Queues
+from ._session import note_owner, owners_around
 
 _log: Final = getLogger("async_goc")
 
@@ -28,8 +29,18 @@ class Turn:
     """
 
     __slots__ = (
-        *("_answer", "_call", "_has_key", "_is_found", "_key", "_looked", "_lookup"),
-        *("_owner", "_policy", "_queues", "_session", "_wants_key"),
+        "_answer",
+        "_call",
+        "_has_key",
+        "_is_found",
+        "_key",
+        "_looked",
+        "_lookup",
+        "_owner",
+        "_policy",
+        "_queues",
+        "_session",
+        "_wants_key",
     )
 
     _queues: Queues
@@ -43,7 +54,7 @@ class Turn:
         self._policy = policy
         self._call = call
         self._key: Key | None = None
-        self._wants_key = policy.locks is not None
+        self._wants_key = True
         self._has_key = False  # by itself: not through a call around this one
         self._is_found = False
         self._answer: Answer | None = None
@@ -53,16 +64,16 @@ class Turn:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        key = self._key
-        if key is None or not self._has_key or self._owner.has_kept(key):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._key is None or not self._has_key:
             return
-        if key.table is not None:
-            answer = Answer.FOUND if self._is_found else Answer.GRANTED
-            self._queues.release(key, self._owner, answer)
-        # In a transaction on an SQLite file nobody else can write, until it ends.
-        elif rank_of(self._session) < 2 or not self._keep(key):  # noqa: PLR2004
-            self._queues.release(key, self._owner)
+        answer = Answer.FOUND if self._is_found else Answer.GRANTED
+        arguments = (self._key, answer, self._policy.hold)
+        if kind is GeneratorExit:
+            # From the garbage collector: at any time, in any thread.
+            self._queues.run_soon(self._owner.leave, *arguments)
+        else:
+            self._owner.leave(*arguments)
 
     async def reserve(self) -> None:
         """Queue, unless the session has a connection, or the row is known to exist.
@@ -70,16 +81,17 @@ class Turn:
         Who waits without a connection leaves it to others. Who has one looks first:
         most rows are there.
         """
-        if self._wants_key and not rank_of(self._session):
-            key = self._find_key()
-            if key is not None and not self._queues.memory.exists(key):
-                self._owner = owner_of(self._session, self._queues)
-                await self._take(key)
+        if self._policy.locks is None or rank_of(self._session):
+            return
+        key = self._find_key()
+        if key is not None and not self._queues.memory.exists(key):
+            self._owner = owner_of(self._session, self._queues)
+            await self._take(key)
 
-    async def comes(self) -> bool:
+    async def queue(self) -> bool:
         """Queue, after a look that has found nothing; say whether to look again.
 
-        If not, either the turn has come, or waiting for it any longer is useless.
+        If not, this call has the key, or goes on without.
         """
         key = self._find_key() if self._wants_key else None
         if key is None:
@@ -96,6 +108,8 @@ class Turn:
     def hit(self) -> Outcome:
         """The row was there; say how that is called."""
         self._is_found = True
+        if self._key is None or self._key.table is None:
+            return Outcome.HIT  # SQLite's key does not say who created what.
         if self._answer in {None, Answer.FOUND}:
             return Outcome.HIT
         self._queues.counts.collapsed += 1
@@ -109,13 +123,13 @@ class Turn:
         """The row is there, for others as soon as the transaction has committed."""
         if self._key is None:
             return
+        # The defaults may have ended the transaction in which the call began.
+        self._owner = owner_of(self._session, self._queues)
         if not self._queues.holds(self._owner, self._key):
             # It has gone on without the key, and is the one to wait for now.
             self._has_key = self._queues.take(self._key, self._owner)
-        self._keep(self._key)
-
-    def _keep(self, key: Key) -> bool:
-        return self._policy.hold == "transaction" and self._owner.keep(key)
+        if self._policy.hold == "transaction":
+            self._owner.keep(self._key)
 
     def _find_key(self) -> Key | None:
         """Return the lookup's key, if it has one; then the queues are found, too."""
@@ -135,6 +149,7 @@ class Turn:
             self._wants_key = self._answer not in {Answer.TIMEOUT, Answer.DEADLOCK}
         if not has_waited or self._answer is Answer.GRANTED:
             self._has_key = True
+            note_owner(self._owner)
         self._looked = perf_counter()
         return has_waited
 
@@ -143,17 +158,21 @@ class Turn:
         left = None if limit is None else max(0.0, limit - self._call.waited)
         began = perf_counter()
         try:
-            return await self._queues.wait(key, self._owner, left, self._complain)
+            return await self._queues.wait(
+                key, self._owner, left, around=owners_around(), complain=self._complain
+            )
         finally:
             self._call.waited += perf_counter() - began
 
     def _complain(self, held: float) -> None:
         columns = () if self._key is None else self._key.columns
+        # Never the values: an expression may have some.
+        names = [c if c.isidentifier() else "an expression" for c in columns]
         _log.warning(
             "wait_timeout (%g s) is over for the key of %s (%s), which another "
             "transaction of this process has held for %.3g s; asking the database",
             self._policy.wait_timeout,
             self._lookup.plan.model.__name__,
-            ", ".join(columns) or "all rows: SQLite has one writer",
+            ", ".join(names) or "all rows: SQLite has one writer",
             held,
         )

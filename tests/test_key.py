@@ -109,6 +109,7 @@ UUID_1 = UUID(int=1)
             key(Typed, text="elan", engine=MARIADB),
         ),
         (key(Review, stars=1), key(Review, Review.stars == 1)),
+        (key(Setting, data={"a": 1, "b": 2}), key(Setting, data={"b": 2, "a": 1})),
         (key(Tag, name="x", engine=SQLITE), key(Book, title="y", engine=SQLITE)),
     ],
 )

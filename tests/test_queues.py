@@ -110,6 +110,18 @@ async def test_time_runs_out(queues: Queues, limit: float) -> None:
     assert (queues.held, owner.keys) == (0, set())
 
 
+async def test_owners_around_count_as_oneself(queues: Queues) -> None:
+    """Nobody waits for who cannot go on before that wait ends, by whatever way."""
+    around, other, asks = Holder(), Holder(), Holder()
+    queues.take("k", around)
+    queues.take("other", other)
+    assert await queues.wait("k", asks, None, around=[around]) is Answer.DEADLOCK
+    (task,) = await line_up(queues, other)
+    assert await queues.wait("other", asks, None, around=[around]) is Answer.DEADLOCK
+    assert await task is Answer.DEADLOCK
+    assert queues.counts.deadlocks_avoided == 3
+
+
 @pytest.mark.parametrize("fails", [False, True])
 async def test_complaint_about_the_time(queues: Queues, *, fails: bool) -> None:
     """A wait that takes too long is reported, and ends even if reporting fails."""
@@ -125,7 +137,7 @@ async def test_complaint_about_the_time(queues: Queues, *, fails: bool) -> None:
     before = perf_counter()
     queues.take("k", holder)
     async with asyncio.timeout(5):
-        assert await queues.wait("k", owner, 0.01, complain) is Answer.TIMEOUT
+        assert await queues.wait("k", owner, 0.01, complain=complain) is Answer.TIMEOUT
     assert 0 <= told.pop() <= perf_counter() - before
     assert (told, queues.counts.timeouts) == ([], 1)
 
@@ -220,18 +232,32 @@ async def test_release_is_harmless_twice(queues: Queues) -> None:
     assert (queues.memory.exists("k"), queues.memory.exists("unknown")) == (True, False)
 
 
-async def test_dead_owner_is_found_by_the_next_one(queues: Queues) -> None:
-    """Who asks for a dead owner's key frees all it held; whoever waited goes first."""
+async def test_dead_owner_loses_all_its_keys(queues: Queues) -> None:
+    """Who waits for one key of a dead owner's frees the others, too."""
     dead, waiting, late = Holder(), Holder(), Holder()
     for key in ("k", "other"):
         queues.take(key, dead)
     (task,) = await line_up(queues, waiting)
     dead.is_well = False
-    assert not queues.take("k", late)
-    await tick()
-    assert task.result() is Answer.GRANTED
+    assert not queues.take("other", late)
+    assert await task is Answer.GRANTED
     assert queues.take("other", late)
     assert (dead.keys, queues.counts.reclaimed) == (set(), 2)
+
+
+async def test_owner_that_is_ending_has_time_to_say_so(queues: Queues) -> None:
+    """One that looks dead for a moment is asked twice.
+
+    A transaction is no longer its session's while its connection is being reset.
+    """
+    ending, waiting = Holder(), Holder()
+    queues.take("k", ending)
+    ending.is_well = False
+    (task,) = await line_up(queues, waiting)
+    assert queues.holds(ending, "k")
+    queues.release("k", ending, Answer.CREATED)
+    assert await task is Answer.CREATED
+    assert queues.counts.reclaimed == 0
 
 
 async def test_dead_owner_is_found_while_somebody_waits(queues: Queues) -> None:
