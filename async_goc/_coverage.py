@@ -28,17 +28,21 @@ class Unique:
         name: As the database reports it; ``None`` where the database chose it.
         table: The table that it belongs to.
         columns: The columns that are unique together.
-        expressions: The indexed expressions that are not plain columns.
-        where: The conditions of a partial index.
+        expressions: The indexed expressions that are not plain columns, as SQL.
+        where: The conditions of a partial index, as SQL.
         is_null_equal: Whether two NULLs conflict (NULLS NOT DISTINCT).
     """
 
     name: str | None
     table: Any
     columns: frozenset[Column[Any]]
-    expressions: tuple[ColumnElement[Any], ...] = ()
-    where: tuple[ColumnElement[bool], ...] = ()
+    expressions: tuple[str | None, ...] = ()
+    where: tuple[str | None, ...] = ()
     is_null_equal: bool = False
+
+
+# A condition's number, the columns that it gives a value to, and whether that is NULL.
+_Fixed = tuple[int, Sequence[Column[Any]], bool]
 
 
 def is_covered(
@@ -63,8 +67,9 @@ def covering(
     dialect: Dialect | None,
 ) -> tuple[Unique, list[ColumnElement[bool]]] | None:
     """Return the constraint that :func:`is_covered` asks for, and what fixes it."""
+    fixed = list(_fixed(mapper, conditions))
     for unique in uniques_of(mapper, dialect):
-        used = conditions_on(unique, mapper, conditions, dialect)
+        used = _used(unique, fixed, conditions, dialect)
         if used is not None:
             return unique, used
     return None
@@ -83,21 +88,46 @@ def conditions_on(
     dialect: Dialect | None,
 ) -> list[ColumnElement[bool]] | None:
     """Return those of *conditions* that together fix *unique*; ``None``: not all."""
-    pinned = _pinned(mapper, unique, conditions)
+    return _used(unique, list(_fixed(mapper, conditions)), conditions, dialect)
+
+
+def _used(
+    unique: Unique,
+    fixed: Sequence[_Fixed],
+    conditions: Sequence[ColumnElement[bool]],
+    dialect: Dialect | None,
+) -> list[ColumnElement[bool]] | None:
+    pinned = {
+        column: number
+        for number, columns, is_null in fixed
+        for column in columns
+        if unique.is_null_equal or not is_null
+    }
     if not unique.columns <= pinned.keys():
         return None
     used = {pinned[column] for column in unique.columns}
     for wanted, found in (
-        (unique.expressions, [_compared(condition) for condition in conditions]),
+        (unique.expressions, map(_compared, conditions)),
         (unique.where, conditions),
     ):
         texts = [sql_text(element, dialect) for element in found] if wanted else []
-        for element in wanted:
-            text = sql_text(element, dialect)
+        for text in wanted:
             if text is None or text not in texts:
                 return None
             used.add(texts.index(text))
     return [conditions[number] for number in sorted(used)]
+
+
+def _fixed(
+    mapper: Mapper[Any], conditions: Sequence[ColumnElement[bool]]
+) -> Iterator[_Fixed]:
+    """Yield the conditions that give columns one value."""
+    for number, condition in enumerate(conditions):
+        found = equality(condition)
+        if found is not None and mapper.columns.contains_column(found.left):
+            # Joined inheritance: one attribute, a column in each table.
+            prop: Any = mapper.get_property_by_column(found.left)
+            yield number, prop.columns, found.is_null
 
 
 def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:
@@ -137,14 +167,15 @@ def _is_full(index: Index) -> bool:
 
 
 def _from_index(index: Index, dialect: Dialect | None) -> Unique:
-    where = _option(index, dialect, "where")
+    option = _option(index, dialect, "where")
+    where = () if option is None else (option,)
     terms: Any = index.expressions
     return Unique(
         name=_name(index),
         table=index.table,
         columns=frozenset(filter(_is_column, terms)),
-        expressions=tuple(e for e in terms if not _is_column(e)),
-        where=() if where is None else tuple(conjuncts(where)),
+        expressions=tuple(sql_text(e, dialect) for e in terms if not _is_column(e)),
+        where=tuple(sql_text(e, dialect) for e in conjuncts(*where)),
         is_null_equal=bool(_option(index, dialect, "nulls_not_distinct")),
     )
 
@@ -160,22 +191,6 @@ def _option(
     if dialect is None:
         return None
     return constraint.dialect_kwargs.get(f"{dialect.name}_{option}")
-
-
-def _pinned(
-    mapper: Mapper[Any], unique: Unique, conditions: Sequence[ColumnElement[bool]]
-) -> dict[Column[Any], int]:
-    """Map each column that has one value to the condition that says so."""
-    pinned: dict[Column[Any], int] = {}
-    for number, condition in enumerate(conditions):
-        found = equality(condition)
-        if found is None or (found.is_null and not unique.is_null_equal):
-            continue
-        if mapper.columns.contains_column(found.left):
-            # Joined inheritance: one attribute, a column in each table.
-            prop: Any = mapper.get_property_by_column(found.left)
-            pinned |= dict.fromkeys(prop.columns, number)
-    return pinned
 
 
 def _compared(condition: ColumnElement[bool]) -> ColumnElement[Any] | None:

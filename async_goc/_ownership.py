@@ -35,7 +35,14 @@ class TransactionOwner(Owner):
     It refers to neither strongly, so that dropped ones are collected.
     """
 
-    __slots__ = ("_is_committed", "_kept", "_queues", "_root", "_session")
+    __slots__ = (
+        "_in_savepoints",
+        "_is_committed",
+        "_kept",
+        "_queues",
+        "_root",
+        "_session",
+    )
 
     def __init__(self, session: Session, queues: Queues) -> None:
         super().__init__()
@@ -44,8 +51,10 @@ class TransactionOwner(Owner):
         # Known as soon as a key is kept; until then, a call is running that releases.
         self._root: ref[SessionTransaction] | None = None
         self._is_committed = False
-        # {key: the savepoint it was created in; None: none}
-        self._kept: dict[Key, ref[SessionTransaction] | None] = {}
+        # In the order in which they were kept.
+        self._kept: dict[Key, None] = {}
+        # Those of them that go with a savepoint, which is usually none.
+        self._in_savepoints: dict[Key, ref[SessionTransaction]] = {}
 
     def is_alive(self) -> bool:
         """Whether the transaction goes on, or has not begun."""
@@ -94,9 +103,10 @@ class TransactionOwner(Owner):
                 root, lambda _: self._queues.run_soon(self._queues.reclaim, self)
             )
         nested = session.get_nested_transaction()
-        if key.table is None:
-            nested = None  # A savepoint's rollback does not unlock the file.
-        self._kept.setdefault(key, None if nested is None else ref(nested))
+        # (A savepoint's rollback does not unlock an SQLite file.)
+        if nested is not None and key not in self._kept and key.table is not None:
+            self._in_savepoints[key] = ref(nested)
+        self._kept[key] = None
         return True
 
     def commit(self, transaction: SessionTransaction | None) -> None:
@@ -105,9 +115,10 @@ class TransactionOwner(Owner):
             self._is_committed = True
             return
         parent = transaction.parent
-        outer = ref(parent) if parent is not None and parent.nested else None
         for key in self._kept_in(transaction):
-            self._kept[key] = outer
+            del self._in_savepoints[key]
+            if parent is not None and parent.nested:
+                self._in_savepoints[key] = ref(parent)
 
     def end(self, transaction: SessionTransaction) -> None:
         """Release the keys that go with *transaction*."""
@@ -122,15 +133,13 @@ class TransactionOwner(Owner):
         self._release(list(self._kept), answer)
 
     def _kept_in(self, transaction: SessionTransaction) -> list[Key]:
-        return [
-            key
-            for key, savepoint in self._kept.items()
-            if savepoint is not None and savepoint() is transaction
-        ]
+        savepoints = self._in_savepoints.items()
+        return [key for key, savepoint in savepoints if savepoint() is transaction]
 
     def _release(self, keys: list[Key], answer: Answer) -> None:
         for key in keys:
             del self._kept[key]
+            self._in_savepoints.pop(key, None)
             # Of a whole database, nothing can be said to be there.
             said = answer if key.table is not None else Answer.GRANTED
             self._queues.run(self._queues.release, key, self, said)
