@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from numbers import Number
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import JSON, Column, ColumnElement, Connection, Engine, String, Uuid
 from sqlalchemy.dialects.postgresql import CITEXT, Range
@@ -113,10 +113,12 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     if lookup.criteria or not (plan.is_covered or _is_fixed(plan, dialect)):
         return _recipe(plan, lookup.conditions(), dialect)
     try:
-        recipe: _Recipe | None = plan.recipes[dialect]
+        recipe: _Recipe | None = vars(dialect)["_async_goc"][plan]
     except KeyError:
+        # With the dialect, to which the types' functions may refer; weakly by the plan.
+        recipes = vars(dialect).setdefault("_async_goc", WeakKeyDictionary())
         conditions = list(conjuncts(plan.statement.whereclause))
-        recipe = plan.recipes[dialect] = _recipe(plan, conditions, dialect)
+        recipe = recipes[plan] = _recipe(plan, conditions, dialect)
     return recipe
 
 
@@ -150,7 +152,7 @@ def _recipe(
     return _Recipe(
         ref(dialect),
         getattr(table, "schema", None),
-        getattr(table, "name", None),  # A mapped join has none.
+        getattr(table, "name", ""),  # A mapped join has none.
         tuple(part.label for part in parts),
         tuple(parts),
     )
@@ -163,7 +165,8 @@ def _part(
     freeze = _freezer(found.left.type, dialect)
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
-        return _Part(label, lambda _: found.value, freeze)
+        value = found.value  # without the column, which would keep the model
+        return _Part(label, lambda _: value, freeze)
     name, position = source
     if position is None:
         return _Part(label, lambda lookup: lookup.values[name], freeze)

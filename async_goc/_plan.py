@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, ColumnElement, Select, bindparam, inspect, select
-from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import InstanceState, Mapper, class_mapper
 
 from ._coverage import is_covered
@@ -14,7 +12,7 @@ from ._criteria import SQL, conjuncts, equality
 from ._fields import Field, T, default_field, lookup_field, memory
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Plan(Generic[T]):
     """All that can be known of a lookup before its values are.
 
@@ -31,7 +29,6 @@ class Plan(Generic[T]):
         has_overlap: Whether two names fix the same column.
         is_covered: Whether a full unique constraint covers the plain names.
         warned: The lookups whose missing constraint has been warned about.
-        recipes: How to make its keys, for each database.
     """
 
     model: type[T]
@@ -45,7 +42,6 @@ class Plan(Generic[T]):
     has_overlap: bool
     is_covered: bool
     warned: set[tuple[str, ...]]
-    recipes: WeakKeyDictionary[Dialect, Any]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
@@ -105,7 +101,6 @@ def _compile(
         len(set(columns)) < len(columns),
         covered,
         warned=set(),
-        recipes=WeakKeyDictionary(),
     )
 
 

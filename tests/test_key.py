@@ -1,9 +1,11 @@
 """Equal lookups meet at one key, whoever asks; different ones seldom do."""
 
+import gc
 from inspect import signature
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
+from weakref import ref
 
 import pytest
 from conftest import POSTGRES
@@ -207,6 +209,26 @@ VALUES = st.recursive(
         | st.sets(st.integers())
     ),
 )
+
+
+def test_nothing_keeps_an_engine_or_a_model() -> None:
+    """What is remembered of them goes with them."""
+
+    def make() -> tuple[ref[Any], ref[Any]]:
+        class Model:
+            """A model made at run time, of a type whose functions know the dialect."""
+
+        id_ = Column("id", Integer, primary_key=True)
+        table = Table("model", MetaData(), id_, Column("name", Lowered, unique=True))
+        registry().map_imperatively(Model, table)
+        engine = create_async_engine("postgresql+asyncpg://nowhere/none")
+        assert key(Model, name="A", engine=engine) is not None
+        assert key(Model, name=None, engine=ENGINE) is not None
+        return ref(engine.dialect), ref(Model)
+
+    engine, model = make()
+    gc.collect()
+    assert (engine(), model()) == (None, None)
 
 
 @given(VALUES)

@@ -9,6 +9,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, undefer
 from async_goc import (
     DEFAULT_POLICY,
     Event,
+    KeyedLocks,
+    LockStatistics,
     Observer,
     Outcome,
     Policy,
@@ -73,5 +75,10 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     stats: Observer = Stats()
     assert_type(Stats()["hit"], int)
     assert_type(Policy(observer=stats) == DEFAULT_POLICY, bool)
+    locks = KeyedLocks(known_keys=10)
+    assert_type(locks.statistics(), LockStatistics)
+    assert_type(locks.statistics().held, int)
+    brief = Policy(locks=locks, hold="call", wait_timeout=None, namespace="tenant")
+    assert_type(brief.locks, KeyedLocks | None)
     assert_type(sqlite.configure(engine, busy_timeout=1), AsyncEngine)
     assert_type(error.matches, tuple[str, ...])
