@@ -59,10 +59,10 @@ class TransactionOwner(Owner):
     def is_alive(self) -> bool:
         """Whether the transaction goes on, or has not begun."""
         session = self._session()
-        if session is None:
-            return False
-        root = session.get_transaction()
-        return self._root is None or (root is not None and root is self._root())
+        root = None if session is None else session.get_transaction()
+        if self._root is None:
+            return session is not None
+        return root is not None and root is self._root()
 
     def rank(self) -> int:
         """See :func:`rank_of`."""
@@ -93,9 +93,8 @@ class TransactionOwner(Owner):
         """
         session = self._session()
         root = None if session is None else session.get_transaction()
-        if session is None or root is None:
-            return False
-        if not self._queues.holds(self, key) or not self.is_alive():
+        is_held = self._queues.holds(self, key) and self.is_alive()
+        if session is None or root is None or not is_held:
             return False
         if self._root is None:
             # Called by the garbage collector: at any time, in any thread.

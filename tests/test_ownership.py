@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 from conftest import POSTGRES, Sessions
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from waiting import until
 
 from async_goc import KeyedLocks, Policy, get_or_create
+from async_goc._ownership import _is_in_file
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
@@ -196,3 +198,20 @@ async def test_the_next_transaction_finds_the_last_one_gone(
     assert locks.statistics().held == 1
     await session.close()
     assert locks.statistics().held == 0
+
+
+@on_sqlite
+async def test_a_closed_connection_is_in_no_transaction(engine: AsyncEngine) -> None:
+    """Whoever closed it: asking does not fail, and an owner is asked by others."""
+    async with engine.connect() as connection:
+        sync = connection.sync_connection
+        assert sync is not None
+        assert not _is_in_file(sync)
+        await connection.execute(text("SELECT 1"))
+        assert _is_in_file(sync)
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        await driver.close()
+        assert not _is_in_file(sync)
+        await connection.invalidate()
+        assert not _is_in_file(sync)
