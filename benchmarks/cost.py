@@ -84,44 +84,42 @@ PATHS = (
     Path("created, no connection yet", False, False, True),  # noqa: FBT003
 )
 
+HITS = {path.is_connected: path for path in PATHS if not path.is_created}
+
 
 async def turns(where: str, rounds: int = 500) -> list[tuple[str, ...]]:
-    """The registry's own work for a whole turn, beside hits in the same rounds."""
+    """The registry's own work for a whole turn, beside calls in the same rounds."""
     async with connected(where, 2) as engine:
         taken: dict[str, list[float]] = {path.title: [] for path in PATHS}
-        hits: list[tuple[float, float]] = []
+        calls: dict[str, list[float]] = {path.title: [] for path in PATHS}
         for _ in range(rounds):
             for path in PATHS:
                 taken[path.title].append(await _turn(engine, path))
-            hits.append(await _hits(engine))
-    first, again = (_undisturbed(list(series)) for series in zip(*hits, strict=True))
-    rows: list[tuple[str, ...]] = [
-        ("(a hit, transaction open, the session's first)", f"{first:.1f}", "", ""),
-        ("(a hit, transaction open, the row loaded)", f"{again:.1f}", "", ""),
-    ]
-    for title, values in taken.items():
-        cost = _undisturbed(values)
-        rows.append(
-            (title, f"{cost:.1f}", f"{cost / first:.2%}", f"{cost / again:.2%}")
-        )
+                calls[path.title].append(await _call(engine, path))
+    rows: list[tuple[str, ...]] = []
+    for path in PATHS:
+        hit = HITS[path.is_connected].title
+        cost = _undisturbed(taken[path.title])
+        times = [_undisturbed(calls[title]) for title in (hit, path.title)]
+        shares = [f"{cost / time:.1%}" for time in times]
+        rows.append((path.title, f"{cost:.1f}", *shares))
     return rows
 
 
 def _undisturbed(values: list[float]) -> float:
-    """Return the first decile: a hit waits, and neighbours prolong that the most."""
+    """Return the first decile: a call waits, and neighbours prolong that the most."""
     return quantiles(values[50:], n=10)[0]
 
 
-async def _hits(engine: AsyncEngine) -> tuple[float, float]:
-    """Return the microseconds that a session's first hit takes, and its second."""
-    way = NoLock()
+async def _call(engine: AsyncEngine, path: Path) -> float:
+    """Return the microseconds that the call takes without a registry, with its BEGIN."""
+    name = f"call {next(_names)}" if path.is_created else "existing"
     async with AsyncSession(engine) as session:
-        await session.connection()
-        began = perf_counter()
-        found = await way.ask(session, "existing")
-        middle = perf_counter()
-        assert await way.ask(session, "existing") == found
-        return (middle - began) * 1e6, (perf_counter() - middle) * 1e6
+        if path.is_connected:
+            await session.connection()
+        started = perf_counter()
+        await NoLock().ask(session, name)
+        return (perf_counter() - started) * 1e6
 
 
 async def _turn(engine: AsyncEngine, path: Path) -> float:
