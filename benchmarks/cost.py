@@ -112,7 +112,7 @@ def _undisturbed(values: list[float]) -> float:
 
 
 async def _call(engine: AsyncEngine, path: Path) -> float:
-    """Return the microseconds that the call takes without a registry, with its BEGIN."""
+    """Return the microseconds that the call takes by itself, with its BEGIN."""
     name = f"call {next(_names)}" if path.is_created else "existing"
     async with AsyncSession(engine) as session:
         if path.is_connected:
@@ -137,7 +137,7 @@ async def _turn(engine: AsyncEngine, path: Path) -> float:
         await session.connection()
         started = perf_counter()
         if path.is_created:
-            await turn.comes()
+            await turn.queue()
             turn.created()
         else:
             turn.hit()
