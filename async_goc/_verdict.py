@@ -52,9 +52,8 @@ def warn_if_not_covered(
 ) -> None:
     """Warn, once, that the database would accept the looked-up row twice."""
     warned = lookup.plan.warned
-    if policy.missing_constraint != "warn" or lookup.plan.is_covered:
-        return
-    if len(warned) >= _MOST_WARNINGS:
+    is_wanted = policy.missing_constraint == "warn" and len(warned) < _MOST_WARNINGS
+    if lookup.plan.is_covered or not is_wanted:
         return
     names = lookup.names
     if names not in warned and not _is_covered(session, lookup):
