@@ -1,5 +1,7 @@
 """What the registry costs a call that nobody else competes with."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -13,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from async_goc._events import Call
 from async_goc._lookup import bind
 from async_goc._ownership import _on_commit, _on_end
+from async_goc._session import alone
 from async_goc._turn import Turn
 
 _names = count()
@@ -122,10 +125,17 @@ async def _call(engine: AsyncEngine, path: Path) -> float:
         return (perf_counter() - started) * 1e6
 
 
+@asynccontextmanager
+async def _used(session: AsyncSession) -> AsyncIterator[None]:
+    """Be inside of a call."""
+    with alone(session):
+        yield
+
+
 async def _turn(engine: AsyncEngine, path: Path) -> float:
     """Take one turn as ``get_or_create`` does, without its SQL; in microseconds."""
     name = "turn" if path.is_known else f"turn {next(_names)}"
-    async with AsyncSession(engine) as session:
+    async with AsyncSession(engine) as session, _used(session):
         if path.is_connected:
             await session.connection()
         lookup = bind(session, Tag, (), {"name": name})
