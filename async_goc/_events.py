@@ -66,8 +66,13 @@ class Call:
     """
 
     __slots__ = (
-        *("_model", "_observer", "_started", "_verb"),
-        *("attempts", "outcome", "waited"),
+        "_model",
+        "_observer",
+        "_started",
+        "_verb",
+        "attempts",
+        "outcome",
+        "waited",
     )
 
     def __init__(

@@ -1,6 +1,7 @@
 """Say who holds a key, and who waits for it."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from enum import Enum, auto
 from time import perf_counter
@@ -21,8 +22,8 @@ class Answer(Enum):
     """Waiting would not have ended. The key is not yours."""
 
 
-class Owner:
-    """Whoever may hold keys; a base class.
+class Owner(ABC):
+    """Whoever may hold keys.
 
     Attributes:
         keys: What it holds. Only the queues write it.
@@ -35,16 +36,16 @@ class Owner:
         self.keys: set[Hashable] = set()
         self.waits: Waiter | None = None
 
+    @abstractmethod
     def is_alive(self) -> bool:
         """Whether it will still release what it holds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rank(self) -> int:
         """How much it holds, other than keys, that others may be waiting for.
 
         Nobody waits for an owner of a lower rank, who may be waiting for just that.
         """
-        raise NotImplementedError
 
 
 class Waiter:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import Any, Final
 from weakref import ref
@@ -75,8 +74,10 @@ class Queues:
             is_here = asyncio.get_running_loop() is self._loop()
         except RuntimeError:  # no loop runs in this thread
             is_here = False
-        call = function if is_here else partial(self.run_soon, function)
-        call(*args)
+        if is_here:
+            function(*args)
+        else:
+            self.run_soon(function, *args)
 
     def run_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Call *function* in the loop's thread, and in the middle of nothing."""

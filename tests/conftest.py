@@ -14,12 +14,16 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from async_goc import sqlite
+from async_goc import KeyedLocks, Policy, Stats, sqlite
 
 Sessions = async_sessionmaker[AsyncSession]
 
 POSTGRES = ["postgresql+asyncpg", "postgresql+psycopg"]
 BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
+
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 
 
 @pytest.fixture
@@ -105,3 +109,20 @@ def statements(engine: AsyncEngine) -> list[str]:
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     return sent
+
+
+@pytest.fixture
+def locks() -> KeyedLocks:
+    """A registry of the test's own."""
+    return KeyedLocks()
+
+
+@pytest.fixture
+def stats() -> Stats:
+    return Stats()
+
+
+@pytest.fixture
+def policy(locks: KeyedLocks, stats: Stats) -> Policy:
+    """Waits without a limit: a lost grant would be hidden by going on without it."""
+    return Policy(locks=locks, observer=stats, wait_timeout=None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import steps
-from conftest import POSTGRES, Sessions
+from conftest import Sessions, on_postgres
 from models import Tag
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -29,17 +29,6 @@ Transaction = Callable[[Sessions, Ask], Coroutine[Any, Any, Answer]]
 def cheap_collections(backend: str) -> Iterator[None]:
     with steps.cheap_collections() if "sqlite" in backend else nullcontext():
         yield
-
-
-@pytest.fixture
-def locks() -> KeyedLocks:
-    return KeyedLocks()
-
-
-@pytest.fixture
-def policy(locks: KeyedLocks) -> Policy:
-    # A lost grant would be hidden by waiting until the time is up.
-    return Policy(locks=locks, wait_timeout=None)
 
 
 async def in_blocks(sessions: Sessions, ask: Ask) -> Answer:
@@ -63,7 +52,6 @@ ways = pytest.mark.parametrize(
     "way", [steps.cancel, steps.cancel_late, steps.cancel_scope]
 )
 transactions = pytest.mark.parametrize("transaction", [in_blocks, by_hand])
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 
 
 def asking(name: str, policy: Policy) -> Ask:

@@ -23,11 +23,6 @@ DEADLOCK = "40P01"
 
 
 @pytest.fixture
-def locks() -> KeyedLocks:
-    return KeyedLocks()
-
-
-@pytest.fixture
 def policy(locks: KeyedLocks) -> Policy:
     return Policy(locks=locks)
 

@@ -5,7 +5,7 @@ import weakref
 from typing import Any
 
 import pytest
-from conftest import POSTGRES, Sessions
+from conftest import Sessions, on_postgres
 from models import (
     Animal,
     Author,
@@ -34,7 +34,6 @@ from async_goc._plan import plan_for
 from async_goc.exceptions import ContradictionError, UnknownFieldError
 
 unchecked = Policy(missing_constraint="ignore")
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 
 
 async def twice(session: AsyncSession, *args: Any, **lookup: Any) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from conftest import POSTGRES
+from conftest import on_postgres
 from models import Author, Book, Letter, Node, Note, Pen, Pile, Seat, Tag
 from rivals import after_rival
 from sqlalchemy.exc import IntegrityError
@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from async_goc import Policy, get_or_create
 
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 unchecked = Policy(missing_constraint="ignore")
 
 

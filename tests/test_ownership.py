@@ -5,7 +5,7 @@ import gc
 from typing import Any
 
 import pytest
-from conftest import POSTGRES, Sessions
+from conftest import Sessions, on_postgres, on_sqlite
 from models import Tag
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -15,24 +15,32 @@ from waiting import until
 from async_goc import KeyedLocks, Policy, get_or_create
 from async_goc._ownership import _is_in_file
 
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 
-
-@pytest.fixture
-def locks() -> KeyedLocks:
-    return KeyedLocks()
-
-
-@pytest.fixture
-def policy(locks: KeyedLocks) -> Policy:
-    return Policy(locks=locks, wait_timeout=10)
+def leaves_connections(test: Any) -> Any:
+    """Let SQLAlchemy and psycopg say that the collector has found a connection."""
+    for warning in (
+        "ignore:The garbage collector:sqlalchemy.exc.SAWarning",
+        "ignore:.*was deleted while still open:ResourceWarning",
+    ):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return test
 
 
 async def create(session: AsyncSession, name: str, policy: Policy) -> Tag:
     tag, created = await get_or_create(session, Tag, name=name, policy=policy)
     assert created
     return tag
+
+
+async def close_in_part(session: AsyncSession) -> object:
+    """Cancel the session's close(); return the transaction, to be kept from the gc."""
+    root = session.sync_session.get_transaction()
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0)  # It has sent the ROLLBACK.
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    return root
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])
@@ -133,8 +141,7 @@ async def test_a_dead_connection(
 
 
 @on_postgres
-@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
-@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+@leaves_connections
 async def test_a_dropped_session(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -157,20 +164,14 @@ async def test_a_dropped_session(
 
 
 @on_postgres
-@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
-@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+@leaves_connections
 async def test_close_cancelled_in_the_middle(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
     """SQLAlchemy says nothing then; who wants the key finds that its owner is gone."""
     session = sessions()
     await create(session, "x", policy)
-    root = session.sync_session.get_transaction()  # kept from the garbage collector
-    closing = asyncio.create_task(session.close())
-    await asyncio.sleep(0)  # It has sent the ROLLBACK.
-    closing.cancel()
-    await asyncio.wait([closing])
-    assert closing.cancelled()
+    root = await close_in_part(session)
     assert root is not None
     assert locks.statistics().reclaimed == 0
     async with sessions() as follower:
@@ -180,19 +181,14 @@ async def test_close_cancelled_in_the_middle(
 
 
 @on_postgres
-@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
-@pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
+@leaves_connections
 async def test_the_next_transaction_finds_the_last_one_gone(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
     """Also where the session itself asks again."""
     session = sessions()
     await create(session, "x", policy)
-    root = session.sync_session.get_transaction()
-    closing = asyncio.create_task(session.close())
-    await asyncio.sleep(0)
-    closing.cancel()
-    await asyncio.wait([closing])
+    root = await close_in_part(session)
     assert root is not None
     await create(session, "x", policy)
     assert locks.statistics().held == 1

@@ -453,10 +453,3 @@ def test_loop_closed_in_the_middle_of_a_wait_goes_with_the_next() -> None:
         left.append(ref(loop))
     gc.collect()
     assert [each() for each in left] == [None, None, loop]
-
-
-def test_owner_is_a_base_class() -> None:
-    """Whether an owner is alive and what it holds is for others to say."""
-    for method in (Owner().is_alive, Owner().rank):
-        with pytest.raises(NotImplementedError):
-            method()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import storm
-from conftest import POSTGRES
+from conftest import on_postgres, on_sqlite
 from models import Base, Tag
 from sqlalchemy import StaticPool, select
 from sqlalchemy.ext.asyncio import (
@@ -21,9 +21,6 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from async_goc import get_or_create, sqlite
-
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
 
 
 @pytest.fixture

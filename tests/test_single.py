@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import POSTGRES, Sessions
+from conftest import Sessions, on_postgres
 from models import Author, Book, Desk, Pen, Review, Seat, Tag, Ticket
 from rivals import after_rival, on_error
 from sqlalchemy import delete, func, inspect, select, text
@@ -15,7 +15,6 @@ from sqlalchemy.orm import selectinload
 from async_goc import Event, Outcome, Policy, Stats, get_or_create
 from async_goc.exceptions import ContentionError
 
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 unchecked = Policy(missing_constraint="ignore")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import POSTGRES, Sessions
+from conftest import Sessions, on_postgres, on_sqlite
 from models import Author, Book, Tag
 from sqlalchemy import event, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -24,24 +24,6 @@ from async_goc import (
     exceptions,
     get_or_create,
 )
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
-
-
-@pytest.fixture
-def locks() -> KeyedLocks:
-    return KeyedLocks()
-
-
-@pytest.fixture
-def stats() -> Stats:
-    return Stats()
-
-
-@pytest.fixture
-def policy(locks: KeyedLocks, stats: Stats) -> Policy:
-    return Policy(locks=locks, observer=stats, wait_timeout=10)
 
 
 @pytest.fixture

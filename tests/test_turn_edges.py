@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from conftest import POSTGRES, Sessions
+from conftest import Sessions, on_postgres, on_sqlite
 from models import Place, Tag
 from rivals import after_rival
 from sqlalchemy import func, select
@@ -29,24 +29,6 @@ from async_goc import (
     get_or_create,
 )
 from async_goc._owner import Owner
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
-
-
-@pytest.fixture
-def locks() -> KeyedLocks:
-    return KeyedLocks()
-
-
-@pytest.fixture
-def stats() -> Stats:
-    return Stats()
-
-
-@pytest.fixture
-def policy(locks: KeyedLocks, stats: Stats) -> Policy:
-    return Policy(locks=locks, observer=stats, wait_timeout=None)
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])
