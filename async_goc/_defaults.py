@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeGuard
 
 from sqlalchemy import null
 from sqlalchemy.orm import Mapper, QueryableAttribute
+from sqlalchemy.util import await_only
 
 from ._criteria import conjuncts, differs, equality
 from ._fields import T, default_field, memory, unknown
@@ -56,8 +57,8 @@ class NewRow(Generic[T]):
         self._lookup = lookup
         self._factory = factory
         self._defaults: Any = {} if defaults is None else defaults
-        if not callable(self._defaults):
-            self._defaults = self._checked(self._defaults, is_flushed=False)
+        if defaults is not None and not callable(defaults):
+            self._defaults = self._checked(defaults, is_flushed=False)
 
     async def values(self) -> dict[str, Any]:
         """Evaluate the defaults, once; the caller has flushed.
@@ -99,8 +100,8 @@ class NewRow(Generic[T]):
             if field.reverse is not None and values[field.name] is not None
         ]
 
-    async def make(self, values: Mapping[str, Any]) -> T:
-        """Return a new instance with *values*.
+    def make(self, values: Mapping[str, Any]) -> T:
+        """Return a new instance with *values*; in a greenlet of the session's.
 
         Raises:
             TypeError: The factory returned something else.
@@ -108,7 +109,9 @@ class NewRow(Generic[T]):
         model = self._lookup.plan.model
         if self._factory is None:
             return _construct(self._lookup.plan.mapper, values)
-        instance = await _called(self._factory, **values)
+        instance: Any = self._factory(**values)
+        if inspect.isawaitable(instance):
+            instance = await_only(instance)
         if not isinstance(instance, model):
             msg = f"factory returned {instance!r}; return the new {model.__name__}"
             raise TypeError(msg)
@@ -185,8 +188,8 @@ def _is_attribute(key: object) -> TypeGuard[QueryableAttribute[Any]]:
     return isinstance(key, QueryableAttribute)
 
 
-async def _called(function: Callable[..., Any], /, **values: Any) -> Any:
-    result = function(**values)
+async def _called(function: Callable[[], Any]) -> Any:
+    result = function()
     return await result if inspect.isawaitable(result) else result
 
 

@@ -7,6 +7,7 @@ from typing import Any, Generic
 from sqlalchemy import ColumnElement, Select, inspect
 from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
 
@@ -16,7 +17,7 @@ from ._plan import Plan, identity_of, pins_of, plain_conditions, plan_for
 from .exceptions import ContradictionError
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: that takes four times as long
 class Lookup(Generic[T]):
     """A plan with the values of one call.
 
@@ -42,6 +43,8 @@ class Lookup(Generic[T]):
     def must_flush(self) -> bool:
         """Whether the statement needs the pending changes written, come what may."""
         # A pending parent has no key yet; reading the row anew would lose changes.
+        if not self.parents:
+            return self.is_locking
         return self.is_locking or any(inspect(p).pending for p in self.parents)
 
     @property
@@ -56,15 +59,18 @@ class Lookup(Generic[T]):
         Raises:
             sqlalchemy.exc.MultipleResultsFound: Several rows match.
         """
+        return await session.run_sync(self._look)
+
+    def _look(self, session: Session) -> T | None:
         if self.must_flush:
-            await session.flush()
+            session.flush()
         params = {
             parameter: self.values[name]
             if position is None
             else identity_of(self.values[name])[position]
             for parameter, name, position in self.plan.binds
         }
-        result = await session.execute(self.statement, params)
+        result = session.execute(self.statement, params)
         try:
             # unique(): joined eager loading of a collection repeats the row.
             found: T | None = result.unique().scalar_one_or_none()
@@ -162,20 +168,22 @@ def bind(
             )
             raise TypeError(msg)
     plan = plan_for(model, values)
-    parents = tuple(_parents(session, plan, values))
+    parents = tuple(_parents(session, plan, values)) if plan.parents else ()
     # The plan's own criteria come first; see Lookup.names.
-    built = (getattr(model, f.name) == values[f.name] for f in plan.expressions)
-    criteria = (*built, *criteria)
+    if plan.expressions:
+        built = (getattr(model, f.name) == values[f.name] for f in plan.expressions)
+        criteria = (*built, *criteria)
     statement = plan.statement
     if criteria:
         statement = statement.where(*criteria)
-    options = _checked_options(model, options)
-    if options:
+    if options != ():
+        options = _checked_options(model, options)
         statement = statement.options(*options)
     is_locking = with_for_update is not None and with_for_update is not False
     if is_locking:
         statement = _locking(statement, with_for_update)
-    lookup = Lookup(plan, values, criteria, statement, parents, options, is_locking)
+    given = tuple(criteria), statement, parents, tuple(options), is_locking
+    lookup = Lookup(plan, values, *given)
     if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)  # Do they contradict each other?
     return lookup

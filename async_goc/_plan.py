@@ -53,9 +53,10 @@ def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     """
     names = tuple(values)
     kinds = tuple(map(_kind, values.values()))
-    mapper = class_mapper(model)
+    # Its own, not inherited; class_mapper() checks each time what it has checked once.
+    mapper: Mapper[T] = vars(model).get("__mapper__") or class_mapper(model)
     key = ("plan", names, kinds)
-    return memory(mapper, key, lambda: _compile(mapper, names, kinds))
+    return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
 
 
 def _kind(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from ._conflict import Failure
 from ._defaults import NewRow
@@ -21,24 +22,30 @@ async def insert(
     The session must be settled. Whatever is raised or returned as an error, the
     SAVEPOINT has been rolled back and the caller's objects are as they were.
     """
-    originals = Originals(session.sync_session)
+    # In one greenlet: each step of an AsyncSession would switch to one of its own.
+    return await session.run_sync(_insert, new_row, values)
+
+
+def _insert(
+    session: Session, new_row: NewRow[T], values: Mapping[str, Any]
+) -> T | Failure:
+    originals = Originals(session)
     instance: T | None = None
     try:
-        async with session.begin_nested():
-            with originals.noted():
-                originals.assume_empty(new_row.one_to_one_parents(values))
-                # The database sees the SAVEPOINT with the first statement: the
-                # constructor has run by then.
-                instance = await new_row.make(values)
-                originals.check_new(instance)
-                session.add(instance)
-                await session.flush()
+        with session.begin_nested(), originals.noted():
+            originals.assume_empty(new_row.one_to_one_parents(values))
+            # The database sees the SAVEPOINT with the first statement: the constructor
+            # has run by then.
+            instance = new_row.make(values)
+            originals.check_new(instance)
+            session.add(instance)
+            session.flush()
     except DBAPIError as error:
         originals.restore(instance)
         for changed, names in originals.unknown():
             # Its row may have been deleted meanwhile.
             with suppress(InvalidRequestError):
-                await session.refresh(changed, sorted(names))
+                session.refresh(changed, sorted(names))
         return Failure(error, instance)
     except BaseException:
         originals.restore(instance)

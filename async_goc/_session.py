@@ -1,7 +1,5 @@
 """Get the caller's session ready for a guard, and keep a second task out of it."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 from warnings import warn
@@ -39,58 +37,55 @@ def resolve(session: AsyncSession | async_scoped_session[AsyncSession]) -> Async
     return found
 
 
-class _Call:
-    """A call under way.
+class alone:  # noqa: N801 - it reads like what it does: with alone(session)
+    """A call under way: keeps other tasks' calls off its session; nested ones may run.
+
+    Args:
+        session: The session.
 
     Attributes:
         outer: The call that it runs inside of, on the same session.
         is_running: Whether it has not ended.
         owner: Who holds its key, if it has taken one.
+
+    Raises:
+        sqlalchemy.exc.InvalidRequestError: Another task's call is using it.
     """
 
-    __slots__ = ("is_running", "outer", "owner")
+    __slots__ = ("_around", "_info", "is_running", "outer", "owner")
 
-    def __init__(self, outer: "_Call | None") -> None:
-        self.outer = outer
+    def __init__(self, session: AsyncSession) -> None:
+        self._info = session.info
+        self._around = _calls.get()
+        self.outer: alone | None = self._info.get(_KEY)
         self.is_running = True
         self.owner: Owner | None = None
+        if self.outer is not None and self.outer not in self._around:
+            msg = (
+                "this AsyncSession is in use by a call in another task; "
+                "give each task a session of its own"
+            )
+            raise InvalidRequestError(msg)
+
+    def __enter__(self) -> None:
+        self._info[_KEY] = self
+        _calls.set((*self._around, self))
+
+    def __exit__(self, *_: object) -> None:
+        # Not ContextVar.reset(): a generator may be closed in another context.
+        _calls.set(self._around)
+        self.is_running = False
+        # A nested call in a task of its own may end after the outer one.
+        innermost: alone | None = self._info.get(_KEY)
+        while innermost is not None and not innermost.is_running:
+            innermost = innermost.outer
+        self._info[_KEY] = innermost
 
 
 # The calls that this task is inside of. A context variable, not the task itself:
 # a factory may await a nested call in a task of its own (asyncio.wait_for does, on
 # Python 3.11), and that task inherits the context.
-_calls: ContextVar[tuple[_Call, ...]] = ContextVar("async_goc_calls", default=())
-
-
-@contextmanager
-def alone(session: AsyncSession) -> Generator[None, None, None]:
-    """Keep every other task's call off *session*; nested calls of this one may run.
-
-    Raises:
-        sqlalchemy.exc.InvalidRequestError: Another task's call is using it.
-    """
-    info = session.info
-    outer: _Call | None = info.get(_KEY)
-    calls = _calls.get()
-    if outer is not None and outer not in calls:
-        msg = (
-            "this AsyncSession is in use by a call in another task; "
-            "give each task a session of its own"
-        )
-        raise InvalidRequestError(msg)
-    info[_KEY] = call = _Call(outer)
-    _calls.set((*calls, call))
-    try:
-        yield
-    finally:
-        # Not ContextVar.reset(): a generator may be closed in another context.
-        _calls.set(calls)
-        call.is_running = False
-        # A nested call in a task of its own may end after the outer one.
-        innermost: _Call | None = info.get(_KEY)
-        while innermost is not None and not innermost.is_running:
-            innermost = innermost.outer
-        info[_KEY] = innermost
+_calls: ContextVar[tuple[alone, ...]] = ContextVar("async_goc_calls", default=())
 
 
 def note_owner(owner: Owner) -> None:
