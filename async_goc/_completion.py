@@ -37,7 +37,7 @@ async def complete_created(
         )
         # Fills in what is not loaded, and only that.
         (await session.execute(by_key.options(*options))).unique().all()
-    expired = state.expired_attributes & _readable(mapper)
+    expired = state.expired_attributes & readable(mapper)
     if expired:
         await session.refresh(instance, sorted(expired))
     for name, empty in _empty(mapper).items() if is_alone else ():
@@ -52,7 +52,7 @@ async def complete_found(
     if type(instance) is mapper.class_:
         return  # The SELECT has loaded them all.
     state: InstanceState[Any] = inspect(instance)
-    missing = _readable(state.mapper) - _readable(mapper) - state.dict.keys()
+    missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
     if missing:
         await session.refresh(instance, sorted(missing))
 
@@ -60,10 +60,10 @@ async def complete_found(
 async def reread(session: AsyncSession, instance: Any) -> None:
     """Read the loaded columns anew, and nothing else: no collection is reset."""
     state: InstanceState[Any] = inspect(instance)
-    await session.refresh(instance, sorted(_readable(state.mapper) & state.dict.keys()))
+    await session.refresh(instance, sorted(readable(state.mapper) & state.dict.keys()))
 
 
-def _readable(mapper: Mapper[Any]) -> frozenset[str]:
+def readable(mapper: Mapper[Any]) -> frozenset[str]:
     """The column attributes that a plain SELECT loads."""
     return memory(
         mapper,

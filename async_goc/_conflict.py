@@ -33,15 +33,18 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An INSERT that failed, its SAVEPOINT rolled back.
+    """An INSERT that has made no row.
 
     Attributes:
-        error: The database's error.
+        error: The database's error; ``None``: the statement skipped a conflict, and
+            does not say with what.
         loser: The instance that was to be inserted, if it came to that.
+        is_undone: Whether the transaction goes on.
     """
 
-    error: DBAPIError
+    error: DBAPIError | None
     loser: Any
+    is_undone: bool = True
 
 
 def is_duplicate_key(error: DBAPIError) -> bool:

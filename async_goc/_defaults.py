@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Container, Mapping
+from dataclasses import is_dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeGuard
 
 from sqlalchemy import null
@@ -39,6 +40,11 @@ class NewRow(Generic[T]):
     """
 
     __slots__ = ("_defaults", "_factory", "_lookup")
+
+    @property
+    def mapper(self) -> Mapper[T]:
+        """The model's mapper."""
+        return self._lookup.plan.mapper
 
     @property
     def has_factory(self) -> bool:
@@ -157,6 +163,11 @@ class NewRow(Generic[T]):
         """Whether the factory, or the class's own constructor, takes *name*."""
         maker = self._factory or _own_constructor(self._lookup.plan.mapper)
         return maker is not None and name in _parameters(maker)
+
+
+def has_constructor(mapper: Mapper[Any]) -> bool:
+    """Whether the class has one of its own, or a dataclass's defaults."""
+    return _own_constructor(mapper) is not None or is_dataclass(mapper.class_)
 
 
 def _stored(mapper: Mapper[Any], name: str, value: Any) -> Any:

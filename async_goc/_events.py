@@ -30,6 +30,8 @@ class Event:
         verb: The function's name.
         model: The mapped class.
         outcome: How the call ended.
+        strategy: How it inserted: as its policy says, or by ``"savepoint"`` where
+            ``"native"`` does not fit. On a hit, the policy's.
         attempts: INSERTs tried; 0 on a hit.
         waited: Seconds spent in the queue of this process.
         elapsed: Seconds from the call to its end.
@@ -39,6 +41,7 @@ class Event:
     verb: str
     model: type[object]
     outcome: Outcome
+    strategy: str
     attempts: int
     waited: float
     elapsed: float
@@ -63,6 +66,7 @@ class Call:
         attempts: INSERTs tried so far.
         waited: Seconds queued so far.
         outcome: How it has ended, unless it raises.
+        strategy: How it inserts.
     """
 
     __slots__ = (
@@ -72,15 +76,17 @@ class Call:
         "_verb",
         "attempts",
         "outcome",
+        "strategy",
         "waited",
     )
 
     def __init__(
-        self, verb: str, model: type[object], observer: Observer | None
+        self, verb: str, model: type[object], strategy: str, observer: Observer | None
     ) -> None:
         self._verb = verb
         self._model = model
         self._observer = observer
+        self.strategy = strategy
         self.attempts = 0
         self.waited = 0.0
         self.outcome = Outcome.FAILED
@@ -99,6 +105,7 @@ class Call:
                     verb=self._verb,
                     model=self._model,
                     outcome=self.outcome if error is None else Outcome.FAILED,
+                    strategy=self.strategy,
                     attempts=self.attempts,
                     waited=self.waited,
                     elapsed=perf_counter() - self._started,

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args
 from ._events import Observer
 from ._locks import KeyedLocks
 
+Strategy = Literal["savepoint", "native"]
 Hold = Literal["transaction", "call"]
 MissingConstraint = Literal["warn", "error", "ignore"]
 
@@ -19,6 +20,10 @@ class Policy:
     """How a call behaves; vary one with :func:`dataclasses.replace`.
 
     Attributes:
+        strategy: How to insert: ``"savepoint"``, by the unit of work and inside a
+            SAVEPOINT; or ``"native"``, by one statement that skips conflicts (on
+            PostgreSQL and SQLite), where the row can do without the unit of work.
+            Native, an error other than a lost race ends a PostgreSQL transaction.
         attempts: INSERTs tried, the first included, when the rival's row
             vanishes again each time; then
             :exc:`~async_goc.exceptions.ContentionError`.
@@ -42,6 +47,7 @@ class Policy:
         TypeError: A value is of the wrong type.
     """
 
+    strategy: Strategy = "savepoint"
     attempts: int = 3
     locks: KeyedLocks | None = _PROCESS_WIDE
     hold: Hold = "transaction"
@@ -60,6 +66,7 @@ class Policy:
                 "or None for no limit"
             )
             raise ValueError(msg)
+        _check_choice("strategy", self.strategy, Strategy)
         _check_choice("hold", self.hold, Hold)
         _check_choice("missing_constraint", self.missing_constraint, MissingConstraint)
         _check_locks(self.locks)

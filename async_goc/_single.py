@@ -1,13 +1,14 @@
 """The loop: look, look again, insert under guard, and look once more."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
+from . import _native, _savepoint
 from ._completion import complete_created, complete_found
 from ._conflict import Failure
 from ._defaults import Defaults, Factory, NewRow
@@ -15,11 +16,15 @@ from ._events import Call, Outcome
 from ._fields import T
 from ._lookup import Lookup, bind
 from ._policy import DEFAULT_POLICY, Policy, check_policy
-from ._savepoint import insert
 from ._session import alone, flush, resolve, settle
 from ._turn import Turn
 from ._verdict import find_rival, require_cover, warn_if_not_covered
 from .exceptions import ContentionError
+
+_INSERTS: Final[Mapping[str, Any]] = {
+    "savepoint": _savepoint.insert,
+    "native": _native.insert,
+}
 
 
 async def get_or_create(
@@ -88,7 +93,7 @@ async def get_or_create(
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
     """
     check_policy(model, policy)
-    with Call("get_or_create", model, policy.observer) as call:
+    with Call("get_or_create", model, policy.strategy, policy.observer) as call:
         caller = resolve(session)
         with alone(caller):
             wanted = bind(
@@ -143,9 +148,10 @@ async def _find_or_insert(
             if found is not None:
                 return found, turn.hit()
 
+        call.strategy = _native.fitting(policy.strategy, session, new_row, values)
         while True:
             call.attempts += 1
-            made = await insert(session, new_row, values)
+            made = await _INSERTS[call.strategy](session, new_row, values)
             if not isinstance(made, Failure):
                 turn.created()
                 return made, Outcome.CREATED
@@ -153,6 +159,8 @@ async def _find_or_insert(
             if found is not None:
                 turn.lost()
                 return found, Outcome.LOST_RACE
-            if call.attempts == policy.attempts:
+            # Unlike a skipped INSERT, a failed one says what it is in conflict with.
+            call.strategy = "savepoint"
+            if made.error is not None and call.attempts >= policy.attempts:
                 args = (lookup.plan.model, lookup.names, call.attempts)
                 raise ContentionError(*args) from made.error

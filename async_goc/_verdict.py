@@ -80,22 +80,19 @@ async def find_rival(
         sqlalchemy.exc.DBAPIError: The failure's error itself, with a note.
     """
     error = failure.error
-    if is_duplicate_key(error):
-        # Whatever constraint it was: if the row is there now, a rival made it.
-        loaded = list(session.identity_map.values())
-        found = await lookup.look(session)
-        if found is not None:
-            if any(found is known for known in loaded):
-                # Loaded before, under another key: the rival has renamed it.
-                await reread(session, found)
-            return found
+    is_known = failure.is_undone and (error is None or is_duplicate_key(error))
+    found: T | None = None
+    if is_known:
+        found = await _look_anew(session, lookup)
+    if found is not None or error is None:
+        return found
     violated = violation(error)
     args = (lookup.plan.model, lookup.names, violated.constraint)
     if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
         # Under SERIALIZABLE a lost race reads so. (Another statement's is a factory's.)
         raise SnapshotConflictError(*args) from error
     # SQLite has one writer, and that is us: no rival's row can have vanished.
-    if is_duplicate_key(error) and violated.constraint is not None:
+    if is_known and violated.constraint is not None:
         key = await _key_looked_up(session, lookup, violated)
         if key is not None and _is_losers(key, lookup, failure.loser):
             if not await _is_there(session, lookup, key, violated.table):
@@ -106,8 +103,18 @@ async def find_rival(
             found = await lookup.look(session)
             if found is not None:
                 return found
-    _explain(lookup, error, violated)
+    _explain(lookup, error, violated, is_undone=failure.is_undone)
     raise error
+
+
+async def _look_anew(session: AsyncSession, lookup: Lookup[T]) -> T | None:
+    """Return the row, whatever constraint it was: if it is there, a rival made it."""
+    loaded = list(session.identity_map.values())
+    found = await lookup.look(session)
+    if found is not None and any(found is known for known in loaded):
+        # Loaded before, under another key: the rival has renamed it.
+        await reread(session, found)
+    return found
 
 
 async def _key_looked_up(
@@ -215,7 +222,9 @@ async def _has_snapshot(session: AsyncSession, lookup: Lookup[Any]) -> bool:
     return await connection.get_isolation_level() in _SNAPSHOT_LEVELS
 
 
-def _explain(lookup: Lookup[Any], error: DBAPIError, violated: Violation) -> None:
+def _explain(
+    lookup: Lookup[Any], error: DBAPIError, violated: Violation, *, is_undone: bool
+) -> None:
     """Add what we know to a database error that reaches the caller."""
     if not isinstance(error, IntegrityError):
         return
@@ -227,8 +236,13 @@ def _explain(lookup: Lookup[Any], error: DBAPIError, violated: Violation) -> Non
         if is_duplicate_key(error)
         else "; give the new row other values"
     )
+    then = (
+        "Only the INSERT has been undone: the transaction goes on"
+        if is_undone
+        else "Roll the transaction back: the strategy 'native' has no SAVEPOINT"
+    )
     error.add_note(
         f"creating the {lookup.plan.model.__name__} looked up by "
         f"{', '.join(lookup.names)} violated {constraint or 'a constraint'}{why}. "
-        "Only the INSERT has been undone: the transaction goes on"
+        f"{then}"
     )

@@ -139,7 +139,7 @@ async def _turn(engine: AsyncEngine, path: Path) -> float:
         if path.is_connected:
             await session.connection()
         lookup = bind(session, Tag, (), {"name": name})
-        call = Call("get_or_create", Tag, None)
+        call = Call("get_or_create", Tag, "savepoint", None)
         started = perf_counter()
         turn = Turn(session, lookup, _WAY.policy, call).__enter__()
         await turn.reserve()

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
 
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
+by_savepoint = pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
 on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 
 
@@ -59,21 +61,28 @@ def tables(server: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database that has our tables, to be copied."""
+    path = tmp_path_factory.mktemp("empty") / "test.db"
+    engine = create_engine(f"sqlite:///{path}")
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    return path
+
+
 @pytest.fixture
 def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database with our tables, all empty."""
     if backend.startswith("sqlite"):
-        path = tmp_path / "test.db"
-        engine = create_engine(f"sqlite:///{path}")
-        Base.metadata.create_all(engine)
-        engine.dispose()
+        path = shutil.copy(request.getfixturevalue("file"), tmp_path)
         yield f"{backend}:///{path}"
         return
     tables: Engine = request.getfixturevalue("tables")
     yield tables.url.set(drivername=backend).render_as_string(hide_password=False)
+    deletes = (str(table.delete()) for table in reversed(Base.metadata.sorted_tables))
     with tables.begin() as connection:
-        for table in reversed(Base.metadata.sorted_tables):
-            connection.execute(table.delete())
+        connection.exec_driver_sql(";".join(deletes))
 
 
 @pytest.fixture
@@ -86,8 +95,20 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
+@pytest.fixture(params=["savepoint", "native"])
+def strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The strategy of every policy, whatever it says."""
+    name: str = request.param
+    if name == "native":
+        native = property(lambda _: name, lambda _, __: None)
+        monkeypatch.setattr(Policy, "strategy", native)
+    return name
+
+
 @pytest.fixture
-def sessions(engine: AsyncEngine) -> Sessions:
+def sessions(engine: AsyncEngine, strategy: str) -> Sessions:
+    """Tests that use it run once with each strategy."""
+    assert Policy().strategy == strategy
     return async_sessionmaker(engine)
 
 

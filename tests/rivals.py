@@ -25,16 +25,22 @@ def after_rival(
 
 
 @asynccontextmanager
-async def on_error(
+async def on_lost(
     engine: AsyncEngine, work: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[None]:
-    """Run *work* after each database error: before the look that follows it."""
+    """Run *work* after each INSERT that fails, or skips: before the look after it."""
 
-    def run(_: object) -> None:
+    def failed(_: object) -> None:
         await_only(work())
 
-    event.listen(engine.sync_engine, "handle_error", run)
+    def skipped(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT") and cursor.rowcount == 0:
+            await_only(work())
+
+    event.listen(engine.sync_engine, "handle_error", failed)
+    event.listen(engine.sync_engine, "after_cursor_execute", skipped)
     try:
         yield
     finally:
-        event.remove(engine.sync_engine, "handle_error", run)
+        event.remove(engine.sync_engine, "handle_error", failed)
+        event.remove(engine.sync_engine, "after_cursor_execute", skipped)

@@ -5,12 +5,13 @@ import json
 import random
 import sys
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 from models import Tag
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from async_goc import get_or_create, sqlite
+from async_goc import Policy, get_or_create, sqlite
+from async_goc._policy import Strategy
 
 
 def make_engine(url: str) -> AsyncEngine:
@@ -21,13 +22,16 @@ def make_engine(url: str) -> AsyncEngine:
     return engine
 
 
-async def storm(engine: AsyncEngine, keys: int, tasks: int) -> dict[str, Any]:
+async def storm(
+    engine: AsyncEngine, keys: int, tasks: int, strategy: Strategy
+) -> dict[str, Any]:
     """Let *tasks* tasks ask for each of *keys* tags, each in a transaction of its own.
 
     Returns:
         How many calls returned, and how often each name was created.
     """
     sessions = async_sessionmaker(engine)
+    policy = Policy(strategy=strategy)
     start = asyncio.Barrier(tasks)
     created: Counter[str] = Counter()
     calls = 0
@@ -39,7 +43,9 @@ async def storm(engine: AsyncEngine, keys: int, tasks: int) -> dict[str, Any]:
         await start.wait()
         for name in names:
             async with sessions.begin() as session:
-                _, is_created = await get_or_create(session, Tag, name=name)
+                _, is_created = await get_or_create(
+                    session, Tag, name=name, policy=policy
+                )
             # Counted after the commit: a row that was rolled back was not created.
             created[name] += is_created
             calls += 1
@@ -50,17 +56,24 @@ async def storm(engine: AsyncEngine, keys: int, tasks: int) -> dict[str, Any]:
     return {"calls": calls, "created": created}
 
 
-async def main(url: str, keys: int, tasks: int) -> None:
+async def main(url: str, keys: int, tasks: int, strategy: Strategy) -> None:
     engine = make_engine(url)
     async with engine.connect():
         pass
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()  # all processes start at once
-    result = await storm(engine, keys, tasks)
+    result = await storm(engine, keys, tasks, strategy)
     await engine.dispose()
     sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(
+        main(
+            sys.argv[1],
+            int(sys.argv[2]),
+            int(sys.argv[3]),
+            cast("Strategy", sys.argv[4]),
+        )
+    )

@@ -55,12 +55,14 @@ async def test_only_what_is_certain(session: AsyncSession) -> None:
 
 
 async def test_values_that_the_insert_did_not_fetch(
-    session: AsyncSession, statements: list[str]
+    session: AsyncSession, statements: list[str], strategy: str
 ) -> None:
     """Without eager_defaults, one SELECT fetches what the server made."""
     row, _ = await get_or_create(session, Loose, name="x")
     assert row.made_at is not None
-    assert statements == ["SELECT", "SAVEPOINT", "INSERT", "RELEASE", "SELECT"]
+    guarded = ["SAVEPOINT", "INSERT", "RELEASE", "SELECT"]
+    inserting = guarded if strategy == "savepoint" else ["INSERT"]
+    assert statements == ["SELECT", *inserting]
 
 
 async def test_row_that_the_session_filters_out(session: AsyncSession) -> None:

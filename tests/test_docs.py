@@ -75,9 +75,11 @@ async def test_documents(sessions: Sessions, path: Path) -> None:
         **{name: getattr(async_goc, name) for name in async_goc.__all__},
         "Tag": Tag,
         "sessions": sessions,
+        "IntegrityError": IntegrityError,
     }
-    for block in blocks("python", DOCUMENTS[path]):
-        await run(block, names)
+    async with sessions() as names["session"]:
+        for block in blocks("python", DOCUMENTS[path]):
+            await run(block, names)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

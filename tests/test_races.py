@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from async_goc import get_or_create, sqlite
+from async_goc._policy import Strategy
 
 
 @pytest.fixture
@@ -42,20 +43,31 @@ async def names(engine: AsyncEngine) -> list[str]:
 
 
 @on_postgres
-async def test_storm(wide_engine: AsyncEngine) -> None:
+async def test_storm(wide_engine: AsyncEngine, strategy: Strategy) -> None:
     """30 keys x 20 tasks: 600 of 600 succeed, 30 rows are created, once each."""
-    result = await storm.storm(wide_engine, keys=30, tasks=20)
+    result = await storm.storm(wide_engine, 30, 20, strategy)
     assert result["calls"] == 600
     assert set(result["created"].values()) == {1}
     assert len(await names(wide_engine)) == 30
 
 
-async def test_storm_of_processes(url: str, wide_engine: AsyncEngine) -> None:
+@pytest.mark.parametrize(
+    ("backend", "strategy"),
+    [
+        ("sqlite+aiosqlite", "native"),
+        ("postgresql+asyncpg", "native"),
+        ("postgresql+psycopg", "savepoint"),
+    ],
+    indirect=True,
+)
+async def test_storm_of_processes(
+    url: str, wide_engine: AsyncEngine, strategy: Strategy
+) -> None:
     """The same from 4 processes at once; created is True once per key, over all."""
-    tasks = 5 if url.startswith("sqlite") else 20
-    keys = 10 if url.startswith("sqlite") else 30
+    tasks = 5 if url.startswith("sqlite") else 10
+    keys = 10 if url.startswith("sqlite") else 20
     script = str(Path(storm.__file__))
-    arguments = [sys.executable, script, url, str(keys), str(tasks)]
+    arguments = [sys.executable, script, url, str(keys), str(tasks), strategy]
     pipe = asyncio.subprocess.PIPE
     processes = [
         await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import POSTGRES
+from conftest import POSTGRES, by_savepoint
 from models import Cat, Employee, Loose, Node, Person, Place, Tag
-from rivals import after_rival, on_error
+from rivals import after_rival, on_lost
 from sqlalchemy import delete, event, func, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -105,7 +105,7 @@ async def vanishing(engine: AsyncEngine, table: Any) -> AsyncIterator[None]:
         async with engine.begin() as connection:
             await connection.execute(delete(table))
 
-    async with on_error(engine, vanish):
+    async with on_lost(engine, vanish):
         yield
 
 
@@ -200,6 +200,7 @@ async def test_rival_of_an_expression_index_vanishes(
     assert created
 
 
+@by_savepoint
 async def test_rival_that_comes_back(engine: AsyncEngine, session: Any) -> None:
     """A row that is deleted, and there again when we ask the table, is the row."""
     looks: list[str] = []
@@ -223,7 +224,7 @@ async def test_rival_that_comes_back(engine: AsyncEngine, session: Any) -> None:
 
     rival = after_rival(engine, Tag(name="red", colour="first"))
     event.listen(engine.sync_engine, "before_cursor_execute", before)
-    async with on_error(engine, vanish):
+    async with on_lost(engine, vanish):
         tag, created = await get_or_create(session, Tag, name="red", defaults=rival)
     event.remove(engine.sync_engine, "before_cursor_execute", before)
     assert looks == ["look", "look", "question", "look"]
@@ -345,7 +346,7 @@ async def test_rival_of_an_unknown_constraint_vanishes(
             await connection.execute(text("DELETE FROM loose"))
 
     rival = after_rival(engine, Loose(name="a", made_at=time), {"name": "b"})
-    async with on_error(engine, vanish):
+    async with on_lost(engine, vanish):
         row, created = await get_or_create(
             session,
             Loose,

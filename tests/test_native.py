@@ -1,0 +1,340 @@
+"""The strategy "native": one statement that skips conflicts, and no SAVEPOINT."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from conftest import Sessions, on_postgres
+from models import Animal, Author, Badge, Book, Cat, Employee, Setting, Tag, Ticket
+from rivals import after_rival
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    event,
+    func,
+    inspect,
+    make_url,
+    null,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapper, Session, mapped_column
+from wire import Wire, wire
+
+from async_goc import Event, Policy, get_or_create
+
+NATIVE = Policy(strategy="native", missing_constraint="ignore")
+
+
+@pytest.fixture
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    async with AsyncSession(engine) as session:
+        yield session
+
+
+@pytest.fixture
+async def on_wire(url: str) -> AsyncIterator[tuple[Wire, AsyncSession]]:
+    """A session in the middle of a transaction, and what counts its round trips."""
+    server = make_url(url)
+    assert server.host is not None
+    assert server.port is not None
+    async with wire(server.host, server.port) as (counter, port):
+        engine = create_async_engine(server.set(port=port))
+        async with AsyncSession(engine) as session:
+            await session.execute(select(1))
+            yield counter, session
+        await engine.dispose()
+
+
+async def strategy_of(session: AsyncSession, model: type[Any], **call: Any) -> str:
+    """Create a row; say how."""
+    events: list[Event] = []
+    policy = Policy(
+        strategy="native", missing_constraint="ignore", observer=events.append
+    )
+    _, created = await get_or_create(session, model, policy=policy, **call)
+    assert created
+    return events[0].strategy
+
+
+@on_postgres
+async def test_round_trips(
+    engine: AsyncEngine, on_wire: tuple[Wire, AsyncSession]
+) -> None:
+    """On the wire: a hit is one, a miss two, a lost race three."""
+    wire, session = on_wire
+    for name in "abcdefgh":  # The drivers prepare a statement when they know it.
+        lost = after_rival(engine, Tag(name=f"{name} lost"))
+        trips: list[int] = []
+        for key, defaults in ((name, None), (name, None), (f"{name} lost", lost)):
+            before = wire.trips
+            _, created = await get_or_create(
+                session, Tag, name=key, defaults=defaults, policy=NATIVE
+            )
+            assert created is (not trips)
+            trips.append(wire.trips - before)
+    assert trips == [2, 1, 3]
+
+
+async def test_an_ordinary_object(session: AsyncSession) -> None:
+    """The row comes back as a flush would have left it."""
+    tag, _ = await get_or_create(
+        session, Tag, name="red", defaults={"note": "n"}, policy=NATIVE
+    )
+    state: Any = inspect(tag)
+    assert state.persistent
+    assert not state.modified
+    assert not state.expired_attributes
+    assert tag.made_at is not None
+    assert tag in session
+    assert tag not in session.dirty
+    assert await session.get(Tag, tag.id) is tag
+    tag.colour = "blue"
+    await session.flush()
+    key = tag.id
+    session.expunge_all()
+    found = await session.get_one(Tag, key)
+    assert (found.name, found.colour) == ("red", "blue")
+
+
+async def test_defaults(session: AsyncSession) -> None:
+    """Those of the column apply, SQL expressions are sent, None is as in a flush."""
+    cat, _ = await get_or_create(
+        session, Cat, name="Tom", defaults={"lives": None}, policy=NATIVE
+    )
+    assert (cat.kind, cat.lives) == ("cat", 9)
+    tag, _ = await get_or_create(
+        session,
+        Tag,
+        name="red",
+        defaults={"colour": func.lower("BLUE"), "slug": null()},
+        policy=NATIVE,
+    )
+    assert (tag.colour, tag.slug) == ("blue", None)
+    setting, _ = await get_or_create(
+        session, Setting, function="f", data=None, policy=NATIVE
+    )
+    _, created = await get_or_create(
+        session, Setting, function="f", data=None, policy=NATIVE
+    )
+    assert setting.data is None
+    assert not created
+
+
+async def test_deferred_columns_stay_deferred(session: AsyncSession) -> None:
+    """They are not loaded with the rest, and not expired."""
+    tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    state: Any = inspect(tag)
+    assert "note" in state.unloaded
+    assert "note" not in state.expired_attributes
+
+
+@pytest.mark.parametrize("is_nested", [True, False])
+async def test_rollback_makes_it_transient(
+    session: AsyncSession, *, is_nested: bool
+) -> None:
+    """As any object that was new in the transaction. Fails without `_new[state]`."""
+    await session.begin()
+    savepoint = await session.begin_nested() if is_nested else session
+    tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    await savepoint.rollback()
+    assert inspect(tag).transient
+    assert tag not in session
+    assert tag.name == "red"
+    again, created = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    assert created
+    assert again is not tag
+
+
+async def test_released_savepoint(session: AsyncSession) -> None:
+    """It is new to the transaction around, then."""
+    async with session.begin_nested():
+        tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    assert inspect(tag).persistent
+    await session.rollback()
+    assert inspect(tag).transient
+
+
+@on_postgres
+async def test_primary_key_of_a_deleted_row(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The session still has the old row's object; the new row gets one of its own."""
+    old, _ = await get_or_create(session, Tag, id=7, name="old", policy=NATIVE)
+    await session.commit()
+    async with engine.begin() as connection:
+        await connection.execute(Tag.__table__.delete())
+    new, created = await get_or_create(session, Tag, id=7, name="new", policy=NATIVE)
+    assert created
+    assert new is not old
+    assert await session.get(Tag, 7) is new
+    assert inspect(old).detached
+
+
+@on_postgres
+async def test_errors_end_the_transaction(session: AsyncSession) -> None:
+    """As those of any statement; the note says so."""
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(
+            session, Tag, name="red", defaults={"colour": "bad"}, policy=NATIVE
+        )
+    (note,) = raised.value.__notes__
+    assert "good_colour" in note
+    assert "Roll the transaction back" in note
+    with pytest.raises(DBAPIError):
+        await session.execute(select(1))
+    await session.rollback()
+    assert await session.scalar(select(func.count(Tag.id))) == 0
+
+
+async def test_errors_of_an_sqlite_statement(sessions: Sessions) -> None:
+    """SQLite undoes the statement only."""
+    async with sessions() as session:
+        if session.bind.dialect.name != "sqlite":
+            return
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(session, Tag, name="red", defaults={"colour": "bad"})
+        assert "goes on" in raised.value.__notes__[0]
+        await session.execute(select(1))
+
+
+@on_postgres
+async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
+    """Skipped, too; the SAVEPOINT tells, and the transaction goes on."""
+    session.add(Tag(name="blue", slug="s"))
+    events: list[Event] = []
+    policy = Policy(strategy="native", attempts=1, observer=events.append)
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(
+            session, Tag, name="red", defaults={"slug": "s"}, policy=policy
+        )
+    assert "slug" in raised.value.__notes__[0]
+    assert "goes on" in raised.value.__notes__[0]
+    assert [(e.strategy, e.attempts) for e in events] == [("savepoint", 2)]
+    assert await session.scalar(select(func.count(Tag.id))) == 1
+
+
+@pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
+async def test_two_values_at_once(engine: AsyncEngine) -> None:
+    """Rivals who take two unique values lose, or win, both.
+
+    Fails, now and then, with `index_elements=["name"]` as the conflict target.
+    """
+    policy = Policy(strategy="native", locks=None)
+    start = asyncio.Barrier(12)
+
+    async def ask(number: int) -> bool:
+        await start.wait()
+        name = f"tag {number}"
+        async with AsyncSession(engine) as session, session.begin():
+            _, created = await get_or_create(
+                session, Tag, name=name, defaults={"slug": name}, policy=policy
+            )
+        return created
+
+    for number in range(20):
+        assert sum(await asyncio.gather(*(ask(number) for _ in range(12)))) == 1
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData()
+
+
+class Counted(Base):
+    __tablename__ = "tag"
+
+    id = mapped_column(Integer, primary_key=True)
+    name = mapped_column(String, unique=True)
+    version = Column("slug", String)
+    __mapper_args__ = {  # noqa: RUF012
+        "version_id_col": version,
+        "version_id_generator": lambda version: f"{version}+",
+    }
+
+
+class Noted(Base):
+    __tablename__ = "book"
+
+    id = mapped_column(Integer, ForeignKey("author.id"), primary_key=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "call", "reason"),
+    [
+        (Tag, {"name": "x", "factory": Tag}, "factory"),
+        (Badge, {"code": "x"}, "constructor"),
+        (Ticket, {"code": "x"}, "constructor"),
+        (Employee, {"name": "x", "badge": 1}, "several tables"),
+        (Counted, {"name": "x"}, "version counter"),
+        (Author, {"name": "x"}, "refresh_flush"),
+        (Author, {"name": "x", "defaults": {"seat": None}}, "relationships"),
+    ],
+)
+async def test_models_that_need_the_unit_of_work(
+    session: AsyncSession,
+    model: type[Any],
+    call: dict[str, Any],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They get it; the event says so, and a debug record why."""
+    caplog.set_level(logging.DEBUG, "async_goc")
+    assert await strategy_of(session, model, **call) == "savepoint"
+    assert reason in caplog.text
+    assert model.__name__ in caplog.text
+
+
+@pytest.mark.parametrize("name", ["before_insert", "after_insert"])
+async def test_listening_to_the_mapper(session: AsyncSession, name: str) -> None:
+    """The unit of work tells mapper events, to listeners of any mapper, too."""
+    heard: list[str] = []
+
+    def hear(_mapper: Mapper[Any], _connection: object, animal: Animal) -> None:
+        heard.append(animal.name)
+
+    for target in (Animal, Mapper):
+        event.listen(target, name, hear)
+        strategy = await strategy_of(session, Animal, name=str(target))
+        event.remove(target, name, hear)
+        assert (strategy, heard.pop()) == ("savepoint", str(target))
+    assert await strategy_of(session, Animal, name="x") == "native"
+
+
+@pytest.mark.parametrize("name", ["before_flush", "pending_to_persistent"])
+async def test_listening_to_the_session(session: AsyncSession, name: str) -> None:
+    """Likewise those of a session: an audit trail, say."""
+    heard: list[object] = []
+
+    def hear(session: Session, *_: object) -> None:
+        heard.append(session)
+
+    event.listen(session.sync_session, name, hear)
+    assert await strategy_of(session, Tag, name="x") == "savepoint"
+    assert heard
+
+
+async def test_nothing_to_insert(session: AsyncSession) -> None:
+    """SQLite has no way to skip a conflict of default values."""
+    events: list[Event] = []
+    policy = Policy(
+        strategy="native", missing_constraint="ignore", observer=events.append
+    )
+    with pytest.raises(IntegrityError):
+        await get_or_create(session, Book, Book.id > 5, policy=policy)
+    assert events[0].strategy == "savepoint"
+
+
+async def test_a_backend_without_returning(
+    engine: AsyncEngine, session: AsyncSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or one that is not in the table."""
+    caplog.set_level(logging.DEBUG, "async_goc")
+    engine.dialect.insert_returning = False
+    assert await strategy_of(session, Tag, name="x") == "savepoint"
+    assert f"no native insert for {engine.dialect.name}" in caplog.text
