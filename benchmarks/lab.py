@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import create_engine, event
+from sqlalchemy import BigInteger, Text, create_engine, event
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -40,8 +40,8 @@ class Base(DeclarativeBase): ...
 
 class Tag(Base):
     __tablename__ = "benchmark_tag"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
     uses: Mapped[int] = mapped_column(default=0)
 
 

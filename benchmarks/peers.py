@@ -1,0 +1,164 @@
+"""How long a get-or-create takes: ours, by hand, and in the libraries people use.
+
+    python benchmarks/peers.py [--quick] [--out FOLDER]
+
+All run in one process and against one PostgreSQL, which it starts. Absolute figures
+are this machine's; compare within a run. With ``--out``, the figures are saved there as
+``benchmark.json``, with a chart of the whole requests, ``benchmark.svg``.
+"""
+
+import asyncio
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from pkgutil import resolve_name
+from platform import python_version
+from typing import Any
+
+from cases import EXISTING, cases
+from chart import draw
+from claims import CLAIMS
+from contenders import CONTENDERS, POOL, Contender, Place
+from lab import Tag, postgres, show, tables
+from race import Case, Lane, Lanes, race, why
+from rich.console import Console
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+
+BASE, RECIPE = "asyncpg", "savepoint by hand"
+PACKAGES = (
+    "SQLAlchemy",
+    "asyncpg",
+    "advanced-alchemy",
+    "tortoise-orm",
+    "piccolo",
+    "Django",
+    "psycopg",
+)
+
+
+async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
+    """Run all cases with all that can be opened; say of the others why not."""
+    url = f"postgresql+asyncpg://{where}/postgres"
+    engine = create_async_engine(url, pool_size=POOL, max_overflow=0)
+    await _fill(engine)
+    place = Place(where, async_sessionmaker(engine, expire_on_commit=False))
+    contenders: dict[str, Contender] = {}
+    reasons: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.dispose)
+        for title, path in CONTENDERS.items():
+            try:
+                contender: Contender = resolve_name(path)(place)
+                contenders[title] = await stack.enter_async_context(contender)
+            except Exception as error:  # noqa: BLE001 - any reason is one
+                reasons[title] = why(error)
+        results = {case.title: await race(case, contenders) for case in plan}
+    refused = {title: Lane(reason=reason) for title, reason in reasons.items()}
+    return {case: _in_order(lanes | refused) for case, lanes in results.items()}
+
+
+def _in_order(lanes: Lanes) -> Lanes:
+    return {title: lanes[title] for title in CONTENDERS if title in lanes}
+
+
+async def _fill(engine: AsyncEngine) -> None:
+    """Insert the rows that exist, and leave the table in peace from then on."""
+    async with engine.begin() as connection:
+        await connection.execute(insert(Tag), [{"name": name} for name in EXISTING])
+        quiet = f"ALTER TABLE {Tag.__tablename__} SET (autovacuum_enabled = off)"
+        await connection.execute(text(quiet))
+        await connection.execute(text(f"ANALYZE {Tag.__tablename__}"))
+
+
+def rows(case: Case, lanes: Lanes) -> Iterator[tuple[str, ...]]:
+    for title, lane in lanes.items():
+        if lane.reason:
+            yield title, "-", "-", "-", "-", f"cannot run: {lane.reason}"
+            continue
+        failed = f"{lane.failed:.0f} of {case.size}" if lane.failed else ""
+        ratios = [lane.ratio(lanes[other]) for other in (BASE, RECIPE)]
+        shown = ("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        yield title, f"{lane.micros:,.0f}", *shown, failed, _remark(title)
+
+
+def _remark(title: str) -> str:
+    remark: str = resolve_name(CONTENDERS[title]).remark
+    return remark
+
+
+def report(plan: list[Case], results: dict[str, Lanes]) -> None:
+    console = Console(width=None if Console().is_terminal else 150, highlight=False)
+    console.print(versions(), "\n")
+    heads = "contender|µs per call|to asyncpg|to recipe|failed|"
+    for case in plan:
+        lanes = results[case.title]
+        show(console, f"{case.title}: {case.about}", heads, list(rows(case, lanes)))
+    console.print("What is claimed:", style="bold")
+    for claim in CLAIMS:
+        console.print(claim.line(results))
+
+
+def versions() -> str:
+    named = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return f"Python {python_version()}, {named}; {POOL} connections each"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except ModuleNotFoundError:
+        return "(not installed)"
+
+
+def save(folder: Path, plan: list[Case], results: dict[str, Lanes]) -> None:
+    figures: dict[str, Any] = {
+        "versions": versions(),
+        "cases": [
+            {
+                "case": case.title,
+                "about": case.about,
+                "contenders": {
+                    title: _figures(lane, results[case.title])
+                    for title, lane in results[case.title].items()
+                },
+            }
+            for case in plan
+        ],
+        "claims": [claim.line(results) for claim in CLAIMS],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (folder / "benchmark.svg").write_text(draw(results, BASE))
+
+
+def _figures(lane: Lane, lanes: Lanes) -> dict[str, Any]:
+    if lane.reason:
+        return {"cannot run": lane.reason}
+    return {
+        "microseconds": round(lane.micros, 1),
+        "to asyncpg": lane.ratio(lanes[BASE]),
+        "to recipe": lane.ratio(lanes[RECIPE]),
+        "failed": lane.failed,
+        "rounds": [round(sample.micros, 1) for sample in lane.samples],
+    }
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer, smaller rounds")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="save figures here")
+    given = parser.parse_args()
+    plan = cases(is_quick=given.quick)
+    with postgres() as where, tables(where):
+        results = asyncio.run(run(where, plan))
+    report(plan, results)
+    if given.out:
+        save(given.out, plan, results)
+
+
+if __name__ == "__main__":
+    main()
