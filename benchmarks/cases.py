@@ -15,7 +15,12 @@ _new = count()
 def cases(*, is_quick: bool) -> list[Case]:
     if is_quick:
         return [*_alone(4, 5), *_storms(3), _in_bulk(2, 50)]
-    return [*_alone(40, 20), *_storms(15), _in_bulk(5, 400)]
+    return [*_alone(30, 20), *_storms(15), _in_bulk(5, 200)]
+
+
+def warm_up() -> list[Case]:
+    """Use all connections, which then have their statements prepared."""
+    return _storms(0)
 
 
 def _alone(rounds: int, size: int) -> list[Case]:

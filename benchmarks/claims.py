@@ -6,7 +6,7 @@ from race import Lane, Lanes
 
 SAVEPOINT, NATIVE = "async_goc, savepoint", "async_goc, native"
 RECIPE = "savepoint by hand"
-DJANGO = ("Django, ASGI request", "Django, one thread")
+DJANGO = ("Django, ASGI request", "Django, one thread", "Django, atomic")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ are this machine's; compare within a run. With ``--out``, the figures are saved 
 """
 
 import asyncio
+import gc
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pkgutil import resolve_name
 from platform import python_version
 from typing import Any
 
-from cases import EXISTING, cases
+from cases import EXISTING, cases, warm_up
 from chart import draw
 from claims import CLAIMS
 from contenders import CONTENDERS, POOL, Contender, Place
@@ -43,7 +44,10 @@ PACKAGES = (
 async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
     """Run all cases with all that can be opened; say of the others why not."""
     url = f"postgresql+asyncpg://{where}/postgres"
-    engine = create_async_engine(url, pool_size=POOL, max_overflow=0)
+    # The last one back is the next one out, as in asyncpg's own pool.
+    engine = create_async_engine(
+        url, pool_size=POOL, max_overflow=0, pool_use_lifo=True
+    )
     await _fill(engine)
     place = Place(where, async_sessionmaker(engine, expire_on_commit=False))
     contenders: dict[str, Contender] = {}
@@ -56,6 +60,10 @@ async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
                 contenders[title] = await stack.enter_async_context(contender)
             except Exception as error:  # noqa: BLE001 - any reason is one
                 reasons[title] = why(error)
+        for case in warm_up():
+            await race(case, contenders)
+        # What has been imported is not to be looked through at each collection.
+        gc.freeze()
         results = {case.title: await race(case, contenders) for case in plan}
     refused = {title: Lane(reason=reason) for title, reason in reasons.items()}
     return {case: _in_order(lanes | refused) for case, lanes in results.items()}
@@ -138,13 +146,18 @@ def save(folder: Path, plan: list[Case], results: dict[str, Lanes]) -> None:
 def _figures(lane: Lane, lanes: Lanes) -> dict[str, Any]:
     if lane.reason:
         return {"cannot run": lane.reason}
+    series = [sample.micros for sample in lane.samples]
     return {
         "microseconds": round(lane.micros, 1),
-        "to asyncpg": lane.ratio(lanes[BASE]),
-        "to recipe": lane.ratio(lanes[RECIPE]),
+        "range": [round(pick(series), 1) for pick in (min, max)],
+        "to asyncpg": _rounded(lane.ratio(lanes[BASE])),
+        "to recipe": _rounded(lane.ratio(lanes[RECIPE])),
         "failed": lane.failed,
-        "rounds": [round(sample.micros, 1) for sample in lane.samples],
     }
+
+
+def _rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio, 3)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from statistics import median
 
 from contenders import Contender
 
+WARM_UP = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -82,30 +84,25 @@ Lanes = dict[str, Lane]
 
 
 async def race(case: Case, contenders: Mapping[str, Contender]) -> Lanes:
-    """Run one case; who fails in the warm-up does not take part."""
+    """Run one case; who fails in it, other than in a storm, is out of it."""
     chance = Random(case.title)  # noqa: S311
-    lanes: Lanes = {}
-    for title, contender in contenders.items():
-        if case.has_references or not contender.is_reference:
-            lanes[title] = Lane(reason=await _warm_up(case, contender))
-    running = [title for title, lane in lanes.items() if not lane.reason]
-    # What has been imported is not to be looked through at each collection.
-    gc.collect()
-    gc.freeze()
-    for _ in range(case.rounds):
-        chance.shuffle(running)
-        for title in running:
-            lanes[title].samples.append(await case.sample(contenders[title]))
+    lanes = {
+        title: Lane()
+        for title, contender in contenders.items()
+        if case.has_references or not contender.is_reference
+    }
+    for number in range(WARM_UP + case.rounds):
+        order = [title for title, lane in lanes.items() if not lane.reason]
+        chance.shuffle(order)
+        for title in order:
+            try:
+                sample = await case.sample(contenders[title])
+            except Exception as error:  # noqa: BLE001 - any reason is one
+                lanes[title] = Lane(reason=why(error))
+            else:
+                if number >= WARM_UP:
+                    lanes[title].samples.append(sample)
     return lanes
-
-
-async def _warm_up(case: Case, contender: Contender) -> str:
-    try:
-        for _ in range(2):
-            await case.sample(contender)
-    except Exception as error:  # noqa: BLE001 - any reason is one
-        return why(error)
-    return ""
 
 
 def why(error: Exception) -> str:

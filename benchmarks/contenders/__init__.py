@@ -92,4 +92,5 @@ CONTENDERS = {
     "Piccolo": "contenders.with_piccolo:Piccolo",
     "Django, ASGI request": "contenders.with_django:AsgiRequest",
     "Django, one thread": "contenders.with_django:OneThread",
+    "Django, atomic": "contenders.with_django:Atomic",
 }

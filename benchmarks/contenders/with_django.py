@@ -1,7 +1,8 @@
 """Ask as a user of Django does: ``aget_or_create``, which runs in a thread.
 
 Django commits each statement by itself in asynchronous code, and has no transactions
-there; its SAVEPOINT becomes the transaction of a miss.
+there; its SAVEPOINT becomes the transaction of a miss. In bulk, the loop is within a
+synchronous function.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class AsgiRequest(_Django):
     """As in Django's ASGI handler: a thread, and a pooled connection, per request."""
 
     database = "default"
-    remark = "autocommit; a thread per request; the loop is synchronous"
+    remark = "autocommit; a thread per request"
 
     async def request(self, name: str) -> bool:
         async with ThreadSensitiveContext():
@@ -58,11 +59,21 @@ class OneThread(_Django):
     """As in a program of one's own: one thread and connection, call after call."""
 
     database = "alone"
-    remark = "autocommit; one connection, no pool; the loop is synchronous"
+    remark = "autocommit; one thread, one connection, no pool"
 
     async def request(self, name: str) -> bool:
         _, created = await self._tags.aget_or_create(name=name)
         return bool(created)
+
+
+class Atomic(_Django):
+    """As Django advises where a transaction is needed: in a synchronous function."""
+
+    database = "alone"
+    remark = "a transaction; one thread, one connection, no pool"
+
+    async def request(self, name: str) -> bool:
+        return bool(await self.bulk([name]))
 
 
 @cache
@@ -77,8 +88,8 @@ def _model(where: str) -> Any:
         "HOST": host,
         "PORT": port,
     }
-    # Prepared statements, which Django has off: psycopg's own threshold.
-    prepared = {"server_side_binding": True, "prepare_threshold": 5}
+    # Django has prepared statements off; the others prepare at the first use.
+    prepared = {"server_side_binding": True, "prepare_threshold": 0}
     pool = {"min_size": POOL, "max_size": POOL}
     settings.configure(
         DATABASES={
