@@ -22,8 +22,9 @@ def draw(results: dict[str, Lanes], base: str) -> str:
     """Return the SVG; *base* is whom the others are compared with."""
     titles = [title for title in results["miss"] if title != base]
     width, height = _LABEL + _COLUMN * len(CASES), _TOP + _ROW * (len(titles) + 1)
+    area = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {area}>',
         f"<style>{_STYLE}</style>",
         _text(0, 16, f"Time per request, as a multiple of {base} alone", "head"),
         *(_text(0, _TOP + _ROW * row, title) for row, title in enumerate(titles)),

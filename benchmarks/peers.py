@@ -2,14 +2,16 @@
 
     python benchmarks/peers.py [--quick] [--out FOLDER]
 
-All run in one process and against one PostgreSQL, which it starts. Absolute figures
-are this machine's; compare within a run. With ``--out``, the figures are saved there as
-``benchmark.json``, with a chart of the whole requests, ``benchmark.svg``.
+All run in one process and against one PostgreSQL, which it starts, on one core; an
+engine is shared by those that use SQLAlchemy. Absolute figures are this machine's;
+compare within a run. With ``--out``, the figures are saved there as ``benchmark.json``,
+with a chart of the whole requests, ``benchmark.svg``.
 """
 
 import asyncio
 import gc
 import json
+import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -112,7 +114,7 @@ def report(plan: list[Case], results: dict[str, Lanes]) -> None:
 
 def versions() -> str:
     named = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
-    return f"Python {python_version()}, {named}; {POOL} connections each"
+    return f"Python {python_version()}, {named}; {POOL} connections each, one core"
 
 
 def _version(name: str) -> str:
@@ -160,12 +162,23 @@ def _rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 3)
 
 
+def pin() -> None:
+    """Share one core with the server, which is started later.
+
+    On two, who waits for whom wakes up another core each time: that takes longer than
+    what is measured, and depends on who ran before.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer, smaller rounds")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="save figures here")
     given = parser.parse_args()
     plan = cases(is_quick=given.quick)
+    pin()
     with postgres() as where, tables(where):
         results = asyncio.run(run(where, plan))
     report(plan, results)
