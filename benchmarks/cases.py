@@ -14,7 +14,7 @@ _new = count()
 
 def cases(*, is_quick: bool) -> list[Case]:
     if is_quick:
-        return [*_alone(4, 5), *_storms(3), _in_bulk(2, 50)]
+        return [*_alone(4, 5), *_storms(2), _in_bulk(2, 50)]
     return [*_alone(30, 20), *_storms(15), _in_bulk(5, 200)]
 
 

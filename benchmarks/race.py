@@ -8,7 +8,7 @@ from statistics import median
 
 from contenders import Contender
 
-WARM_UP = 2
+WARM_UP = 1
 
 
 @dataclass(frozen=True, slots=True)
