@@ -51,6 +51,8 @@ class Key(NamedTuple):
     namespace: Hashable = None
 
 
+# What most keys are made of, and equals itself.
+_PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})
 _IMMUTABLE: Final = (
     *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
     *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, Range),
@@ -232,6 +234,8 @@ def frozen(value: Any) -> Hashable:
     Equal values get equal ones. What cannot be told apart gets the same one.
     """
     kind = cast("Any", type(value))
+    if kind in _PLAIN:
+        return cast("Hashable", value)
     if issubclass(kind, Mapping):
         return frozenset((frozen(k), frozen(v)) for k, v in value.items())
     if issubclass(kind, set | frozenset):

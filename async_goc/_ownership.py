@@ -155,6 +155,13 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
     return owner
 
 
+def holds_connection(session: Session) -> bool:
+    """Whether it holds what others may be waiting for."""
+    root: Any = session.get_transaction()
+    is_used = root is not None and root._connections  # noqa: SLF001
+    return bool(is_used) or isinstance(session.bind, Connection)
+
+
 def rank_of(session: Session) -> int:
     """Return how much the session holds that others may be waiting for.
 

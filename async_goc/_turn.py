@@ -10,7 +10,7 @@ from ._events import Call, Outcome
 from ._key import Key, key_of
 from ._lookup import Lookup
 from ._owner import Answer
-from ._ownership import TransactionOwner, owner_of, rank_of, schemas_of
+from ._ownership import TransactionOwner, holds_connection, owner_of, schemas_of
 from ._policy import Policy
 from ._queues import Queues
 from ._session import note_owner, owners_around
@@ -81,7 +81,7 @@ class Turn:
         Who waits without a connection leaves it to others. Who has one looks first:
         most rows are there.
         """
-        if self._policy.locks is None or rank_of(self._session):
+        if self._policy.locks is None or holds_connection(self._session):
             return
         key = self._find_key()
         if key is not None and not self._queues.memory.exists(key):
