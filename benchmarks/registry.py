@@ -86,7 +86,8 @@ def report_cost(console: Console, near: str) -> None:
     show(
         console,
         "The registry's own work for one turn, key included (target: 3 %)",
-        "turn|us, first decile|of a hit from there|of the call itself",
+        "turn|in a loop, us|of a hit from there|of the call itself|"
+        "after a call, us|of a hit from there|of the call itself",
         asyncio.run(cost.turns(near)),
     )
 
