@@ -20,6 +20,7 @@ from async_goc._policy import Hold
 from async_goc._queues import Queues
 
 pytestmark = [
+    pytest.mark.heavy,
     pytest.mark.parametrize("backend", POSTGRES, indirect=True),
     # Of dropped sessions.
     pytest.mark.filterwarnings(

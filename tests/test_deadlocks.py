@@ -15,6 +15,7 @@ from waiting import until
 from async_goc import KeyedLocks, Policy, get_or_create
 
 pytestmark = [
+    pytest.mark.heavy,
     pytest.mark.parametrize("backend", POSTGRES, indirect=True),
     pytest.mark.timeout(20),
 ]

@@ -19,9 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 EXAMPLE = Path(__file__).parent.parent / "examples" / "fastapi_tags.py"
 
 # The example's table has the name of ours, and needs no more than ours has.
-pytestmark = pytest.mark.parametrize(
-    "backend", ["sqlite+aiosqlite", "postgresql+asyncpg"], indirect=True
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.parametrize(
+        "backend", ["sqlite+aiosqlite", "postgresql+asyncpg"], indirect=True
+    ),
+]
 
 
 @pytest.fixture

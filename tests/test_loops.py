@@ -11,7 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from async_goc import DEFAULT_POLICY, get_or_create
 
-pytestmark = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.parametrize("backend", POSTGRES, indirect=True),
+]
 
 LOCKS = DEFAULT_POLICY.locks
 assert LOCKS is not None

@@ -23,6 +23,8 @@ from sqlalchemy.ext.asyncio import (
 from async_goc import get_or_create, sqlite
 from async_goc._policy import Strategy
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 async def wide_engine(url: str) -> AsyncIterator[AsyncEngine]:
