@@ -14,7 +14,7 @@ another one), nor the session (it outlives its transactions). A transaction may 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
@@ -53,8 +53,10 @@ class TransactionOwner(Owner):
         self._is_committed = False
         # In the order in which they were kept.
         self._kept: dict[Key, None] = {}
-        # Those of them that go with a savepoint, which is usually none.
-        self._in_savepoints: dict[Key, ref[SessionTransaction]] = {}
+        # Those of them that go with a savepoint, by savepoint: each call ends one.
+        self._in_savepoints: WeakKeyDictionary[SessionTransaction, dict[Key, None]] = (
+            WeakKeyDictionary()
+        )
 
     def is_alive(self) -> bool:
         """Whether the transaction goes on, or has not begun."""
@@ -104,7 +106,7 @@ class TransactionOwner(Owner):
         nested = session.get_nested_transaction()
         # (A savepoint's rollback does not unlock an SQLite file.)
         if nested is not None and key not in self._kept and key.table is not None:
-            self._in_savepoints[key] = ref(nested)
+            self._in_savepoints.setdefault(nested, {})[key] = None
         self._kept[key] = None
         return True
 
@@ -114,31 +116,27 @@ class TransactionOwner(Owner):
             self._is_committed = True
             return
         parent = transaction.parent
-        for key in self._kept_in(transaction):
-            del self._in_savepoints[key]
-            if parent is not None and parent.nested:
-                self._in_savepoints[key] = ref(parent)
+        keys = self._in_savepoints.pop(transaction, None)
+        if keys and parent is not None and parent.nested:
+            self._in_savepoints.setdefault(parent, {}).update(keys)
 
     def end(self, transaction: SessionTransaction) -> None:
         """Release the keys that go with *transaction*."""
         if transaction.nested:
             # It was not released, so it has been rolled back.
-            self._release(self._kept_in(transaction), Answer.GRANTED)
+            keys = self._in_savepoints.pop(transaction, {})
+            self._release(list(keys), Answer.GRANTED)
         if self._root is None or transaction is not self._root():
             return
         # Without the callback, which would wake the loop up for nothing.
         self._root = ref(transaction)
+        self._in_savepoints.clear()
         answer = Answer.CREATED if self._is_committed else Answer.GRANTED
         self._release(list(self._kept), answer)
-
-    def _kept_in(self, transaction: SessionTransaction) -> list[Key]:
-        savepoints = self._in_savepoints.items()
-        return [key for key, savepoint in savepoints if savepoint() is transaction]
 
     def _release(self, keys: list[Key], answer: Answer) -> None:
         for key in keys:
             del self._kept[key]
-            self._in_savepoints.pop(key, None)
             # Of a whole database, nothing can be said to be there.
             said = answer if key.table is not None else Answer.GRANTED
             self._queues.run(self._queues.release, key, self, said)
