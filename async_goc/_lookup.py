@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from sqlalchemy import ColumnElement, Select, inspect
+from sqlalchemy import ColumnElement, Result, Select, inspect
 from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -70,10 +70,12 @@ class Lookup(Generic[T]):
             else identity_of(self.values[name])[position]
             for parameter, name, position in self.plan.binds
         }
-        result = session.execute(self.statement, params)
+        result: Result[Any] = session.execute(self.statement, params)
+        # Options may ask for joins as well, and listeners may add options.
+        if self.plan.is_joined or self.options or session.dispatch.do_orm_execute:
+            result = result.unique()
         try:
-            # unique(): joined eager loading of a collection repeats the row.
-            found: T | None = result.unique().scalar_one_or_none()
+            found: T | None = result.scalar_one_or_none()
         except MultipleResultsFound as error:
             error.add_note(
                 f"several {self.plan.model.__name__} match the lookup by "

@@ -28,6 +28,8 @@ class Plan(Generic[T]):
         columns: The columns whose values the names fix.
         has_overlap: Whether two names fix the same column.
         is_covered: Whether a full unique constraint covers the plain names.
+        is_joined: Whether the model, or a subclass, has eager loading by joins, which
+            repeats a row for each member of a collection.
         warned: The lookups whose missing constraint has been warned about.
     """
 
@@ -41,6 +43,7 @@ class Plan(Generic[T]):
     columns: frozenset[Column[Any]]
     has_overlap: bool
     is_covered: bool
+    is_joined: bool
     warned: set[tuple[str, ...]]
 
 
@@ -101,8 +104,13 @@ def _compile(
         frozenset(columns),
         len(set(columns)) < len(columns),
         covered,
+        any(map(_has_joins, mapper.self_and_descendants)),
         warned=set(),
     )
+
+
+def _has_joins(mapper: Mapper[Any]) -> bool:
+    return any(prop.lazy in {"joined", False} for prop in mapper.relationships)
 
 
 def _places(mapper: Mapper[Any], field: Field) -> Iterator[tuple[Any, int | None]]:

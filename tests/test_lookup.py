@@ -22,10 +22,19 @@ from models import (
     Shout,
     Tag,
 )
-from sqlalchemy import event, func, select
+from sqlalchemy import ForeignKey, event, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import registry, selectinload
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    ORMExecuteState,
+    joinedload,
+    mapped_column,
+    registry,
+    relationship,
+    selectinload,
+)
 from sqlalchemy.sql.selectable import ForUpdateArg
 
 from async_goc import Policy, get_or_create
@@ -360,3 +369,46 @@ async def test_one_to_one(session: AsyncSession) -> None:
     desk, _ = await get_or_create(session, Desk, author=ann)
     assert ann.desk is desk
     assert (await session.scalars(select(Desk.author_id))).one() == ann.id
+
+
+class Library(DeclarativeBase):
+    """Authors and books, always loaded together."""
+
+
+class Writer(Library):
+    __tablename__ = "author"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    books: Mapped[list["Work"]] = relationship(lazy="joined")
+
+
+class Work(Library):
+    __tablename__ = "book"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
+    title: Mapped[str]
+
+
+@pytest.mark.parametrize("by", ["the model", "an option", "a listener"])
+async def test_joined_eager_loading(session: AsyncSession, by: str) -> None:
+    """A join repeats the row for each member; it is one row all the same."""
+    session.add(Author(name="Ann", books=[Book(title="one"), Book(title="two")]))
+    await session.flush()
+    session.expunge_all()
+    model: type[Any] = Writer if by == "the model" else Author
+    joined = joinedload(Author.books)
+
+    @event.listens_for(session.sync_session, "do_orm_execute")
+    def _join(state: ORMExecuteState) -> None:
+        state.statement = state.statement.options(joined)
+
+    if by != "a listener":
+        event.remove(session.sync_session, "do_orm_execute", _join)
+    options = [joined] if by == "an option" else []
+    ann, created = await get_or_create(
+        session, model, name="Ann", options=options, policy=unchecked
+    )
+    assert not created
+    assert {book.title for book in ann.books} == {"one", "two"}
