@@ -41,8 +41,8 @@ CLAIMS = [
     Claim("hit", SAVEPOINT, RECIPE, 0.75),
     Claim("hot storm", SAVEPOINT, RECIPE, 0.80),
     *(
-        Claim(case, SAVEPOINT, other, 1.00)
-        for case in ("hit", "miss")
+        Claim(case, ours, other, 1.00)
+        for case, ours in (("hit", SAVEPOINT), ("miss", SAVEPOINT), ("miss", NATIVE))
         for other in (*DJANGO, "advanced-alchemy")
     ),
 ]
