@@ -1,9 +1,10 @@
 """Insert inside a SAVEPOINT, so that losing the race costs the caller nothing."""
 
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -12,6 +13,8 @@ from ._conflict import Failure
 from ._defaults import NewRow
 from ._fields import T
 from ._originals import Originals
+
+_ORDINAL: Final = "_Connection__savepoint_seq"
 
 
 async def insert(
@@ -31,8 +34,9 @@ def _insert(
 ) -> T | Failure:
     originals = Originals(session)
     instance: T | None = None
+    connection = session.connection(bind_arguments={"mapper": new_row.mapper})
     try:
-        with session.begin_nested(), originals.noted():
+        with _same_name(connection), session.begin_nested(), originals.noted():
             originals.assume_empty(new_row.one_to_one_parents(values))
             # The database sees the SAVEPOINT with the first statement: the constructor
             # has run by then.
@@ -51,3 +55,19 @@ def _insert(
         originals.restore(instance)
         raise
     return instance
+
+
+@contextmanager
+def _same_name(connection: Connection) -> Generator[None, None, None]:
+    """Let the next SAVEPOINT have the name of the one that ends in here.
+
+    SQLAlchemy numbers them, and asyncpg prepares what it has not seen before: a round
+    trip more for SAVEPOINT and RELEASE each, and a place in its cache. There is no
+    public way to name one; without this one, that is all that is lost.
+    """
+    before = getattr(connection, _ORDINAL, None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(connection, _ORDINAL, before)

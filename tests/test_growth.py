@@ -18,10 +18,10 @@ async def test_many_keys(engine: AsyncEngine, strategy: str) -> None:
     locks = KeyedLocks(known_keys=50)
     policy = Policy(locks=locks)
     sizes: list[tuple[int, ...]] = []
-    for number in range(300):
+    for number in range(120):
         async with AsyncSession(engine) as session, session.begin():
             await get_or_create(session, Tag, name=f"tag {number}", policy=policy)
-        if number in {99, 299}:
+        if number in {59, 119}:
             sizes.append(
                 (
                     len(vars(Tag.__mapper__)["_async_goc"]),
@@ -54,7 +54,7 @@ async def test_many_models(engine: AsyncEngine) -> None:
         async with AsyncSession(engine) as session, session.begin():
             await get_or_create(session, model, name=f"letter {number}")
 
-    for number in range(40):
+    for number in range(12):
         await use(number)
     engine.sync_engine.clear_compiled_cache()  # SQLAlchemy's keeps the newest 500.
     gc.collect()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from conftest import Sessions, on_postgres
 from models import Animal, Author, Badge, Book, Cat, Employee, Setting, Tag, Ticket
-from rivals import after_rival
 from sqlalchemy import (
     Column,
     ForeignKey,
@@ -18,14 +17,12 @@ from sqlalchemy import (
     event,
     func,
     inspect,
-    make_url,
     null,
     select,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapper, Session, mapped_column
-from wire import Wire, wire
 
 from async_goc import Event, Policy, get_or_create
 
@@ -38,20 +35,6 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-@pytest.fixture
-async def on_wire(url: str) -> AsyncIterator[tuple[Wire, AsyncSession]]:
-    """A session in the middle of a transaction, and what counts its round trips."""
-    server = make_url(url)
-    assert server.host is not None
-    assert server.port is not None
-    async with wire(server.host, server.port) as (counter, port):
-        engine = create_async_engine(server.set(port=port))
-        async with AsyncSession(engine) as session:
-            await session.execute(select(1))
-            yield counter, session
-        await engine.dispose()
-
-
 async def strategy_of(session: AsyncSession, model: type[Any], **call: Any) -> str:
     """Create a row; say how."""
     events: list[Event] = []
@@ -61,25 +44,6 @@ async def strategy_of(session: AsyncSession, model: type[Any], **call: Any) -> s
     _, created = await get_or_create(session, model, policy=policy, **call)
     assert created
     return events[0].strategy
-
-
-@on_postgres
-async def test_round_trips(
-    engine: AsyncEngine, on_wire: tuple[Wire, AsyncSession]
-) -> None:
-    """On the wire: a hit is one, a miss two, a lost race three."""
-    wire, session = on_wire
-    for name in "abcdefgh":  # The drivers prepare a statement when they know it.
-        lost = after_rival(engine, Tag(name=f"{name} lost"))
-        trips: list[int] = []
-        for key, defaults in ((name, None), (name, None), (f"{name} lost", lost)):
-            before = wire.trips
-            _, created = await get_or_create(
-                session, Tag, name=key, defaults=defaults, policy=NATIVE
-            )
-            assert created is (not trips)
-            trips.append(wire.trips - before)
-    assert trips == [2, 1, 3]
 
 
 async def test_an_ordinary_object(session: AsyncSession) -> None:
