@@ -77,7 +77,7 @@ def _obstacles(
     # Listeners come and go.
     yield from _heard(mapper.dispatch, _MAPPER_EVENTS)
     yield from _heard(session.dispatch, _SESSION_EVENTS)
-    # Mutable types listen to this one.
+    # Mutable types and composites listen to this one.
     yield from _heard(mapper.class_manager.dispatch, ["refresh_flush"])
 
 
