@@ -51,8 +51,7 @@ class Key(NamedTuple):
     namespace: Hashable = None
 
 
-# What most keys are made of, and equals itself.
-_PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})
+_PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})  # Most values are.
 _IMMUTABLE: Final = (
     *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
     *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, Range),

@@ -1,6 +1,6 @@
 """Bind one call's values to a plan, and look for the row."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -9,8 +9,9 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
-from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
+from sqlalchemy.sql.selectable import ForUpdateParameter
 
+from ._arguments import check_lookup, checked_options, locking, parents_of
 from ._criteria import SQL, conjuncts, differs, equality
 from ._fields import T
 from ._plan import Plan, identity_of, pins_of, plain_conditions, plan_for
@@ -156,21 +157,9 @@ def bind(
         TypeError: A criterion is not an SQL expression.
         UnknownFieldError: A name is no mapped attribute.
     """
-    if not criteria and not values:
-        msg = (
-            f"no lookup for {model.__name__}, which would match any row; "
-            "give keywords or criteria that identify one"
-        )
-        raise ValueError(msg)
-    for criterion in criteria:
-        if not isinstance(criterion, SQL):
-            msg = (
-                f"criterion {criterion!r} is no SQL expression; compare a mapped "
-                "attribute, as in Model.name == 'x' or Model.name.is_(None)"
-            )
-            raise TypeError(msg)
+    check_lookup(model, criteria, values)
     plan = plan_for(model, values)
-    parents = tuple(_parents(session, plan, values)) if plan.parents else ()
+    parents = tuple(parents_of(session, plan, values)) if plan.parents else ()
     # The plan's own criteria come first; see Lookup.names.
     if plan.expressions:
         built = (getattr(model, f.name) == values[f.name] for f in plan.expressions)
@@ -179,77 +168,13 @@ def bind(
     if criteria:
         statement = statement.where(*criteria)
     if options != ():
-        options = _checked_options(model, options)
+        options = checked_options(model, options)
         statement = statement.options(*options)
     is_locking = with_for_update is not None and with_for_update is not False
     if is_locking:
-        statement = _locking(statement, with_for_update)
+        statement = locking(statement, with_for_update)
     given = tuple(criteria), statement, parents, tuple(options), is_locking
     lookup = Lookup(plan, values, *given)
     if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)  # Do they contradict each other?
     return lookup
-
-
-def _checked_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
-    """Return *options*, if that is what they are.
-
-    Raises:
-        TypeError: They are something else, such as a value looked up by.
-    """
-    given: tuple[Any, ...] = tuple(options)
-    if all(isinstance(option, ORMOption) for option in given):
-        return given
-    msg = (
-        f"options is {options!r}; give a sequence of loader options. To look up a "
-        f"column of that name, give {model.__name__}.options == {options!r} as a "
-        "positional criterion"
-    )
-    raise TypeError(msg)
-
-
-def _parents(
-    session: AsyncSession, plan: Plan[Any], values: Mapping[str, Any]
-) -> Iterator[object]:
-    """Yield the instances among *values*, checked.
-
-    Raises:
-        TypeError: A value is no instance of the relationship's class.
-        ValueError: An instance is not in *session*.
-    """
-    for field in plan.parents:
-        parent = values[field.name]
-        if parent is None:
-            continue
-        where = f"{plan.model.__name__}.{field.name}"
-        wanted: Any = field.parent
-        if not isinstance(parent, wanted.class_):
-            msg = f"{where} takes a {wanted.class_.__name__}, got {parent!r}; pass one"
-            raise TypeError(msg)
-        if parent not in session:
-            msg = (
-                f"the {type(parent).__name__} given for {where} is not in this session "
-                "and has no row to look up by; session.add() or merge() it first"
-            )
-            raise ValueError(msg)
-        yield parent
-
-
-def _locking(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
-    """Add FOR UPDATE; the row is then read anew, whatever the session has loaded.
-
-    Raises:
-        ValueError: The lock would make a row look missing.
-    """
-    flags: Mapping[str, Any] = how if isinstance(how, Mapping) else {}
-    if isinstance(how, ForUpdateArg):
-        names = ("nowait", "read", "of", "skip_locked", "key_share")
-        flags = {name: getattr(how, name) for name in names}
-    if flags.get("skip_locked"):
-        msg = (
-            "with_for_update has skip_locked, which makes a locked row look missing; "
-            "leave it out, or use nowait"
-        )
-        raise ValueError(msg)
-    locked = statement.with_for_update(**flags)
-    return locked.execution_options(populate_existing=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from models import Animal, Cat
 from sqlalchemy import (
     JSON,
     Computed,
@@ -89,21 +90,6 @@ class Numbered(Base):
 
     id: Mapped[int] = mapped_column(Sequence("numbers"), primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
-
-
-class Animal(Base):
-    __tablename__ = "odd_animal"
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    name: Mapped[str] = mapped_column(unique=True)
-
-
-class Cat(Animal):
-    __mapper_args__ = {"polymorphic_identity": "cat"}  # noqa: RUF012
-
-    lives: Mapped[int | None] = mapped_column(default=9)
 
 
 @pytest.fixture
