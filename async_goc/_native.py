@@ -1,21 +1,21 @@
 """Insert with one statement that skips conflicts, and without a SAVEPOINT."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from logging import getLogger
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, Insert, Table, inspect
+from sqlalchemy import ClauseElement, Column, CursorResult, Insert, Table, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper, Session, make_transient_to_detached
+from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from ._completion import readable
 from ._conflict import Failure
-from ._criteria import SQL
-from ._defaults import NewRow, has_constructor
+from ._defaults import NewRow
 from ._fields import T, memory
+from ._fit import columns_of, obstacles
 from ._policy import Strategy
 
 _log: Final = getLogger("async_goc")
@@ -31,15 +31,8 @@ _SKIPPING: Final[Mapping[str, Callable[[Table], Insert]]] = {
 # An error undoes the statement only; elsewhere it ends the transaction.
 _UNDOES_STATEMENTS: Final = frozenset({"sqlite"})
 
-# What a flush would tell.
-_MAPPER_EVENTS: Final = ("before_insert", "after_insert")
-_SESSION_EVENTS: Final = (
-    *("before_flush", "after_flush", "after_flush_postexec"),
-    *("transient_to_pending", "pending_to_persistent"),
-)
 
-
-def fitting(
+def strategy_for(
     strategy: Strategy,
     session: AsyncSession,
     new_row: NewRow[Any],
@@ -62,40 +55,15 @@ def fitting(
 def _obstacles(
     session: Session, new_row: NewRow[Any], values: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Yield the reasons why only the unit of work can insert the row."""
     mapper = new_row.mapper
     dialect = session.get_bind(mapper).dialect
     if dialect.name not in _SKIPPING or not dialect.insert_returning:
         yield f"there is no native insert for {dialect.name} {dialect.driver}"
     if new_row.has_factory:
         yield "a factory makes it"
-    if not values:
+    yield from obstacles(session, mapper, values.keys())
+    if not _nullable(mapper) and all(value is None for value in values.values()):
         yield "nothing is known of it"
-    if mapper.relationships and not values.keys() <= _columns(mapper).keys():
-        yield "relationships may be populated"
-    yield from memory(mapper, "obstacles", lambda: _model_obstacles(mapper))
-    # Listeners come and go.
-    yield from _heard(mapper.dispatch, _MAPPER_EVENTS)
-    yield from _heard(session.dispatch, _SESSION_EVENTS)
-    # Mutable types and composites listen to this one.
-    yield from _heard(mapper.class_manager.dispatch, ["refresh_flush"])
-
-
-def _model_obstacles(mapper: Mapper[Any]) -> list[str]:
-    found: list[str] = []
-    if has_constructor(mapper):
-        found.append("its class has a constructor of its own")
-    if not isinstance(mapper.local_table, Table) or len(mapper.tables) > 1:
-        found.append("its row spans several tables")
-    if mapper.version_id_col is not None:
-        found.append("it has a version counter")
-    return found
-
-
-def _heard(dispatch: Any, names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        if getattr(dispatch, name):
-            yield f"somebody listens to {name}"
 
 
 async def insert(
@@ -112,52 +80,48 @@ async def insert(
 def _insert(
     session: Session, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
-    instance = new_row.make(values)
     mapper = new_row.mapper
     connection = session.connection(bind_arguments={"mapper": mapper})
     name = connection.dialect.name
+    instance = new_row.make(values)
+    session.add(instance)
     parameters, expressions = _given(mapper, instance)
     statement = memory(mapper, ("insert", name), lambda: _statement(mapper, name))
     if expressions:
         statement = statement.values(expressions)
+    row = None
     try:
-        row = connection.execute(statement, parameters).first()
+        result = connection.execute(statement, parameters)
+        row = result.first()
     except DBAPIError as error:
         return Failure(error, instance, is_undone=name in _UNDOES_STATEMENTS)
+    finally:
+        if row is None:
+            session.expunge(instance)
     if row is None:
         return Failure(None, instance)
-    _adopt(session, mapper, instance, row)
+    _fill(mapper, instance, parameters, result, row)
+    _register(session, instance)
     return instance
 
 
 def _statement(mapper: Mapper[Any], name: str) -> Any:
     statement: Any = _SKIPPING[name](cast("Table", mapper.local_table))
-    return statement.returning(*_returned(mapper).values())
+    returned = [c for key, c in columns_of(mapper).items() if key in readable(mapper)]
+    return statement.returning(*returned)
 
 
-def _columns(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
-    """The table's columns, by attribute name."""
+def _nullable(mapper: Mapper[Any]) -> frozenset[str]:
+    """The keys of the columns that a flush sends a NULL for, if it has nothing."""
     return memory(
         mapper,
-        "columns",
-        lambda: {
-            prop.key: column
-            for prop in mapper.column_attrs
-            if isinstance(column := prop.columns[0], Column)
-        },
-    )
-
-
-def _returned(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
-    """Those of them that are not deferred."""
-    return memory(
-        mapper,
-        "returned",
-        lambda: {
-            name: column
-            for name, column in _columns(mapper).items()
-            if name in readable(mapper)
-        },
+        "nullable",
+        lambda: frozenset(
+            column.key
+            for column in columns_of(mapper).values()
+            if not (column.primary_key or column.server_default or column.default)
+            and not column.type.should_evaluate_none
+        ),
     )
 
 
@@ -166,35 +130,57 @@ def _given(
 ) -> tuple[dict[str, Any], dict[Column[Any], Any]]:
     """Return the parameters, and the SQL expressions, that a flush would send."""
     loaded: Mapping[str, Any] = instance_dict(instance)
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = dict.fromkeys(_nullable(mapper))
     expressions: dict[Column[Any], Any] = {}
-    for name, column in _columns(mapper).items():
+    for name, column in columns_of(mapper).items():
         if name not in loaded:
             continue
         value = loaded[name]
-        if isinstance(value, SQL):
+        if _is_sql(value):
             expressions[column] = value
+            parameters.pop(column.key, None)
         elif value is not None or column.type.should_evaluate_none:
             parameters[column.key] = value  # Given None, a default applies.
     return parameters, expressions
 
 
-def _adopt(
-    session: Session, mapper: Mapper[Any], instance: Any, row: Sequence[Any]
+def _is_sql(value: Any) -> bool:
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+
+
+def _fill(
+    mapper: Mapper[Any],
+    instance: object,
+    parameters: Mapping[str, Any],
+    result: CursorResult[Any],
+    row: Any,
 ) -> None:
-    """Make *instance* what a flush would have made it."""
+    """Load what the INSERT has made up, as a flush would."""
+    loaded = instance_dict(instance)
+    made: Any = result.last_inserted_params()
+    here = {column.key for column in result.prefetch_cols() or ()}
+    for name, column in columns_of(mapper).items():
+        if column.key in parameters:
+            if name in readable(mapper):
+                loaded.setdefault(name, None)
+        elif column.key in here:
+            set_committed_value(instance, name, made[column.key])
+        elif column in row._mapping:  # noqa: SLF001 - public, in spite of its name
+            set_committed_value(instance, name, row._mapping[column])  # noqa: SLF001
+        else:
+            loaded.pop(name, None)  # It is deferred.
+
+
+def _register(session: Session, instance: object) -> None:
+    """Make the pending instance persistent, and new in the transaction."""
     state: Any = inspect(instance)
-    for name, value in zip(_returned(mapper), row, strict=True):
-        if state.dict.get(name) is None or isinstance(state.dict[name], SQL):
-            set_committed_value(instance, name, value)
-    make_transient_to_detached(instance)
-    # That has expired all that is not loaded, relationships and deferred columns, too.
-    state.expired_attributes.intersection_update(readable(state.mapper))
-    stale = session.identity_map.get(state.key)
+    key = state.mapper.identity_key_from_instance(instance)
+    stale = session.identity_map.get(key)
     if stale is not None:
-        session.expunge(stale)  # Its row had been deleted: this is another one.
-    session.add(instance)
-    # A rollback makes what is new in a transaction transient again. There is no public
-    # way to say that it is.
-    transaction: Any = session.get_nested_transaction() or session.get_transaction()
-    transaction._new[state] = True  # noqa: SLF001
+        session.expire(stale)  # Its row had been deleted: this is another one.
+    # What a flush ends with. There is no public way to do it without one.
+    unit_of_work: Any = session
+    unit_of_work._register_persistent({state})  # noqa: SLF001
+    unread = readable(state.mapper) - state.dict.keys()
+    if unread:
+        session.expire(instance, unread)  # column properties

@@ -14,6 +14,7 @@ from ._conflict import Failure
 from ._defaults import Defaults, Factory, NewRow
 from ._events import Call, Outcome
 from ._fields import T
+from ._fit import is_watched
 from ._lookup import Lookup, bind
 from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._session import alone, flush, resolve, settle
@@ -74,7 +75,8 @@ async def get_or_create(
     Returns:
         The instance, all of its columns loaded, and whether this call created it.
         On a created one, the collections that nothing can have filled are loaded, too
-        (not with a factory; and what a trigger adds to them is not seen).
+        (not with a factory, nor if anybody listens to the INSERT; and what a trigger
+        adds to them is not seen).
 
     Raises:
         UnknownFieldError: A name is no attribute of the model.
@@ -115,7 +117,10 @@ async def get_or_create(
                     caller,
                     instance,
                     wanted.options,
-                    is_alone=not new_row.has_factory,
+                    is_alone=not (
+                        new_row.has_factory
+                        or is_watched(caller.sync_session, wanted.plan.mapper)
+                    ),
                 )
             else:
                 await complete_found(caller, instance, wanted.plan.mapper)
@@ -148,7 +153,7 @@ async def _find_or_insert(
             if found is not None:
                 return found, turn.hit()
 
-        call.strategy = _native.fitting(policy.strategy, session, new_row, values)
+        call.strategy = _native.strategy_for(policy.strategy, session, new_row, values)
         while True:
             call.attempts += 1
             made = await _INSERTS[call.strategy](session, new_row, values)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from conftest import Sessions
-from models import Author, Base, Book, Loose, Review, Tag
-from sqlalchemy import event, inspect
+from models import Author, Base, Book, Desk, Loose, Review, Tag
+from sqlalchemy import Connection, event, insert, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import selectinload, undefer, with_loader_criteria
 
@@ -109,3 +109,21 @@ async def test_children_given_are_kept(session: AsyncSession) -> None:
     book, _ = await get_or_create(session, Book, id=1, title="one", defaults=defaults)
     assert [review.stars for review in book.reviews] == [5]
     assert Base.metadata.tables
+
+
+async def test_children_that_a_listener_makes(session: AsyncSession) -> None:
+    """Who listens to the INSERT may make rows that refer to the new one."""
+
+    def furnish(_: object, connection: Connection, author: Author) -> None:
+        connection.execute(insert(Desk).values(author_id=author.id))
+
+    event.listen(Author, "after_insert", furnish)
+    try:
+        ann, _ = await get_or_create(session, Author, name="Ann")
+    finally:
+        event.remove(Author, "after_insert", furnish)
+    assert "desk" in inspect(ann).unloaded
+    await session.refresh(ann, ["desk"])
+    assert ann.desk is not None
+    bob, _ = await get_or_create(session, Author, name="Bob")
+    assert bob.desk is None

@@ -3,6 +3,7 @@
 import enum
 import pickle
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -30,7 +31,6 @@ from sqlalchemy.orm import (
     column_property,
     mapped_column,
     relationship,
-    validates,
 )
 
 from async_goc import Policy, get_or_create
@@ -55,6 +55,31 @@ class Reversed(TypeDecorator[str]):
     process_result_value = process_bind_param
 
 
+class Blank(TypeDecorator[str]):
+    """Stores nothing as something."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _: object) -> str:
+        return value or ""
+
+    def process_result_value(self, value: str | None, _: object) -> str | None:
+        return value or None
+
+
+class Clause:
+    """What the ORM takes for an SQL expression."""
+
+    def __clause_element__(self) -> object:
+        return func.upper("made")
+
+
+def copied(context: Any) -> str:
+    """A default that reads another value, which nobody may have given."""
+    return f"copy of {context.get_current_parameters()['b']}"
+
+
 class Odd(Base):
     """Columns of all kinds."""
 
@@ -64,6 +89,7 @@ class Odd(Base):
     name: Mapped[str] = mapped_column("nom", unique=True)
     keyed: Mapped[str | None] = mapped_column("a", String, key="b")
     word: Mapped[str | None] = mapped_column(Reversed)
+    blank: Mapped[str | None] = mapped_column(Blank)
     colour: Mapped[Colour | None] = mapped_column(Enum(Colour))
     data: Mapped[Any] = mapped_column(JSON, nullable=True)
     data_or_null: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
@@ -73,14 +99,16 @@ class Odd(Base):
     level: Mapped[int] = mapped_column(server_default="7")
     shade: Mapped[str] = mapped_column(default=func.lower("DARK"))
     note: Mapped[str | None] = mapped_column(deferred=True)
+    remark: Mapped[str] = mapped_column(deferred=True, default="none")
+    copy: Mapped[str] = mapped_column(default=copied)
+    seen_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), default=lambda: datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    pairs: Mapped[Any] = mapped_column(JSON, default=lambda: {1: (2,)})
     made_at: Mapped[Any] = mapped_column(DateTime, server_default=func.now())
     double = column_property(2 * column("level", Integer))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("odd.id"))
     children: Mapped[list["Odd"]] = relationship()
-
-    @validates("word")
-    def check(self, _: str, word: str | None) -> str | None:
-        return word and word.strip()
 
 
 class Numbered(Base):
@@ -127,8 +155,9 @@ async def made(
         row = (await session.execute(select(*model.__table__.c))).mappings().one()
         seen = (
             {name: getattr(instance, name) for name in names - {"made_at"}},
+            {name: state.dict.get(name) for name in ("note", "remark")},
             state.unloaded - names,
-            state.expired_attributes,
+            state.expired_attributes & names,
             state.modified,
             state.key,
             {name: value for name, value in row.items() if name != "made_at"},
@@ -142,9 +171,11 @@ async def made(
     ("model", "values"),
     [
         (Odd, {}),
-        (Odd, {"keyed": "k", "word": " w ", "colour": Colour.RED, "size": 5}),
+        (Odd, {"keyed": "k", "word": "w", "colour": Colour.RED, "size": 5}),
         (Odd, {"data": None, "data_or_null": None, "size": None, "shade": "light"}),
         (Odd, {"data": {"a": [1]}, "note": "deferred", "level": func.abs(-8)}),
+        (Odd, {"note": func.lower("N"), "remark": None, "blank": None}),
+        (Odd, {"keyed": Clause(), "remark": func.lower("R"), "copy": "given"}),
         (Numbered, {}),
         (Animal, {}),
         (Cat, {"lives": None}),
