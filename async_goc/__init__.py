@@ -4,7 +4,7 @@ from . import exceptions, sqlite
 from ._events import Event, Observer, Outcome, Stats
 from ._locks import KeyedLocks, LockStatistics
 from ._policy import DEFAULT_POLICY, Policy
-from ._single import get_or_create
+from ._single import get_or_create, update_or_create
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -18,4 +18,5 @@ __all__ = [
     "exceptions",
     "get_or_create",
     "sqlite",
+    "update_or_create",
 ]

@@ -37,12 +37,18 @@ async def complete_created(
         )
         # Fills in what is not loaded, and only that.
         (await session.execute(by_key.options(*options))).unique().all()
-    expired = state.expired_attributes & readable(mapper)
-    if expired:
-        await session.refresh(instance, sorted(expired))
+    await complete_updated(session, instance)
     for name, empty in _empty(mapper).items() if is_alone else ():
         if name not in state.dict:
             set_committed_value(instance, name, empty)
+
+
+async def complete_updated(session: AsyncSession, instance: Any) -> None:
+    """Load what only the database knows by now: SQL expressions' values, say."""
+    state: InstanceState[Any] = inspect(instance)
+    expired = state.expired_attributes & readable(state.mapper)
+    if expired:
+        await session.refresh(instance, sorted(expired))
 
 
 async def complete_found(

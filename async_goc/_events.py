@@ -18,6 +18,10 @@ class Outcome(StrEnum):
     """This call inserted the row."""
     LOST_RACE = "lost_race"
     """A rival inserted the row first; this call returned the rival's."""
+    UPDATED = "updated"
+    """The row was there, and this call changed it."""
+    CACHED = "cached"
+    """The session had it at hand: no SQL."""
     FAILED = "failed"
     """The call raised."""
 

@@ -7,8 +7,8 @@ from sqlalchemy import Column, ForeignKeyConstraint, Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
-from ._defaults import has_constructor
 from ._fields import memory
+from ._new_row import has_constructor
 
 # What a flush would tell. (A session can be added to without one: that is told, too.)
 _MAPPER_EVENTS: Final = ("before_insert", "after_insert")

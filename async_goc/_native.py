@@ -13,9 +13,9 @@ from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from ._completion import readable
 from ._conflict import Failure
-from ._defaults import NewRow
 from ._fields import T, memory
 from ._fit import columns_of, obstacles
+from ._new_row import NewRow
 from ._policy import Strategy
 
 _log: Final = getLogger("async_goc")

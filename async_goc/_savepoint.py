@@ -1,4 +1,4 @@
-"""Insert inside a SAVEPOINT, so that losing the race costs the caller nothing."""
+"""Write inside a SAVEPOINT, so that what fails costs the caller nothing."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ._conflict import Failure
-from ._defaults import NewRow
 from ._fields import T
+from ._new_row import NewRow
 from ._originals import Originals
 
 _ORDINAL: Final = "_Connection__savepoint_seq"
@@ -46,15 +46,46 @@ def _insert(
             session.flush()
     except DBAPIError as error:
         originals.restore(instance)
-        for changed, names in originals.unknown():
-            # Its row may have been deleted meanwhile.
-            with suppress(InvalidRequestError):
-                session.refresh(changed, sorted(names))
+        _reread(session, originals)
         return Failure(error, instance)
     except BaseException:
         originals.restore(instance)
         raise
     return instance
+
+
+async def update(
+    session: AsyncSession, instance: object, values: Mapping[str, Any]
+) -> None:
+    """Change the row, by one UPDATE of what differs.
+
+    The session must be settled. Whatever is raised, the SAVEPOINT has been rolled
+    back, and the caller's objects are as they were.
+    """
+    await session.run_sync(_update, instance, values)
+
+
+def _update(session: Session, instance: object, values: Mapping[str, Any]) -> None:
+    originals = Originals(session)
+    connection = session.connection(bind_arguments={"mapper": type(instance)})
+    try:
+        with _same_name(connection), session.begin_nested(), originals.noted():
+            for name, value in values.items():
+                setattr(instance, name, value)
+            session.flush()
+    except BaseException as error:
+        originals.restore(None)
+        if isinstance(error, DBAPIError):
+            _reread(session, originals)
+        raise
+
+
+def _reread(session: Session, originals: Originals) -> None:
+    """Read anew what only the database can put back."""
+    for changed, names in originals.unknown():
+        # Its row may have been deleted meanwhile.
+        with suppress(InvalidRequestError):
+            session.refresh(changed, sorted(names))
 
 
 @contextmanager

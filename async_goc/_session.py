@@ -2,7 +2,6 @@
 
 from contextvars import ContextVar
 from typing import Any, Final
-from warnings import warn
 from weakref import WeakSet
 
 from sqlalchemy import StaticPool
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper
 
 from ._owner import Owner
+from ._warn import warn_caller
 from .exceptions import SqliteTransactionWarning
 
 _KEY: Final = "async_goc.call"
@@ -163,4 +163,4 @@ async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
 def _warn(engine: Engine, reason: str, remedy: str) -> None:
     if engine not in _warned:
         _warned.add(engine)
-        warn(SqliteTransactionWarning(reason, remedy), stacklevel=6)
+        warn_caller(SqliteTransactionWarning(reason, remedy))

@@ -1,31 +1,26 @@
-"""The loop: look, look again, insert under guard, and look once more."""
+"""Get one row, or create it; update it, or create it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from . import _native, _savepoint
-from ._completion import complete_created, complete_found
-from ._conflict import Failure
-from ._defaults import Defaults, Factory, NewRow
+from . import _savepoint
+from ._completion import complete_created, complete_found, complete_updated
+from ._defaults import Defaults, Given
 from ._events import Call, Outcome
 from ._fields import T
 from ._fit import is_watched
 from ._lookup import Lookup, bind
+from ._loop import find_or_insert
+from ._new_row import Factory, NewRow
 from ._policy import DEFAULT_POLICY, Policy, check_policy
-from ._session import alone, flush, resolve, settle
-from ._turn import Turn
-from ._verdict import find_rival, require_cover, warn_if_not_covered
-from .exceptions import ContentionError
-
-_INSERTS: Final[Mapping[str, Any]] = {
-    "savepoint": _savepoint.insert,
-    "native": _native.insert,
-}
+from ._session import alone, resolve, settle
+from ._verdict import explain, require_cover
 
 
 async def get_or_create(
@@ -108,64 +103,114 @@ async def get_or_create(
             )
             new_row = NewRow(wanted, defaults, factory)
             require_cover(caller, wanted, policy)
-            instance, call.outcome = await _find_or_insert(
-                caller, wanted, new_row, policy, call
-            )
-            created = call.outcome is Outcome.CREATED
-            if created:
-                await complete_created(
-                    caller,
-                    instance,
-                    wanted.options,
-                    is_alone=not (
-                        new_row.has_factory
-                        or is_watched(caller.sync_session, wanted.plan.mapper)
-                    ),
-                )
-            else:
-                await complete_found(caller, instance, wanted.plan.mapper)
-    return instance, created
+            return await obtain(caller, wanted, new_row, policy, call)
 
 
-async def _find_or_insert(
+async def obtain(
     session: AsyncSession,
     lookup: Lookup[T],
     new_row: NewRow[T],
     policy: Policy,
     call: Call,
-) -> tuple[T, Outcome]:
-    """Look, queue, look again, insert under guard; if a rival was faster, look."""
-    with Turn(session, lookup, policy, call) as turn:
-        await turn.reserve()
-        found = await lookup.look(session)
-        if found is None and await flush(session):
-            found = await lookup.look(session)
-        while found is None and await turn.queue():
-            found = await lookup.look(session)
-        if found is not None:
-            return found, turn.hit()
+) -> tuple[T, bool]:
+    """Return the row, readable, and whether it has been created."""
+    instance, call.outcome = await find_or_insert(
+        session, lookup, new_row, policy, call
+    )
+    created = call.outcome is Outcome.CREATED
+    if created:
+        is_alone = not (
+            new_row.has_factory or is_watched(session.sync_session, new_row.mapper)
+        )
+        options = lookup.options
+        await complete_created(session, instance, options, is_alone=is_alone)
+    else:
+        await complete_found(session, instance, new_row.mapper)
+    return instance, created
 
-        warn_if_not_covered(session, lookup, policy)
-        values = await new_row.values()
-        # Not sooner: on SQLite this takes the write lock, and the values may be slow.
-        if await settle(session, lookup.plan.mapper):
-            found = await lookup.look(session)
-            if found is not None:
-                return found, turn.hit()
 
-        call.strategy = _native.strategy_for(policy.strategy, session, new_row, values)
-        while True:
-            call.attempts += 1
-            made = await _INSERTS[call.strategy](session, new_row, values)
-            if not isinstance(made, Failure):
-                turn.created()
-                return made, Outcome.CREATED
-            found = await find_rival(session, lookup, made)
-            if found is not None:
-                turn.lost()
-                return found, Outcome.LOST_RACE
-            # Unlike a skipped INSERT, a failed one says what it is in conflict with.
-            call.strategy = "savepoint"
-            if made.error is not None and call.attempts >= policy.attempts:
-                args = (lookup.plan.model, lookup.names, call.attempts)
-                raise ContentionError(*args) from made.error
+async def update_or_create(
+    session: AsyncSession | async_scoped_session[AsyncSession],
+    model: type[T],
+    /,
+    *criteria: ColumnElement[bool],
+    defaults: Defaults | None = None,
+    create_defaults: Defaults | None = None,
+    factory: Factory[T] | None = None,
+    options: Sequence[ORMOption] = (),
+    policy: Policy = DEFAULT_POLICY,
+    **lookup: Any,
+) -> tuple[T, bool]:
+    """Change the row that matches the lookup, or create it if there is none.
+
+    The row is locked (FOR UPDATE, where the database has it) and read anew, whatever
+    the session has loaded, so that nobody's change is lost: not before this call, and
+    not until the transaction ends. What holds for :func:`get_or_create` holds here.
+
+    An update is one SELECT, and inside a SAVEPOINT one UPDATE, of those columns that
+    differ, and those with an ``onupdate``. If none differs, there is no UPDATE.
+
+    Args:
+        session: The session whose transaction the change becomes part of.
+        model: The mapped class.
+        *criteria: SQL expressions, as for :func:`get_or_create`.
+        defaults: The row's new values, as for :func:`get_or_create`: attributes only.
+            They may be SQL expressions over the row (``Page.views + 1``), and may
+            change what is looked up. Evaluated once, whatever becomes of the race.
+        create_defaults: Values for a new row, in place of *defaults*; ``{}``: none.
+        factory: Makes a new instance, as for :func:`get_or_create`.
+        options: Loader options, as for :func:`get_or_create`.
+        policy: How the call behaves.
+        **lookup: Attribute names and values, as for :func:`get_or_create`.
+
+    Returns:
+        The instance, all of its columns loaded, and whether this call created it.
+
+    Raises:
+        UnknownFieldError: A name is no attribute of the model.
+        sqlalchemy.exc.IntegrityError: The row violates a constraint, and not by a lost
+            race; unchanged, with a note. An update is undone, and nothing else.
+        Exception: All else that :func:`get_or_create` raises. (A value that
+            contradicts the lookup changes what it names.)
+    """
+    check_policy(model, policy)
+    with Call("update_or_create", model, policy.strategy, policy.observer) as call:
+        caller = resolve(session)
+        with alone(caller):
+            # Of the model alone: an outer join's other side cannot be locked.
+            lock = {"of": model}
+            wanted = bind(
+                caller, model, criteria, lookup, options=options, with_for_update=lock
+            )
+            new_row = NewRow(
+                wanted,
+                defaults if create_defaults is None else create_defaults,
+                factory,
+                takes_arguments=create_defaults is not None,
+                may_contradict=True,
+            )
+            given = new_row.given
+            if create_defaults is not None:
+                given = Given(wanted, defaults, may_contradict=True)
+            require_cover(caller, wanted, policy)
+            # SQLite locks no row, but the file: before it is read.
+            await settle(caller, wanted.plan.mapper)
+            instance, created = await obtain(caller, wanted, new_row, policy, call)
+            if not created:
+                await _update(caller, wanted, instance, given)
+                if call.outcome is not Outcome.LOST_RACE:
+                    call.outcome = Outcome.UPDATED
+    return instance, created
+
+
+async def _update(
+    session: AsyncSession, lookup: Lookup[Any], instance: object, given: Given
+) -> None:
+    values = await given.values()
+    await settle(session, lookup.plan.mapper)
+    try:
+        await _savepoint.update(session, instance, values)
+    except DBAPIError as error:
+        explain(lookup, error, "updating", is_undone=True)
+        raise
+    await complete_updated(session, instance)

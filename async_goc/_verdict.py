@@ -1,8 +1,7 @@
 """Decide what a missing or a violated constraint means for a lookup."""
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
-from warnings import warn
+from typing import Any, Final, Literal, cast
 
 from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -22,6 +21,7 @@ from ._fields import T
 from ._lookup import Lookup
 from ._policy import Policy
 from ._session import dialect_of
+from ._warn import warn_caller
 from .exceptions import (
     MissingConstraintError,
     MissingConstraintWarning,
@@ -30,8 +30,6 @@ from .exceptions import (
 
 # From REPEATABLE READ on, a PostgreSQL transaction never sees a later commit.
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
-
-
 # So many different lookups of one plan are warned about; SQL criteria may be without
 # number.
 _MOST_WARNINGS: Final = 100
@@ -58,8 +56,7 @@ def warn_if_not_covered(
     names = lookup.names
     if names not in warned and not _is_covered(session, lookup):
         warned.add(names)
-        warning = MissingConstraintWarning(lookup.plan.model, names)
-        warn(warning, stacklevel=4)  # the caller of get_or_create()
+        warn_caller(MissingConstraintWarning(lookup.plan.model, names))
 
 
 def _is_covered(session: AsyncSession, lookup: Lookup[Any]) -> bool:
@@ -103,7 +100,7 @@ async def find_rival(
             found = await lookup.look(session)
             if found is not None:
                 return found
-    _explain(lookup, error, violated, is_undone=failure.is_undone)
+    explain(lookup, error, "creating", is_undone=failure.is_undone)
     raise error
 
 
@@ -111,7 +108,8 @@ async def _look_anew(session: AsyncSession, lookup: Lookup[T]) -> T | None:
     """Return the row, whatever constraint it was: if it is there, a rival made it."""
     loaded = list(session.identity_map.values())
     found = await lookup.look(session)
-    if found is not None and any(found is known for known in loaded):
+    is_fresh = found is None or lookup.is_locking
+    if not is_fresh and any(found is known for known in loaded):
         # Loaded before, under another key: the rival has renamed it.
         await reread(session, found)
     return found
@@ -222,27 +220,31 @@ async def _has_snapshot(session: AsyncSession, lookup: Lookup[Any]) -> bool:
     return await connection.get_isolation_level() in _SNAPSHOT_LEVELS
 
 
-def _explain(
-    lookup: Lookup[Any], error: DBAPIError, violated: Violation, *, is_undone: bool
+def explain(
+    lookup: Lookup[Any],
+    error: DBAPIError,
+    doing: Literal["creating", "updating"],
+    *,
+    is_undone: bool,
 ) -> None:
     """Add what we know to a database error that reaches the caller."""
     if not isinstance(error, IntegrityError):
         return
     # For the eye only: SQLite's message has the columns, and nothing else does.
-    constraint = violated.constraint or str(error.orig).partition(": ")[2]
-    why = (
-        "; another row holds these values, and the lookup does not find it. Give the "
-        "new row others, or look up by that constraint's columns"
-        if is_duplicate_key(error)
-        else "; give the new row other values"
-    )
+    constraint = violation(error).constraint or str(error.orig).partition(": ")[2]
+    why = "give the row other values"
+    if is_duplicate_key(error):
+        why = (
+            "another row holds these values, and the lookup does not find it. Give the "
+            "row others, or look up by that constraint's columns"
+        )
     then = (
-        "Only the INSERT has been undone: the transaction goes on"
+        "Only this statement has been undone: the transaction goes on"
         if is_undone
         else "Roll the transaction back: the strategy 'native' has no SAVEPOINT"
     )
     error.add_note(
-        f"creating the {lookup.plan.model.__name__} looked up by "
-        f"{', '.join(lookup.names)} violated {constraint or 'a constraint'}{why}. "
+        f"{doing} the {lookup.plan.model.__name__} looked up by "
+        f"{', '.join(lookup.names)} violated {constraint or 'a constraint'}; {why}. "
         f"{then}"
     )

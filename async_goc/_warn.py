@@ -1,0 +1,20 @@
+"""Warn where the caller can see what it is about."""
+
+from inspect import currentframe
+from types import FrameType
+from typing import Final
+from warnings import warn
+
+_PACKAGE: Final = f"{__package__}."
+
+
+def warn_caller(warning: Warning) -> None:
+    """Warn, and point at the line that has called the package."""
+    level, frame = 1, currentframe()
+    while frame is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warn(warning, stacklevel=level)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_PACKAGE)
