@@ -4,12 +4,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ._conflict import Failure
+from ._criteria import SQL
 from ._fields import T
 from ._new_row import NewRow
 from ._originals import Originals
@@ -66,11 +67,14 @@ async def update(
 
 
 def _update(session: Session, instance: object, values: Mapping[str, Any]) -> None:
+    changes = {n: v for n, v in values.items() if not _is_already(instance, n, v)}
+    if not changes:
+        return  # It would be a SAVEPOINT for nothing.
     originals = Originals(session)
     connection = session.connection(bind_arguments={"mapper": type(instance)})
     try:
         with _same_name(connection), session.begin_nested(), originals.noted():
-            for name, value in values.items():
+            for name, value in changes.items():
                 setattr(instance, name, value)
             session.flush()
     except BaseException as error:
@@ -78,6 +82,15 @@ def _update(session: Session, instance: object, values: Mapping[str, Any]) -> No
         if isinstance(error, DBAPIError):
             _reread(session, originals)
         raise
+
+
+def _is_already(instance: object, name: str, value: Any) -> bool:
+    """Whether the column is known to have that value, as a flush would compare it."""
+    state: Any = inspect(instance)
+    prop = state.mapper.column_attrs.get(name)
+    if prop is None or name not in state.dict or isinstance(value, SQL):
+        return False
+    return bool(prop.columns[0].type.compare_values(state.dict[name], value))
 
 
 def _reread(session: Session, originals: Originals) -> None:

@@ -165,6 +165,23 @@ class Setting(Base):
     data: Mapped[dict[str, Any] | None] = mapped_column(JSON())
 
 
+class Page(Base):
+    """What several count on at once."""
+
+    __tablename__ = "page"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    slug: Mapped[str | None] = mapped_column(unique=True)
+    views: Mapped[int] = mapped_column(default=0)
+    likes: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    text: Mapped[str | None]
+    changes: Mapped[int] = mapped_column(default=0, onupdate=text("changes + 1"))
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+    author: Mapped[Author | None] = relationship(lazy="joined")
+
+
 class Desk(Base):
     """The one-to-one side."""
 
