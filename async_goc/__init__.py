@@ -3,6 +3,7 @@
 from . import exceptions, sqlite
 from ._events import Event, Observer, Outcome, Stats
 from ._locks import KeyedLocks, LockStatistics
+from ._many import get_or_create_many, update_or_create_many
 from ._policy import DEFAULT_POLICY, Policy
 from ._single import get_or_create, update_or_create
 
@@ -17,6 +18,8 @@ __all__ = [
     "Stats",
     "exceptions",
     "get_or_create",
+    "get_or_create_many",
     "sqlite",
     "update_or_create",
+    "update_or_create_many",
 ]

@@ -38,9 +38,16 @@ async def complete_created(
         # Fills in what is not loaded, and only that.
         (await session.execute(by_key.options(*options))).unique().all()
     await complete_updated(session, instance)
-    for name, empty in _empty(mapper).items() if is_alone else ():
-        if name not in state.dict:
-            set_committed_value(instance, name, empty)
+    if is_alone:
+        fill_empty([instance], mapper)
+
+
+def fill_empty(instances: Sequence[Any], mapper: Mapper[Any]) -> None:
+    """Load the relationships that nothing can have filled."""
+    for name, empty in _empty(mapper).items():
+        for instance in instances:
+            if name not in vars(instance):
+                set_committed_value(instance, name, empty)
 
 
 async def complete_updated(session: AsyncSession, instance: Any) -> None:

@@ -49,6 +49,12 @@ class Given:
         if defaults is not None and not callable(defaults):
             self._defaults = self._checked(defaults, is_flushed=False)
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether there are functions to call."""
+        defaults = self._defaults
+        return callable(defaults) or any(map(callable, defaults.values()))
+
     async def values(self) -> dict[str, Any]:
         """Evaluate the functions, the first time; the caller has flushed.
 
@@ -57,15 +63,19 @@ class Given:
             ContradictionError: As above, where the value was a function.
         """
         if self._values is None:
-            defaults = self._defaults
-            if callable(defaults):
-                defaults = self._checked(await called(defaults), is_flushed=True)
-            evaluated = {
-                name: await called(value) if callable(value) else value
-                for name, value in defaults.items()
-            }
-            self._values = self._checked(evaluated, is_flushed=True)
+            self._values = await self.afresh()
         return self._values
+
+    async def afresh(self) -> dict[str, Any]:
+        """Evaluate the functions, once more."""
+        defaults = self._defaults
+        if callable(defaults):
+            defaults = self._checked(await called(defaults), is_flushed=True)
+        evaluated = {
+            name: await called(value) if callable(value) else value
+            for name, value in defaults.items()
+        }
+        return self._checked(evaluated, is_flushed=True)
 
     def _checked(self, defaults: object, *, is_flushed: bool) -> dict[str, Any]:
         """Return *defaults* by name, once each is known to be legal."""

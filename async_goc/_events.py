@@ -67,6 +67,7 @@ class Call:
     """One call under way: a context that reports how it ended.
 
     Attributes:
+        model: The mapped class.
         attempts: INSERTs tried so far.
         waited: Seconds queued so far.
         outcome: How it has ended, unless it raises.
@@ -74,11 +75,11 @@ class Call:
     """
 
     __slots__ = (
-        "_model",
         "_observer",
         "_started",
         "_verb",
         "attempts",
+        "model",
         "outcome",
         "strategy",
         "waited",
@@ -88,7 +89,7 @@ class Call:
         self, verb: str, model: type[object], strategy: str, observer: Observer | None
     ) -> None:
         self._verb = verb
-        self._model = model
+        self.model = model
         self._observer = observer
         self.strategy = strategy
         self.attempts = 0
@@ -107,7 +108,7 @@ class Call:
             self._observer(
                 Event(
                     verb=self._verb,
-                    model=self._model,
+                    model=self.model,
                     outcome=self.outcome if error is None else Outcome.FAILED,
                     strategy=self.strategy,
                     attempts=self.attempts,

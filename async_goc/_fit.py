@@ -9,6 +9,7 @@ from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
 from ._fields import memory
 from ._new_row import has_constructor
+from ._originals import Originals
 
 # What a flush would tell. (A session can be added to without one: that is told, too.)
 _MAPPER_EVENTS: Final = ("before_insert", "after_insert")
@@ -58,6 +59,20 @@ def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     )
 
 
+def nullable(mapper: Mapper[Any]) -> frozenset[str]:
+    """Return the keys of the columns for which a flush sends NULL by default."""
+    return memory(
+        mapper,
+        "nullable",
+        lambda: frozenset(
+            column.key
+            for column in columns_of(mapper).values()
+            if not (column.primary_key or column.server_default or column.default)
+            and not column.type.should_evaluate_none
+        ),
+    )
+
+
 def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
     yield from _heard(mapper.dispatch, _MAPPER_EVENTS)
     yield from _heard(session.dispatch, _SESSION_EVENTS)
@@ -65,8 +80,12 @@ def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
 
 def _heard(dispatch: Any, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        if getattr(dispatch, name):
+        if not all(map(_is_ours, getattr(dispatch, name))):
             yield f"somebody listens to {name}"
+
+
+def _is_ours(listener: object) -> bool:
+    return isinstance(getattr(listener, "__self__", None), Originals)
 
 
 def _of_model(mapper: Mapper[Any]) -> Iterator[str]:

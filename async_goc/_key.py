@@ -4,30 +4,19 @@ A key that is too coarse costs a short wait, one that is too fine an INSERT that
 has made already; neither costs more, because the constraint is the judge.
 """
 
-import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from numbers import Number
-from typing import Any, Final, NamedTuple, cast
-from uuid import UUID
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from sqlalchemy import JSON, Column, ColumnElement, Connection, Engine, String, Uuid
-from sqlalchemy.dialects.postgresql import CITEXT, Range
+from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeEngine
 
 from ._coverage import covering, sql_text, uniques_of
 from ._criteria import Equality, conjuncts, equality
+from ._freeze import Freeze, freezer
 from ._lookup import Lookup
 from ._plan import Plan, identity_of
-
-Freeze = Callable[[Any], Hashable]
 
 
 class Key(NamedTuple):
@@ -49,13 +38,6 @@ class Key(NamedTuple):
     columns: tuple[str, ...] = ()
     values: tuple[Hashable, ...] = ()
     namespace: Hashable = None
-
-
-_PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})  # Most values are.
-_IMMUTABLE: Final = (
-    *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
-    *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, Range),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +145,7 @@ def _part(
     found: Equality, sources: Mapping[str, Sequence[Any]], dialect: Dialect
 ) -> _Part:
     label = _label(found.left, dialect)
-    freeze = _freezer(found.left.type, dialect)
+    freeze = freezer(found.left.type, dialect)
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
         value = found.value  # without the column, which would keep the model
@@ -180,71 +162,3 @@ def _part(
 
 def _label(left: Any, dialect: Dialect) -> str:
     return left.name if isinstance(left, Column) else str(sql_text(left, dialect))
-
-
-def _freezer(type_: TypeEngine[Any], dialect: Dialect) -> Freeze:
-    """Return what makes a value of that type hashable, and equal where SQL's are."""
-    impl = type_.dialect_impl(dialect)
-    # A document's text depends on the order of its keys.
-    is_document = isinstance(impl, JSON)
-    process = None if is_document else impl.bind_processor(dialect)
-    alike: Any = None
-    if isinstance(impl, Uuid):
-        alike = _as_uuid
-    elif _ignores_case(impl, dialect):
-        alike = _folded
-    if process is None and alike is None:
-        return frozen
-
-    def freeze(value: Any) -> Hashable:
-        # A value that the type refuses gets its error from the database call.
-        with suppress(Exception):
-            value = value if process is None else process(value)
-        with suppress(Exception):
-            value = value if alike is None else alike(value)
-        return frozen(value)
-
-    return freeze
-
-
-def _as_uuid(value: Any) -> UUID:
-    return UUID(str(value))
-
-
-def _ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
-    if isinstance(type_, CITEXT):
-        return True
-    collation = str(getattr(type_, "collation", None) or "").lower()
-    if collation:
-        return collation == "nocase" or "_ci" in collation
-    is_mysql = dialect.name in {"mysql", "mariadb"}
-    return is_mysql and isinstance(type_, String)  # by its default collations
-
-
-def _folded(text: str) -> str:
-    """Drop what such a collation may not see: case, accents, spaces at the end."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
-
-
-def frozen(value: Any) -> Hashable:
-    """Return a hashable stand-in that later changes of *value* do not reach.
-
-    Equal values get equal ones. What cannot be told apart gets the same one.
-    """
-    kind = cast("Any", type(value))
-    if kind in _PLAIN:
-        return cast("Hashable", value)
-    if issubclass(kind, Mapping):
-        return frozenset((frozen(k), frozen(v)) for k, v in value.items())
-    if issubclass(kind, set | frozenset):
-        return frozenset(map(frozen, value))
-    if issubclass(kind, list | tuple):
-        return tuple(map(frozen, value))
-    if issubclass(kind, bytearray | memoryview):
-        return bytes(value)
-    # Anything else may change, and with it its hash. Not a number is not even itself.
-    is_fixed = issubclass(kind, _IMMUTABLE) and (
-        not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
-    )
-    return cast("Hashable", value if is_fixed else kind)

@@ -14,7 +14,7 @@ from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 from ._completion import readable
 from ._conflict import Failure
 from ._fields import T, memory
-from ._fit import columns_of, obstacles
+from ._fit import columns_of, nullable, obstacles
 from ._new_row import NewRow
 from ._policy import Strategy
 
@@ -24,7 +24,7 @@ _log: Final = getLogger("async_goc")
 # unique values at once would fail the INSERT by the other (seen in 10 of 3,200 races
 # on PostgreSQL). What is skipped for another reason than the lookup's row, the
 # SAVEPOINT will tell.
-_SKIPPING: Final[Mapping[str, Callable[[Table], Insert]]] = {
+SKIPPING: Final[Mapping[str, Callable[[Table], Insert]]] = {
     "postgresql": lambda table: postgresql.insert(table).on_conflict_do_nothing(),
     "sqlite": lambda table: sqlite.insert(table).on_conflict_do_nothing(),
 }
@@ -57,12 +57,12 @@ def _obstacles(
 ) -> Iterator[str]:
     mapper = new_row.mapper
     dialect = session.get_bind(mapper).dialect
-    if dialect.name not in _SKIPPING or not dialect.insert_returning:
+    if dialect.name not in SKIPPING or not dialect.insert_returning:
         yield f"there is no native insert for {dialect.name} {dialect.driver}"
     if new_row.has_factory:
         yield "a factory makes it"
     yield from obstacles(session, mapper, values.keys())
-    if not _nullable(mapper) and all(value is None for value in values.values()):
+    if not nullable(mapper) and all(value is None for value in values.values()):
         yield "nothing is known of it"
 
 
@@ -106,23 +106,9 @@ def _insert(
 
 
 def _statement(mapper: Mapper[Any], name: str) -> Any:
-    statement: Any = _SKIPPING[name](cast("Table", mapper.local_table))
+    statement: Any = SKIPPING[name](cast("Table", mapper.local_table))
     returned = [c for key, c in columns_of(mapper).items() if key in readable(mapper)]
     return statement.returning(*returned)
-
-
-def _nullable(mapper: Mapper[Any]) -> frozenset[str]:
-    """The keys of the columns that a flush sends a NULL for, if it has nothing."""
-    return memory(
-        mapper,
-        "nullable",
-        lambda: frozenset(
-            column.key
-            for column in columns_of(mapper).values()
-            if not (column.primary_key or column.server_default or column.default)
-            and not column.type.should_evaluate_none
-        ),
-    )
 
 
 def _given(
@@ -130,7 +116,7 @@ def _given(
 ) -> tuple[dict[str, Any], dict[Column[Any], Any]]:
     """Return the parameters, and the SQL expressions, that a flush would send."""
     loaded: Mapping[str, Any] = instance_dict(instance)
-    parameters: dict[str, Any] = dict.fromkeys(_nullable(mapper))
+    parameters: dict[str, Any] = dict.fromkeys(nullable(mapper))
     expressions: dict[Column[Any], Any] = {}
     for name, column in columns_of(mapper).items():
         if name not in loaded:

@@ -27,7 +27,7 @@ class _Anything(Container[str]):
 _ANYTHING: Final = _Anything()
 
 
-class _Arguments(Container[str]):
+class Arguments(Container[str]):
     """What the factory, or else the class's own constructor, takes."""
 
     __slots__ = ("_factory", "_mapper")
@@ -54,6 +54,7 @@ class NewRow(Generic[T]):
         may_contradict: Whether a lookup's column may get another value.
 
     Attributes:
+        lookup: The lookup.
         given: The defaults, checked.
 
     Raises:
@@ -62,7 +63,7 @@ class NewRow(Generic[T]):
         TypeError: The defaults or the factory are of the wrong type.
     """
 
-    __slots__ = ("_factory", "_lookup", "given")
+    __slots__ = ("_factory", "given", "lookup")
 
     def __init__(
         self,
@@ -76,9 +77,9 @@ class NewRow(Generic[T]):
         if factory is not None and not callable(factory):
             msg = f"factory is {factory!r}; give a function that makes the instance"
             raise TypeError(msg)
-        self._lookup = lookup
+        self.lookup: Lookup[T] = lookup
         self._factory = factory
-        takes = _Arguments(factory, lookup.plan.mapper) if takes_arguments else ()
+        takes = Arguments(factory, lookup.plan.mapper) if takes_arguments else ()
         self.given: Given = Given(
             lookup, defaults, takes=takes, may_contradict=may_contradict
         )
@@ -86,7 +87,7 @@ class NewRow(Generic[T]):
     @property
     def mapper(self) -> Mapper[T]:
         """The model's mapper."""
-        return self._lookup.plan.mapper
+        return self.lookup.plan.mapper
 
     @property
     def has_factory(self) -> bool:
@@ -101,8 +102,8 @@ class NewRow(Generic[T]):
             ContradictionError: As above, where the value was a function.
         """
         given = await self.given.values()
-        mapper = self._lookup.plan.mapper
-        fed = self._lookup.fed_values(is_flushed=True)
+        mapper = self.lookup.plan.mapper
+        fed = self.lookup.fed_values(is_flushed=True)
         if self.given.may_contradict:
             changed = {c for name in given for c in _columns(mapper, name)}
             fed = {n: fed[n] for n in fed if changed.isdisjoint(_columns(mapper, n))}
@@ -113,8 +114,8 @@ class NewRow(Generic[T]):
 
     def one_to_one_parents(self, values: Mapping[str, Any]) -> list[tuple[Any, str]]:
         """The parents looked up by, each with its attribute that refers back."""
-        plan = self._lookup.plan
-        compared = filter(None, map(equality, conjuncts(*self._lookup.criteria)))
+        plan = self.lookup.plan
+        compared = filter(None, map(equality, conjuncts(*self.lookup.criteria)))
         fixed = plan.columns.union(found.left for found in compared)
         fields = [
             field
@@ -135,9 +136,9 @@ class NewRow(Generic[T]):
         Raises:
             TypeError: The factory returned something else.
         """
-        model = self._lookup.plan.model
+        model = self.lookup.plan.model
         if self._factory is None:
-            return _construct(self._lookup.plan.mapper, values)
+            return _construct(self.lookup.plan.mapper, values)
         instance: Any = self._factory(**values)
         if inspect.isawaitable(instance):
             instance = await_only(instance)

@@ -77,8 +77,8 @@ class Originals:
                 set_committed_value(parent, name, None)
                 self._assumed.append((parent, name))
 
-    def restore(self, loser: Any) -> None:
-        """Put all back, and take *loser* out of what it refers to; runs no SQL."""
+    def restore(self, *losers: Any) -> None:
+        """Put all back, and take *losers* out of what they refer to; runs no SQL."""
         persistent = [state for state in self._values if state.persistent]
         # Columns first: collections read keys and positions from their members.
         for is_column in (True, False):
@@ -92,7 +92,7 @@ class Originals:
         for parent, name in self._assumed:
             if parent in self._session:
                 self._session.expire(parent, [name])
-        if loser is not None:
+        for loser in losers:
             _take_out(loser)
 
     def unknown(self) -> list[tuple[object, set[str]]]:

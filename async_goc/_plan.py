@@ -104,13 +104,18 @@ def _compile(
         frozenset(columns),
         len(set(columns)) < len(columns),
         covered,
-        any(map(_has_joins, mapper.self_and_descendants)),
+        has_joins(mapper),
         warned=set(),
     )
 
 
-def _has_joins(mapper: Mapper[Any]) -> bool:
-    return any(prop.lazy in {"joined", False} for prop in mapper.relationships)
+def has_joins(mapper: Mapper[Any]) -> bool:
+    """Whether loading it may repeat a row, for each member of a collection."""
+    return any(
+        prop.lazy in {"joined", False}
+        for relative in mapper.self_and_descendants
+        for prop in relative.relationships
+    )
 
 
 def _places(mapper: Mapper[Any], field: Field) -> Iterator[tuple[Any, int | None]]:

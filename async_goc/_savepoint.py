@@ -1,13 +1,13 @@
 """Write inside a SAVEPOINT, so that what fails costs the caller nothing."""
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 
 from ._conflict import Failure
 from ._criteria import SQL
@@ -26,33 +26,60 @@ async def insert(
     The session must be settled. Whatever is raised or returned as an error, the
     SAVEPOINT has been rolled back and the caller's objects are as they were.
     """
+    made = await insert_all(session, [(new_row, values)])
+    return made if isinstance(made, Failure) else made[0]
+
+
+async def insert_all(
+    session: AsyncSession, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
+) -> list[T] | Failure:
+    """Insert all of the rows, or none; likewise."""
     # In one greenlet: each step of an AsyncSession would switch to one of its own.
-    return await session.run_sync(_insert, new_row, values)
+    return await session.run_sync(_insert_all, rows)
 
 
-def _insert(
-    session: Session, new_row: NewRow[T], values: Mapping[str, Any]
-) -> T | Failure:
+def _insert_all(
+    session: Session, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
+) -> list[T] | Failure:
     originals = Originals(session)
-    instance: T | None = None
-    connection = session.connection(bind_arguments={"mapper": new_row.mapper})
+    made: list[T] = []
+    connection = session.connection(bind_arguments={"mapper": rows[0][0].mapper})
     try:
         with _same_name(connection), session.begin_nested(), originals.noted():
-            originals.assume_empty(new_row.one_to_one_parents(values))
-            # The database sees the SAVEPOINT with the first statement: the constructor
-            # has run by then.
-            instance = new_row.make(values)
-            originals.check_new(instance)
-            session.add(instance)
+            for new_row, values in rows:
+                originals.assume_empty(new_row.one_to_one_parents(values))
+                # The database sees the SAVEPOINT with the first statement: the
+                # constructor has run by then.
+                made.append(new_row.make(values))
+                originals.check_new(made[-1])
+                session.add(made[-1])
             session.flush()
     except DBAPIError as error:
-        originals.restore(instance)
+        originals.restore(*made)
         _reread(session, originals)
-        return Failure(error, instance)
+        return Failure(error, made[-1] if made else None)
     except BaseException:
-        originals.restore(instance)
+        originals.restore(*made)
         raise
-    return instance
+    return made
+
+
+@asynccontextmanager
+async def guard(
+    session: AsyncSession, mapper: Mapper[Any]
+) -> AsyncGenerator[None, None]:
+    """Undo all that is done inside if it fails, and put the caller's objects back."""
+    originals = Originals(session.sync_session)
+    connection = await session.connection(bind_arguments={"mapper": mapper})
+    try:
+        with _same_name(connection.sync_connection), originals.noted():
+            async with session.begin_nested():
+                yield
+    except BaseException as error:
+        originals.restore()
+        if isinstance(error, DBAPIError):
+            await session.run_sync(_reread, originals)
+        raise
 
 
 async def update(
@@ -78,7 +105,7 @@ def _update(session: Session, instance: object, values: Mapping[str, Any]) -> No
                 setattr(instance, name, value)
             session.flush()
     except BaseException as error:
-        originals.restore(None)
+        originals.restore()
         if isinstance(error, DBAPIError):
             _reread(session, originals)
         raise
@@ -102,7 +129,7 @@ def _reread(session: Session, originals: Originals) -> None:
 
 
 @contextmanager
-def _same_name(connection: Connection) -> Generator[None, None, None]:
+def _same_name(connection: Connection | None) -> Generator[None, None, None]:
     """Let the next SAVEPOINT have the name of the one that ends in here.
 
     SQLAlchemy numbers them, and asyncpg prepares what it has not seen before: a round

@@ -211,6 +211,6 @@ async def _update(
     try:
         await _savepoint.update(session, instance, values)
     except DBAPIError as error:
-        explain(lookup, error, "updating", is_undone=True)
+        explain(lookup, error, "updating", undone="this statement")
         raise
     await complete_updated(session, instance)

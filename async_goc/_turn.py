@@ -154,25 +154,33 @@ class Turn:
         return has_waited
 
     async def _wait(self, key: Key) -> Answer:
-        limit = self._policy.wait_timeout
-        left = None if limit is None else max(0.0, limit - self._call.waited)
-        began = perf_counter()
-        try:
-            return await self._queues.wait(
-                key, self._owner, left, around=owners_around(), complain=self._complain
-            )
-        finally:
-            self._call.waited += perf_counter() - began
+        waiting = (self._queues, self._owner, self._policy, self._call)
+        return await wait(key, *waiting)
 
-    def _complain(self, held: float) -> None:
-        columns = () if self._key is None else self._key.columns
+
+async def wait(
+    key: Key, queues: Queues, owner: TransactionOwner, policy: Policy, call: Call
+) -> Answer:
+    """Wait for a key that somebody else holds, as long as the call still may."""
+    limit = policy.wait_timeout
+    left = None if limit is None else max(0.0, limit - call.waited)
+    began = perf_counter()
+
+    def complain(held: float) -> None:
         # Never the values: an expression may have some.
-        names = [c if c.isidentifier() else "an expression" for c in columns]
+        names = [c if c.isidentifier() else "an expression" for c in key.columns]
         _log.warning(
             "wait_timeout (%g s) is over for the key of %s (%s), which another "
             "transaction of this process has held for %.3g s; asking the database",
-            self._policy.wait_timeout,
-            self._lookup.plan.model.__name__,
+            limit,
+            call.model.__name__,
             ", ".join(names) or "all rows: SQLite has one writer",
             held,
         )
+
+    try:
+        return await queues.wait(
+            key, owner, left, around=owners_around(), complain=complain
+        )
+    finally:
+        call.waited += perf_counter() - began

@@ -100,7 +100,8 @@ async def find_rival(
             found = await lookup.look(session)
             if found is not None:
                 return found
-    explain(lookup, error, "creating", is_undone=failure.is_undone)
+    undone = "this statement" if failure.is_undone else None
+    explain(lookup, error, "creating", undone=undone)
     raise error
 
 
@@ -225,7 +226,7 @@ def explain(
     error: DBAPIError,
     doing: Literal["creating", "updating"],
     *,
-    is_undone: bool,
+    undone: str | None,
 ) -> None:
     """Add what we know to a database error that reaches the caller."""
     if not isinstance(error, IntegrityError):
@@ -239,8 +240,8 @@ def explain(
             "row others, or look up by that constraint's columns"
         )
     then = (
-        "Only this statement has been undone: the transaction goes on"
-        if is_undone
+        f"Only {undone} has been undone: the transaction goes on"
+        if undone
         else "Roll the transaction back: the strategy 'native' has no SAVEPOINT"
     )
     error.add_note(

@@ -38,7 +38,8 @@ from sqlalchemy.orm import Session, registry
 from sqlalchemy.schema import CreateSchema
 
 from async_goc import KeyedLocks, Policy, get_or_create
-from async_goc._key import Key, frozen, key_of
+from async_goc._freeze import frozen
+from async_goc._key import Key, key_of
 from async_goc._lookup import bind
 
 # Nothing here connects.

@@ -1,0 +1,107 @@
+"""Make values hashable, and equal where SQL takes them for equal."""
+
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from numbers import Number
+from typing import Any, Final, cast
+from uuid import UUID
+
+from sqlalchemy import JSON, String, Uuid
+from sqlalchemy.dialects.postgresql import CITEXT, Range
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+Freeze = Callable[[Any], Hashable]
+
+PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})  # Most values are.
+_IMMUTABLE: Final = (
+    *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
+    *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, Range),
+)
+
+
+def freezer(
+    type_: TypeEngine[Any], dialect: Dialect, *, is_exact: bool = False
+) -> Freeze:
+    """Return what makes a value of that type hashable, and equal where SQL's are.
+
+    Args:
+        type_: The column's type.
+        dialect: The database's.
+        is_exact: Whether two values that SQL tells apart must not become equal. (Two
+            that SQL takes for equal may then differ.)
+    """
+    impl = type_.dialect_impl(dialect)
+    # A document's text depends on the order of its keys.
+    is_document = isinstance(impl, JSON)
+    process = None if is_document else impl.bind_processor(dialect)
+    alike: Any = None
+    if isinstance(impl, Uuid):
+        alike = _as_uuid
+    elif not is_exact and _ignores_case(impl, dialect):
+        alike = _folded
+    stand_in: Freeze = id if is_exact else type
+    if process is None and alike is None:
+        return partial(frozen, stand_in=stand_in) if is_exact else frozen
+
+    def freeze(value: Any) -> Hashable:
+        # A value that the type refuses gets its error from the database call.
+        with suppress(Exception):
+            value = value if process is None else process(value)
+        with suppress(Exception):
+            value = value if alike is None else alike(value)
+        return frozen(value, stand_in)
+
+    return freeze
+
+
+def _as_uuid(value: Any) -> UUID:
+    return UUID(str(value))
+
+
+def _ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    if isinstance(type_, CITEXT):
+        return True
+    collation = str(getattr(type_, "collation", None) or "").lower()
+    if collation:
+        return collation == "nocase" or "_ci" in collation
+    is_mysql = dialect.name in {"mysql", "mariadb"}
+    return is_mysql and isinstance(type_, String)  # by its default collations
+
+
+def _folded(text: str) -> str:
+    """Drop what such a collation may not see: case, accents, spaces at the end."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
+
+
+def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
+    """Return a hashable equivalent that later changes of *value* do not reach.
+
+    Equal values get equal ones. What may change, and its hash with it, is told apart
+    by its *stand_in* only.
+    """
+    kind = cast("Any", type(value))
+    if kind in PLAIN:
+        return cast("Hashable", value)
+    if issubclass(kind, Mapping):
+        return frozenset(
+            (frozen(k, stand_in), frozen(v, stand_in)) for k, v in value.items()
+        )
+    if issubclass(kind, set | frozenset):
+        return frozenset(frozen(v, stand_in) for v in value)
+    if issubclass(kind, list | tuple):
+        return tuple([frozen(v, stand_in) for v in value])
+    if issubclass(kind, bytearray | memoryview):
+        return bytes(value)
+    # Anything else may change, and with it its hash. Not a number is not even itself.
+    is_fixed = issubclass(kind, _IMMUTABLE) and (
+        not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
+    )
+    return cast("Hashable", value if is_fixed else stand_in(value))

@@ -1,0 +1,193 @@
+"""Insert many rows by one statement, which skips those that are there."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from inspect import signature
+from itertools import groupby
+from typing import Any, Final, NamedTuple, cast
+
+from sqlalchemy import Table, select
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_state
+
+from ._completion import readable
+from ._criteria import SQL
+from ._fields import memory
+from ._fit import columns_of, nullable, obstacles
+from ._native import SKIPPING
+from ._sources import Source, source_for
+
+Values = Mapping[str, Any]
+Maker = Callable[[], Any]
+
+# One statement for a chunk: SQLAlchemy keeps to the driver's limit by itself.
+_PAGE: Final = 100_000
+# Stands for a default that only SQLAlchemy can make.
+_FROM_CONTEXT: Final[Maker] = dict
+
+
+class _Columns(NamedTuple):
+    """How a mapper's columns get their values.
+
+    Attributes:
+        given: Those that each row sends a value for, NULL included, with the function
+            that makes one where there is none.
+        made: Those that the database fills where a row has nothing for them.
+        is_plain: Whether that is all: no default asks for the other values.
+    """
+
+    given: dict[str, Maker | None]
+    made: tuple[str, ...]
+    is_plain: bool
+
+
+def why_not(
+    session: Session, mapper: Mapper[Any], rows: Sequence[Values]
+) -> str | None:
+    """Return why only the unit of work can insert these rows, if that is so."""
+    dialect = session.get_bind(mapper).dialect
+    if dialect.name not in SKIPPING or not dialect.insert_returning:
+        return f"there is no native insert for {dialect.name} {dialect.driver}"
+    names = set[str]().union(*rows)
+    kinds: set[type[object]] = {type(v) for row in rows for v in row.values()}
+    if any(issubclass(kind, SQL) for kind in kinds):
+        return "SQL expressions are among the values"
+    if not names <= columns_of(mapper).keys():
+        return "more than columns is given"
+    return next(obstacles(session, mapper, names), None)
+
+
+def insert(session: Session, mapper: Mapper[Any], rows: Sequence[Values]) -> list[Any]:
+    """Insert the rows that conflict with no other; return their instances, loaded.
+
+    Like a flush, this sends NULL for what has no value and no default. Unlike one, it
+    does not call the class: the instances are as a SELECT would load them.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: A row violates another constraint.
+    """
+    columns = memory(mapper, "inserted", lambda: _columns(mapper))
+    made: list[Any] = []
+    # In the order of the rows: rivals wait for each other in one order.
+    for names, alike in groupby(rows, partial(_filled, mapper, columns)):
+        made += _insert(session, mapper, names, list(alike))
+    _register(session, made)
+    return made
+
+
+def _insert(
+    session: Session,
+    mapper: Mapper[Any],
+    filled: tuple[str, ...],
+    rows: Sequence[Values],
+) -> Iterable[Any]:
+    dialect = session.get_bind(mapper).dialect
+    columns = memory(mapper, "inserted", lambda: _columns(mapper))
+    names = (*columns.given, *filled)
+    key = ("insert", dialect.name, filled)
+    source, statement = memory(mapper, key, lambda: _statement(mapper, dialect, names))
+    if source is not None and columns.is_plain:
+        packed = source.pack([_sent(columns, name, rows) for name in names])
+        return session.scalars(statement, packed)
+    plain: Any = SKIPPING[dialect.name](cast("Any", mapper.class_))
+    parameters = [
+        {
+            name: row.get(name)
+            for name in names
+            # A default is SQLAlchemy's to make, from the other values maybe.
+            if columns.given.get(name) is None or row.get(name) is not None
+        }
+        for row in rows
+    ]
+    returning = plain.returning(mapper.class_).execution_options(
+        render_nulls=True, insertmanyvalues_page_size=_PAGE, populate_existing=True
+    )
+    return session.scalars(returning, parameters)
+
+
+def _statement(
+    mapper: Mapper[Any], dialect: Dialect, names: Sequence[str]
+) -> tuple[Source | None, Any]:
+    """Insert from arrays, in a text that does not depend on the number of rows."""
+    known = columns_of(mapper)
+    columns = [known[name] for name in names]
+    # SQLite has no arrays, and a document changes some values: those of floats, say.
+    if dialect.name != "postgresql":
+        return None, None
+    source = source_for(dialect, [column.type for column in columns])
+    if source is None:
+        return None, None
+    table = cast("Table", mapper.local_table)
+    rows = select(*source.columns).order_by(source.number)
+    plain: Any = SKIPPING[dialect.name](table)
+    returned = [c for name, c in known.items() if name in readable(mapper)]
+    inserting = plain.from_select(columns, rows).returning(*returned)
+    loading: Any = select(mapper.class_).from_statement(inserting)
+    return source, loading.execution_options(populate_existing=True)
+
+
+def _sent(columns: _Columns, name: str, rows: Sequence[Values]) -> list[Any]:
+    """Return a column's values, as a flush would send them."""
+    make = columns.given.get(name)
+    if make is None:
+        return [row.get(name) for row in rows]
+    values = [row.get(name) for row in rows]
+    return [make() if value is None else value for value in values]
+
+
+def _columns(mapper: Mapper[Any]) -> _Columns:
+    given: dict[str, Maker | None] = {}
+    made: list[str] = []
+    is_plain = True
+    for name, column in columns_of(mapper).items():
+        default: Any = column.default
+        if column.key in nullable(mapper):
+            given[name] = None
+            continue
+        is_made_here = default is not None and (
+            default.is_scalar or default.is_callable
+        )
+        # A JSON null is a value: there, the default applies to what is left out only.
+        if is_made_here and not column.type.should_evaluate_none:
+            given[name] = make = _maker(default)
+            is_plain = is_plain and make is not _FROM_CONTEXT
+        else:
+            made.append(name)
+            is_plain = is_plain and not is_made_here
+    return _Columns(given, tuple(made), is_plain)
+
+
+def _maker(default: Any) -> Maker:
+    if default.is_scalar:
+        return partial(_same, default.arg)
+    with suppress(ValueError):  # It has no signature.
+        # SQLAlchemy has wrapped those that take no context.
+        if not signature(default.arg).parameters:
+            return partial(default.arg, None)
+    return _FROM_CONTEXT
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _filled(mapper: Mapper[Any], columns: _Columns, row: Values) -> tuple[str, ...]:
+    """Return which of the columns that the database would fill have a value."""
+    return tuple([name for name in columns.made if _has_value(mapper, name, row)])
+
+
+def _has_value(mapper: Mapper[Any], name: str, row: Values) -> bool:
+    if name not in row:
+        return False
+    evaluates = columns_of(mapper)[name].type.should_evaluate_none
+    return row[name] is not None or evaluates
+
+
+def _register(session: Session, instances: Sequence[Any]) -> None:
+    """Make them new in the transaction: a rollback makes them transient again."""
+    transaction: Any = session.get_nested_transaction() or session.get_transaction()
+    for instance in instances:
+        # There is no public way to say so.
+        transaction._new[instance_state(instance)] = True  # noqa: SLF001

@@ -1,0 +1,121 @@
+"""Look for many rows by one statement."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import and_, select, tuple_
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import MultipleResultsFound
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.interfaces import ORMOption
+
+from ._fields import memory
+from ._rows import Row, Shape
+from ._sources import Source, source_for
+
+# Below what any driver takes, for statements with a parameter for each value.
+_MOST_PARAMETERS: Final = 30_000
+
+
+def look(
+    session: Session,
+    shape: Shape,
+    rows: Sequence[Row[Any]],
+    options: Sequence[ORMOption] = (),
+    *,
+    is_locking: bool = False,
+) -> None:
+    """Give each row its instance, if the database has it.
+
+    Raises:
+        sqlalchemy.exc.MultipleResultsFound: A key has several rows.
+    """
+    by_nulls: dict[tuple[bool, ...], list[Row[Any]]] = {}
+    for row in rows:
+        nulls = tuple([value is None for value in row.key])
+        by_nulls.setdefault(nulls, []).append(row)
+    for nulls, alike in by_nulls.items():
+        found = _found(session, shape, nulls, alike, options, is_locking=is_locking)
+        seen: set[Row[Any]] = set()
+        for row, instance in found:
+            if row in seen:
+                msg = f"several {shape.mapper.class_.__name__} have the key {row.key!r}"
+                raise MultipleResultsFound(msg)
+            seen.add(row)
+            row.instance = instance
+
+
+def _found(
+    session: Session,
+    shape: Shape,
+    nulls: tuple[bool, ...],
+    rows: Sequence[Row[Any]],
+    options: Sequence[ORMOption],
+    *,
+    is_locking: bool,
+) -> Iterator[tuple[Row[Any], Any]]:
+    dialect = session.get_bind(shape.mapper).dialect
+    key = ("look", shape.names, nulls, dialect.name, is_locking)
+    source, statement = memory(
+        shape.mapper,
+        key,
+        lambda: _statement(shape, nulls, dialect, is_locking=is_locking),
+    )
+    places = [place for place, is_null in enumerate(nulls) if not is_null]
+    columns = [[row.key[place] for row in rows] for place in places]
+    packed = None if source is None else source.pack(columns)
+    if packed is not None:
+        result: Any = session.execute(statement.options(*options), packed)
+        if shape.is_joined or options or session.dispatch.do_orm_execute:
+            result = result.unique()
+        for instance, number in result:
+            yield rows[number], instance
+        return
+    by_key = {row.frozen: row for row in rows}
+    plain: Any = _selected(shape, nulls, is_locking=is_locking)
+    left = [shape.attributes[place] for place in places]
+    for page in _pages(plain, left, columns):
+        for instance in session.scalars(page.options(*options)).unique():
+            row = by_key.get(shape.key_of(instance))
+            if row is not None:
+                yield row, instance
+
+
+def _pages(
+    statement: Any, left: Sequence[Any], columns: Sequence[Sequence[Any]]
+) -> Iterator[Any]:
+    """Yield the statement for so many keys at a time as any driver takes."""
+    if not left:
+        yield statement
+        return
+    size = _MOST_PARAMETERS // len(left)
+    for start in range(0, len(columns[0]), size):
+        page = [column[start : start + size] for column in columns]
+        if len(left) == 1:
+            yield statement.where(left[0].in_(page[0]))
+        else:
+            yield statement.where(tuple_(*left).in_(list(zip(*page, strict=True))))
+
+
+def _selected(shape: Shape, nulls: tuple[bool, ...], *, is_locking: bool) -> Any:
+    model = shape.mapper.class_
+    pairs = zip(shape.attributes, nulls, strict=True)
+    statement = select(model).where(*(a.is_(None) for a, is_null in pairs if is_null))
+    if not is_locking:
+        return statement
+    return statement.with_for_update(of=model).execution_options(populate_existing=True)
+
+
+def _statement(
+    shape: Shape, nulls: tuple[bool, ...], dialect: Dialect, *, is_locking: bool
+) -> tuple[Source | None, Any]:
+    pairs = zip(shape.attributes, nulls, strict=True)
+    left = [attribute for attribute, is_null in pairs if not is_null]
+    source = source_for(dialect, [attribute.type for attribute in left])
+    if source is None:
+        return None, None
+    equal = [a == c for a, c in zip(left, source.columns, strict=True)]
+    statement = _selected(shape, nulls, is_locking=is_locking)
+    statement = statement.add_columns(source.number).join(source.table, and_(*equal))
+    # Rows are locked in the order of their keys, as everybody else locks them.
+    return source, statement.order_by(source.number) if is_locking else statement

@@ -1,0 +1,140 @@
+"""Give a statement many rows of values, in a text that does not depend on how many."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    CHAR,
+    JSON,
+    Boolean,
+    ColumnElement,
+    Date,
+    DateTime,
+    Enum,
+    FromClause,
+    Integer,
+    Interval,
+    LargeBinary,
+    Numeric,
+    String,
+    Time,
+    Uuid,
+    bindparam,
+    column,
+    func,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+Types = Sequence[TypeEngine[Any]]
+Columns = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table of values.
+
+    Attributes:
+        table: What to select from.
+        columns: Its columns, in the order of the types.
+        number: Each row's number, from 0 on.
+        pack: Turns the values, by column, into the statement's parameters; ``None``:
+            there are some that do not fit.
+    """
+
+    table: FromClause
+    columns: Sequence[ColumnElement[Any]]
+    number: ColumnElement[Any]
+    pack: Callable[[Columns], dict[str, Any] | None]
+
+
+def source_for(dialect: Dialect, types: Types) -> Source | None:
+    """Return a table of rows of these types; ``None``: this database has none."""
+    make = _SOURCES.get(dialect.name)
+    return None if make is None or not types else make(dialect, types)
+
+
+# PostgreSQL: an array for each column.
+
+_ITEMS: Final = (
+    *(String, Integer, Numeric, Boolean, Date, DateTime, Time, Interval, Uuid),
+    *(LargeBinary, JSON),
+)
+
+
+def _of_arrays(_: Dialect, types: Types) -> Source | None:
+    items = [_item(type_) for type_ in types]
+    if None in items:
+        return None
+    names = [f"array_{number}" for number in range(len(types))]
+    arrays = [
+        bindparam(name, type_=ARRAY(item))
+        for name, item in zip(names, items, strict=True)
+        if item is not None
+    ]
+    columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
+    table = (
+        func.unnest(*arrays)
+        .table_valued(*columns, with_ordinality="number", name="given")
+        .render_derived()
+    )
+
+    def pack(values: Columns) -> dict[str, Any]:
+        return dict(zip(names, values, strict=True))
+
+    return Source(table, [table.c[n] for n in names], table.c.number - 1, pack)
+
+
+def _item(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
+    """Return the type as an array's item; ``None``: it cannot be one."""
+    # An array of arrays is flattened; CHAR is padded; SQL around values has no place.
+    inner = type_.impl_instance if isinstance(type_, TypeDecorator) else type_
+    is_item = isinstance(inner, _ITEMS) and not isinstance(inner, CHAR)
+    if not is_item or type_.bind_expression(bindparam("any", type_=type_)) is not None:
+        return None
+    if isinstance(inner, String) and not isinstance(inner, Enum) and inner.length:
+        # A cast to VARCHAR(n) cuts off what is longer, where an INSERT refuses it.
+        item = type_.copy()
+        copied: Any = item.impl_instance if isinstance(item, TypeDecorator) else item
+        copied.length = None
+        return item
+    return type_
+
+
+# SQLite: one document.
+
+_PLAIN: Final = frozenset({str, int, bool})
+
+
+def _of_document(dialect: Dialect, types: Types) -> Source:
+    each = func.json_each(bindparam("document", type_=String())).table_valued(
+        "key", "value", name="given"
+    )
+    processors = [
+        type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types
+    ]
+
+    def pack(values: Columns) -> dict[str, Any] | None:
+        processed = [
+            column if process is None else list(map(process, column))
+            for process, column in zip(processors, values, strict=True)
+        ]
+        # Bytes have no place in a document, and fractions lose theirs.
+        if not all(_PLAIN.issuperset(map(type, column)) for column in processed):
+            return None
+        return {"document": json.dumps(list(zip(*processed, strict=True)))}
+
+    # As they are: a type would have results to process.
+    columns = [
+        func.json_extract(each.c.value, f"$[{number}]") for number in range(len(types))
+    ]
+    return Source(each, columns, each.c.key, pack)
+
+
+_SOURCES: Final[Mapping[str, Callable[[Dialect, Types], Source | None]]] = {
+    "postgresql": _of_arrays,
+    "sqlite": _of_document,
+}
