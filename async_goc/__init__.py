@@ -6,6 +6,7 @@ from ._locks import KeyedLocks, LockStatistics
 from ._many import get_or_create_many, update_or_create_many
 from ._policy import DEFAULT_POLICY, Policy
 from ._single import get_or_create, update_or_create
+from ._unique import UniqueMixin
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -16,6 +17,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "Stats",
+    "UniqueMixin",
     "exceptions",
     "get_or_create",
     "get_or_create_many",

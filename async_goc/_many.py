@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Generic, cast
+from typing import Any, Generic, cast
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
@@ -13,19 +13,16 @@ from ._arguments import checked_options
 from ._bulk import Bulk
 from ._defaults import Defaults, Given
 from ._events import Call, Outcome
-from ._fields import T, default_field, unknown
+from ._fields import T
+from ._input import changed_names, check_keys, check_names, checked_size, infer
 from ._new_row import Arguments
 from ._policy import DEFAULT_POLICY, Policy, check_policy
-from ._rows import Row, Shape, check_keys, check_names, distinct, infer
+from ._rows import Row, Shape, distinct
 from ._session import alone, dialect_of, resolve
 from ._verdict import require_cover
 
 Progress = Callable[[int, int | None], None]
 Rows = Iterable[Mapping[str, Any]]
-
-# Enough to make round trips a small part; a statement's arrays stay below a megabyte
-# or two.
-_CHUNK: Final = 5_000
 
 
 async def get_or_create_many(
@@ -175,7 +172,7 @@ async def _run(
 ) -> tuple[list[Row[T]], Outcome]:
     mapper = class_mapper(request.model)
     takes = Arguments(None, mapper)
-    size = _checked_size(request.chunk_size)
+    size = checked_size(request.chunk_size)
     options = checked_options(request.model, request.options)
     rows = check_names(mapper, request.rows, takes)
     if not rows:
@@ -188,7 +185,7 @@ async def _run(
     for lookup in lookups:
         require_cover(session, lookup, request.policy)
     defaults = Given(lookups[0], request.defaults, takes=takes, may_contradict=True)
-    changes = _changes(shape, rows, request.update)
+    changes = changed_names(shape, rows, request.update)
     if has_pending:
         await session.flush()  # A parent gets its key.
     asked, ordered = distinct(rows, shape)
@@ -233,39 +230,3 @@ def _tell(
 ) -> None:
     if progress is not None:
         progress(sum(row.count for chunk in chunks for row in chunk), total)
-
-
-def _checked_size(chunk_size: int | None) -> int:
-    if chunk_size is None:
-        return _CHUNK
-    if chunk_size < 1:
-        msg = f"chunk_size is {chunk_size}; it counts keys, so give at least 1"
-        raise ValueError(msg)
-    return chunk_size
-
-
-def _changes(
-    shape: Shape, rows: Sequence[Mapping[str, Any]], update: Sequence[str] | None
-) -> frozenset[str]:
-    """Return the names whose values an existing row gets.
-
-    Raises:
-        ValueError: One is a part of the key, or of the primary key.
-        UnknownFieldError: One is no attribute of the model.
-    """
-    fixed = {*shape.mapper.primary_key}.union(*(f.columns for f in shape.fields))
-    names = frozenset[str]().union(*rows) if update is None else frozenset(update)
-    changed: set[str] = set()
-    for name in names:
-        field = default_field(shape.mapper, name)
-        if update is not None and field is None:
-            raise unknown(shape.mapper, name)
-        if field is not None and fixed.isdisjoint(field.columns):
-            changed.add(name)
-        elif update is not None:
-            msg = (
-                f"update names {name!r}, a part of the key or of the primary key, "
-                "which says which row it is; leave it out"
-            )
-            raise ValueError(msg)
-    return frozenset(changed)

@@ -1,24 +1,19 @@
-"""Read the rows of a bulk call: check them, tell them apart, and put them in order."""
+"""Tell the rows of a bulk call apart, and put them in order."""
 
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Generic, cast
+from typing import Any, Final, Generic
 from uuid import UUID
 
-from sqlalchemy import inspect
 from sqlalchemy.engine import Dialect
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
-from ._arguments import parents_of
-from ._coverage import Unique, uniques_of
-from ._criteria import SQL
-from ._fields import Field, T, default_field, lookup_field, unknown
+from ._fields import Field, T, lookup_field
 from ._freeze import PLAIN, Freeze, freezer
 from ._key import Key
 from ._lookup import Lookup
@@ -141,97 +136,6 @@ class Shape:
     def key_of(self, instance: object) -> tuple[Hashable, ...]:
         """Return a loaded instance's key, comparable."""
         return self.frozen([vars(instance).get(a.key) for a in self.attributes])
-
-
-def check_names(
-    mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]], takes: Container[str]
-) -> list[Mapping[str, Any]]:
-    """Return the rows, once it is known that the model can take all that they name.
-
-    Raises:
-        TypeError: A row is no mapping.
-        UnknownFieldError: A row names something that the model cannot take.
-    """
-    checked: list[Mapping[str, Any]] = []
-    seen: set[tuple[str, ...]] = set()
-    for index, row in enumerate(rows):
-        if not isinstance(cast("object", row), Mapping):
-            msg = f"row {index} is {row!r}; give mappings of attribute names to values"
-            raise TypeError(msg)
-        names = tuple(row)
-        if names not in seen:
-            seen.add(names)
-            for name in names:
-                if default_field(mapper, name) is None and name not in takes:
-                    raise unknown(mapper, name)
-        checked.append(row)
-    return checked
-
-
-def check_keys(
-    session: AsyncSession, shape: "Shape", rows: Sequence[Mapping[str, Any]]
-) -> bool:
-    """Refuse rows without a key; say whether a parent has to be flushed for its key.
-
-    Raises:
-        ValueError: A row lacks a name of the key, or has SQL there; or a parent is not
-            in the session.
-        TypeError: A parent is of the wrong class.
-    """
-    has_pending = False
-    for index, row in enumerate(rows):
-        for name in shape.names:
-            if name not in row or isinstance(row[name], SQL):
-                what = "an SQL expression as" if name in row else "no"
-                msg = (
-                    f"row {index} of {shape.mapper.class_.__name__} has {what} "
-                    f"{name!r}, which is part of the key; give each row a value for it"
-                )
-                raise ValueError(msg)
-        if shape.has_parents:
-            plan = plan_for(shape.mapper.class_, {n: row[n] for n in shape.names})
-            for parent in parents_of(session, plan, row):
-                state: Any = inspect(parent)
-                has_pending = has_pending or state.pending
-    return has_pending
-
-
-def infer(mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the names that make up the one unique constraint that every row covers.
-
-    Raises:
-        ValueError: There is none, or there are several.
-    """
-    common = set(rows[0]).intersection(*rows)
-    found = {
-        names: unique
-        for unique in uniques_of(mapper, None)
-        if (names := _names(mapper, unique, common))
-    }
-    if len(found) == 1:
-        return next(iter(found))
-    listed = ", ".join(f"({', '.join(names)})" for names in sorted(found))
-    why = f"several do: {listed}" if found else "none does"
-    msg = (
-        f"key is None, so that one unique constraint of {mapper.class_.__name__} has "
-        f"to be covered by every row, and {why}; name the key"
-    )
-    raise ValueError(msg)
-
-
-def _names(mapper: Mapper[Any], unique: Unique, names: set[str]) -> tuple[str, ...]:
-    """Return those of *names* that together give all columns of the constraint."""
-    chosen: dict[str, set[Any]] = {}
-    for name in sorted(names):
-        field = default_field(mapper, name)
-        columns: set[Any] = set()
-        if field is not None and field.is_plain:
-            columns.update(field.columns)
-        given = set[Any]().union(*chosen.values())
-        if columns and columns <= unique.columns and not columns <= given:
-            chosen[name] = columns
-    is_whole = unique.columns <= set[Any]().union(*chosen.values())
-    return tuple(chosen) if is_whole else ()
 
 
 def distinct(

@@ -30,8 +30,7 @@ from .exceptions import (
 
 # From REPEATABLE READ on, a PostgreSQL transaction never sees a later commit.
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
-# So many different lookups of one plan are warned about; SQL criteria may be without
-# number.
+# So many lookups of one plan are warned about; SQL criteria may be without number.
 _MOST_WARNINGS: Final = 100
 
 

@@ -1,0 +1,215 @@
+"""Give each session one object per unique key, without asking the database twice."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, Self
+from weakref import ref
+
+from sqlalchemy import Column, ColumnElement, event, inspect
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.interfaces import ORMOption
+from sqlalchemy.sql import visitors
+
+from ._criteria import conjuncts
+from ._defaults import Defaults, called
+from ._events import Call, Outcome
+from ._fields import default_field
+from ._lookup import Lookup, bind
+from ._new_row import Factory, NewRow
+from ._policy import DEFAULT_POLICY, Policy, check_policy
+from ._session import alone, resolve
+from ._single import obtain
+from ._verdict import require_cover
+
+_KEY: Final = "async_goc.unique"
+_MISSING: Final = object()
+
+Criteria = ColumnElement[bool] | Sequence[ColumnElement[bool]]
+
+
+class _Known(NamedTuple):
+    """An instance that was found, or created, under a key.
+
+    Attributes:
+        instance: The instance, weakly.
+        values: Its values then, of the columns that the lookup asked about.
+        columns: These columns.
+    """
+
+    instance: ref[Any]
+    values: Mapping[str, Any]
+    columns: frozenset[Column[Any]]
+
+
+class UniqueMixin:
+    """A mapped class whose objects are unique in each session.
+
+    Example:
+        >>> class Tag(UniqueMixin, Base):
+        ...     __tablename__ = "tag"
+        ...     id: Mapped[int] = mapped_column(primary_key=True)
+        ...     name: Mapped[str] = mapped_column(unique=True)
+        >>> tag = await Tag.as_unique(session, name="python")
+    """
+
+    @classmethod
+    async def as_unique(
+        cls,
+        session: AsyncSession | async_scoped_session[AsyncSession],
+        /,
+        *,
+        defaults: Defaults | None = None,
+        factory: Factory[Any] | None = None,
+        options: Sequence[ORMOption] = (),
+        policy: Policy = DEFAULT_POLICY,
+        **lookup: Any,
+    ) -> Self:
+        """Return the row's object, created if there is none.
+
+        As :func:`get_or_create`; but the second call for a key in a session costs no
+        SQL, as long as the object is in the session, loaded, and still has that key.
+        A rollback, of a SAVEPOINT too, and a commit that expires, end that; so do
+        deleting, expunging or expiring the object, closing the session, and changing
+        the key. The session does not keep the object alive.
+
+        Args:
+            session: The session.
+            defaults: As for :func:`get_or_create`.
+            factory: As for :func:`get_or_create`.
+            options: As for :func:`get_or_create`. With any, the database is asked.
+            policy: As for :func:`get_or_create`.
+            **lookup: As for :func:`get_or_create`; or what :meth:`unique_filter`
+                takes.
+
+        Returns:
+            The object, all of its columns loaded.
+
+        Raises:
+            Exception: What :func:`get_or_create` raises.
+        """
+        check_policy(cls, policy)
+        with Call("as_unique", cls, policy.strategy, policy.observer) as call:
+            caller = resolve(session)
+            key = _key(cls, lookup)
+            known: Self | None = _known(caller.sync_session, key)
+            if known is not None and not options:
+                call.outcome = Outcome.CACHED
+                return known
+            with alone(caller):
+                criteria: tuple[ColumnElement[bool], ...] = ()
+                values = lookup
+                if _is_overridden(cls):
+                    found = cls.unique_filter(**lookup)
+                    criteria = tuple(found) if isinstance(found, Sequence) else (found,)
+                    values = {}
+                wanted = bind(caller, cls, criteria, values, options=options)
+                if criteria:
+                    defaults = _with_lookup(wanted, lookup, defaults)
+                new_row = NewRow(wanted, defaults, factory)
+                require_cover(caller, wanted, policy)
+                instance, _ = await obtain(caller, wanted, new_row, policy, call)
+                _remember(caller.sync_session, key, wanted, instance)
+        return instance
+
+    @classmethod
+    def unique_hash(cls, **lookup: Any) -> Hashable:
+        """Return what is equal for equal keys; where it is not hashable, none is kept.
+
+        Override it together with :meth:`unique_filter`, where different values may
+        stand for one row: names in any case, say.
+        """
+        return frozenset(lookup.items())
+
+    @classmethod
+    def unique_filter(cls, **lookup: Any) -> Criteria:
+        """Return the criteria that find the row; as it is, the lookup itself."""
+        raise NotImplementedError
+
+
+def _is_overridden(cls: type[UniqueMixin]) -> bool:
+    functions = [getattr(c.unique_filter, "__func__", c) for c in (cls, UniqueMixin)]
+    return functions[0] is not functions[1]
+
+
+def _key(cls: type[UniqueMixin], lookup: Mapping[str, Any]) -> Hashable:
+    """Return the cache's key; ``None``: the values have no hash."""
+    try:
+        key = (cls, cls.unique_hash(**lookup))
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _with_lookup(
+    wanted: Lookup[Any], lookup: Mapping[str, Any], defaults: Defaults | None
+) -> Defaults:
+    """Add what the caller looks up to the defaults, unless the criteria give it."""
+    fed = wanted.fed_values(is_flushed=False)
+    values = {name: value for name, value in lookup.items() if name not in fed}
+    if defaults is None or not callable(defaults):
+        return {**values, **(defaults or {})}
+    function: Callable[[], Any] = defaults
+
+    async def lazily() -> Mapping[Any, Any]:
+        return {**values, **await called(function)}
+
+    return lazily
+
+
+def _known(session: Session, key: Hashable) -> Any:
+    """Return the instance, if the session would still find it under the key."""
+    known: _Known | None = session.info.get(_KEY, {}).get(key)
+    instance = None if known is None else known.instance()
+    if known is None or instance is None or instance not in session:
+        return None
+    state: Any = inspect(instance)
+    if not state.persistent or instance in session.deleted:
+        return None
+    for name, value in known.values.items():
+        # It is not there where it has expired.
+        if name not in state.dict or state.dict[name] != value:
+            return None
+    # What has been set anew, a parent say, and will change the columns in a flush.
+    for name in state.committed_state:
+        field = default_field(state.mapper, name)
+        if field is not None and not known.columns.isdisjoint(field.columns):
+            return None
+    return instance
+
+
+def _remember(
+    session: Session, key: Hashable, wanted: Lookup[Any], instance: object
+) -> None:
+    state: Any = inspect(instance)
+    columns = _columns(wanted)
+    names = {state.mapper.get_property_by_column(column).key for column in columns}
+    if key is None or not names <= state.dict.keys():
+        return
+    cache: dict[Hashable, _Known] = session.info.setdefault(_KEY, {})
+
+    def forget(gone: ref[Any]) -> None:
+        known = cache.get(key)
+        if known is not None and known.instance is gone:
+            del cache[key]
+
+    values = {name: state.dict[name] for name in names}
+    cache[key] = _Known(ref(instance, forget), values, columns)
+
+
+def _columns(wanted: Lookup[Any]) -> frozenset[Column[Any]]:
+    """Return the model's columns that the lookup asks about."""
+    mapper: Mapper[Any] = wanted.plan.mapper
+    criteria = conjuncts(wanted.statement.whereclause)
+    found: set[Any] = set()
+    for element in chain.from_iterable(map(visitors.iterate, criteria)):
+        if isinstance(element, Column):
+            found.add(element)
+    return frozenset(c for c in found if mapper.columns.contains_column(c))
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _on_rollback(session: Session, _: object) -> None:
+    # What was found inside a SAVEPOINT may have gone with it, and is not expired.
+    session.info.pop(_KEY, None)
