@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from conftest import Sessions
 from models import Tag
-from sqlalchemy import func, select
+from sqlalchemy import Index, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import async_goc
 
@@ -76,6 +77,11 @@ async def test_documents(sessions: Sessions, path: Path) -> None:
         "Tag": Tag,
         "sessions": sessions,
         "IntegrityError": IntegrityError,
+        "DeclarativeBase": DeclarativeBase,
+        "Index": Index,
+        "Mapped": Mapped,
+        "func": func,
+        "mapped_column": mapped_column,
     }
     async with sessions() as names["session"]:
         for block in blocks("python", DOCUMENTS[path]):

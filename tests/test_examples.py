@@ -59,6 +59,10 @@ async def test_import_graph(graph: dict[str, Any], graph_url: str) -> None:
         assert {name for name, _ in report.importers} == modules
         assert sum(number for _, number in report.importers) == len(edges)
         assert report.skipped == 0
+    report = await graph["import_in_bulk"](graph_url, names, library)
+    assert {name for name, _ in report.importers} == modules
+    assert sum(number for _, number in report.importers) == len(edges)
+    assert report.stats.counts.total() == 2
 
 
 def test_import_graph_from_the_command_line(
@@ -72,6 +76,11 @@ def test_import_graph_from_the_command_line(
     output = capsys.readouterr().out
     assert "Most imported" in output
     assert "created" in output
+    monkeypatch.setattr(sys, "argv", [script, "--package", "json", "--bulk"])
+    runpy.run_path(script, run_name="__main__")
+    output = capsys.readouterr().out
+    assert "one by one" in output
+    assert "in bulk" in output
     monkeypatch.setattr(sys, "argv", [script, "--package", "nothing"])
     with pytest.raises(SystemExit):
         runpy.run_path(script, run_name="__main__")

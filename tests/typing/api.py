@@ -15,9 +15,13 @@ from async_goc import (
     Outcome,
     Policy,
     Stats,
+    UniqueMixin,
     exceptions,
     get_or_create,
+    get_or_create_many,
     sqlite,
+    update_or_create,
+    update_or_create_many,
 )
 
 
@@ -25,7 +29,7 @@ class Base(DeclarativeBase):
     pass
 
 
-class Tag(Base):
+class Tag(UniqueMixin, Base):
     __tablename__ = "tag"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -82,3 +86,18 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     assert_type(brief.locks, KeyedLocks | None)
     assert_type(sqlite.configure(engine, busy_timeout=1), AsyncEngine)
     assert_type(error.matches, tuple[str, ...])
+
+
+async def other_verbs(session: AsyncSession) -> None:
+    result = await update_or_create(
+        session, Tag, name="red", defaults={"colour": "f00"}, create_defaults={}
+    )
+    assert_type(result, tuple[Tag, bool])
+    rows = [{"name": "red"}, {"name": "blue"}]
+    many = await get_or_create_many(session, Tag, rows, key="name", defaults=defaults)
+    assert_type(many, list[tuple[Tag, bool]])
+    many = await update_or_create_many(
+        session, Tag, iter(rows), key=["name"], update=["colour"], chunk_size=10
+    )
+    assert_type(many, list[tuple[Tag, bool]])
+    assert_type(await Tag.as_unique(session, name="red"), Tag)
