@@ -64,6 +64,8 @@ class Creation(Generic[T]):
         """
         mapper, values = self._shape.mapper, [row.given for row in rows]
         obstacle = _inserts.why_not(self._session.sync_session, mapper, values)
+        if any(a.type.should_evaluate_none for a in self._shape.attributes):
+            obstacle = "None in the key means NULL, and elsewhere a JSON null"
         self._call.attempts += 1
         self._call.strategy = "native" if obstacle is None else "savepoint"
         try:

@@ -92,15 +92,7 @@ def _insert(
         packed = source.pack([_sent(columns, name, rows) for name in names])
         return session.scalars(statement, packed)
     plain: Any = SKIPPING[dialect.name](cast("Any", mapper.class_))
-    parameters = [
-        {
-            name: row.get(name)
-            for name in names
-            # A default is SQLAlchemy's to make, from the other values maybe.
-            if columns.given.get(name) is None or row.get(name) is not None
-        }
-        for row in rows
-    ]
+    parameters = [_parameters(columns, names, row) for row in rows]
     returning = plain.returning(mapper.class_).execution_options(
         render_nulls=True, insertmanyvalues_page_size=_PAGE, populate_existing=True
     )
@@ -128,6 +120,17 @@ def _statement(
     return source, loading.execution_options(populate_existing=True)
 
 
+def _parameters(columns: _Columns, names: Sequence[str], row: Values) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    for name in names:
+        value, make = row.get(name), columns.given.get(name)
+        if value is not None or make is None:
+            parameters[name] = value
+        elif make is not _FROM_CONTEXT:
+            parameters[name] = make()
+    return parameters
+
+
 def _sent(columns: _Columns, name: str, rows: Sequence[Values]) -> list[Any]:
     """Return a column's values, as a flush would send them."""
     make = columns.given.get(name)
@@ -143,6 +146,9 @@ def _columns(mapper: Mapper[Any]) -> _Columns:
     is_plain = True
     for name, column in columns_of(mapper).items():
         default: Any = column.default
+        if column is mapper.polymorphic_on:
+            given[name] = partial(_same, mapper.polymorphic_identity)
+            continue
         if column.key in nullable(mapper):
             given[name] = None
             continue

@@ -97,9 +97,12 @@ def _item(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
         return None
     if isinstance(inner, String) and not isinstance(inner, Enum) and inner.length:
         # A cast to VARCHAR(n) cuts off what is longer, where an INSERT refuses it.
-        item = type_.copy()
-        copied: Any = item.impl_instance if isinstance(item, TypeDecorator) else item
-        copied.length = None
+        text = inner.copy()
+        text.length = None
+        if not isinstance(type_, TypeDecorator):
+            return text
+        item = type_.copy()  # which shares the type that it decorates
+        item.impl = text
         return item
     return type_
 
