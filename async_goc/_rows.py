@@ -1,12 +1,11 @@
 """Tell the rows of a bulk call apart, and put them in order."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any, Final, Generic
 from uuid import UUID
 
@@ -48,7 +47,7 @@ class Row(Generic[T]):
     instance: T | None = None
     is_created: bool = False
     turn: Key | None = None
-    given: Mapping[str, Any] = MappingProxyType({})
+    given: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Shape:
@@ -78,19 +77,19 @@ class Shape:
         self.mapper = mapper
         self.names = names
         self.fields: list[Field] = [lookup_field(mapper.class_, n) for n in names]
-        for field in self.fields:
-            if not field.is_plain:
+        for named in self.fields:
+            if not named.is_plain:
                 msg = (
-                    f"{mapper.class_.__name__}.{field.name} cannot be a key of many "
+                    f"{mapper.class_.__name__}.{named.name} cannot be a key of many "
                     "rows; name columns, or many-to-one relationships"
                 )
                 raise ValueError(msg)
         self.attributes: list[QueryableAttribute[Any]] = [
             mapper.get_property_by_column(column).class_attribute
-            for field in self.fields
-            for column in field.columns
+            for named in self.fields
+            for column in named.columns
         ]
-        self.has_parents: bool = any(field.parent for field in self.fields)
+        self.has_parents: bool = any(named.parent for named in self.fields)
         self.is_joined: bool = has_joins(mapper)
         # By which of the names are NULL.
         self._plans: dict[tuple[bool, ...], Plan[Any]] = {}
@@ -104,13 +103,13 @@ class Shape:
     def key(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the values of the key's columns."""
         key: list[Any] = []
-        for field in self.fields:
-            value = values[field.name]
-            if field.parent is None or value is None:
-                key += [value] * len(field.columns)
+        for named in self.fields:
+            value = values[named.name]
+            if named.parent is None or value is None:
+                key += [value] * len(named.columns)
             else:
                 identity = identity_of(value)
-                key += [identity[position] for position in field.key_positions]
+                key += [identity[position] for position in named.key_positions]
         return tuple(key)
 
     def lookup(self, row: Mapping[str, Any]) -> Lookup[Any]:

@@ -5,13 +5,15 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, Self
 from weakref import ref
 
-from sqlalchemy import Column, ColumnElement, event, inspect
+from sqlalchemy import Column, ColumnElement, SelectBase, TextClause, event, inspect
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ColumnClause
 
-from ._criteria import conjuncts
+from ._completion import readable
+from ._criteria import conjuncts, differs
 from ._defaults import Defaults, called
 from ._events import Call, Outcome
 from ._fields import default_field
@@ -21,6 +23,7 @@ from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._session import alone, resolve
 from ._single import obtain
 from ._verdict import require_cover
+from .exceptions import ContradictionError
 
 _KEY: Final = "async_goc.unique"
 _MISSING: Final = object()
@@ -119,7 +122,9 @@ class UniqueMixin:
         Override it together with :meth:`unique_filter`, where different values may
         stand for one row: names in any case, say.
         """
-        return frozenset(lookup.items())
+        # An instance's state, which does not keep it alive.
+        states = {n: inspect(v, raiseerr=False) for n, v in lookup.items()}
+        return frozenset((n, states[n] or value) for n, value in lookup.items())
 
     @classmethod
     def unique_filter(cls, **lookup: Any) -> Criteria:
@@ -146,16 +151,35 @@ def _with_lookup(
     wanted: Lookup[Any], lookup: Mapping[str, Any], defaults: Defaults | None
 ) -> Defaults:
     """Add what the caller looks up to the defaults, unless the criteria give it."""
+    mapper = wanted.plan.mapper
     fed = wanted.fed_values(is_flushed=False)
-    values = {name: value for name, value in lookup.items() if name not in fed}
+    values = {
+        name: value
+        for name, value in lookup.items()
+        # What cannot be set, a hybrid say, only finds the row.
+        if name not in fed and not _is_read_only(mapper, name)
+    }
+
+    def combined(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        for name in values.keys() & given.keys():
+            if differs(values[name], given[name]):
+                names = (mapper.class_, name)
+                raise ContradictionError(*names, values[name], given[name])
+        return {**values, **given}
+
     if defaults is None or not callable(defaults):
-        return {**values, **(defaults or {})}
+        return combined(defaults or {})
     function: Callable[[], Any] = defaults
 
     async def lazily() -> Mapping[Any, Any]:
-        return {**values, **await called(function)}
+        return combined(await called(function))
 
     return lazily
+
+
+def _is_read_only(mapper: Mapper[Any], name: str) -> bool:
+    is_mapped = name in mapper.all_orm_descriptors
+    return is_mapped and default_field(mapper, name) is None
 
 
 def _known(session: Session, key: Hashable) -> Any:
@@ -167,15 +191,16 @@ def _known(session: Session, key: Hashable) -> Any:
     state: Any = inspect(instance)
     if not state.persistent or instance in session.deleted:
         return None
-    for name, value in known.values.items():
-        # It is not there where it has expired.
-        if name not in state.dict or state.dict[name] != value:
-            return None
-    # What has been set anew, a parent say, and will change the columns in a flush.
-    for name in state.committed_state:
-        field = default_field(state.mapper, name)
-        if field is not None and not known.columns.isdisjoint(field.columns):
-            return None
+    # The caller is to read all of them. (What was never set reads as None.)
+    unloaded = readable(state.mapper) - state.dict.keys()
+    if not unloaded.isdisjoint(state.expired_attributes | state.callables.keys()):
+        return None
+    if any(state.dict.get(n, _MISSING) != v for n, v in known.values.items()):
+        return None
+    # A parent, or a parent's collection, may change foreign keys in the next flush.
+    has_parents = any(column.foreign_keys for column in known.columns)
+    if has_parents and (session.new or session.dirty or session.deleted):
+        return None
     return instance
 
 
@@ -184,9 +209,12 @@ def _remember(
 ) -> None:
     state: Any = inspect(instance)
     columns = _columns(wanted)
-    names = {state.mapper.get_property_by_column(column).key for column in columns}
-    if key is None or not names <= state.dict.keys():
+    names = {state.mapper.get_property_by_column(c).key for c in columns or ()}
+    if key is None or columns is None or not names <= state.dict.keys():
         return
+    values = {name: state.dict[name] for name in names}
+    if not all(isinstance(value, Hashable) for value in values.values()):
+        return  # It may change in place.
     cache: dict[Hashable, _Known] = session.info.setdefault(_KEY, {})
 
     def forget(gone: ref[Any]) -> None:
@@ -194,19 +222,21 @@ def _remember(
         if known is not None and known.instance is gone:
             del cache[key]
 
-    values = {name: state.dict[name] for name in names}
     cache[key] = _Known(ref(instance, forget), values, columns)
 
 
-def _columns(wanted: Lookup[Any]) -> frozenset[Column[Any]]:
-    """Return the model's columns that the lookup asks about."""
+def _columns(wanted: Lookup[Any]) -> frozenset[Column[Any]] | None:
+    """Return the columns that the lookup asks about; ``None``: not only the model's."""
     mapper: Mapper[Any] = wanted.plan.mapper
     criteria = conjuncts(wanted.statement.whereclause)
     found: set[Any] = set()
     for element in chain.from_iterable(map(visitors.iterate, criteria)):
         if isinstance(element, Column):
             found.add(element)
-    return frozenset(c for c in found if mapper.columns.contains_column(c))
+        elif isinstance(element, TextClause | SelectBase | ColumnClause):
+            return None
+    is_own = all(map(mapper.columns.contains_column, found))
+    return frozenset(found) if is_own else None
 
 
 @event.listens_for(Session, "after_soft_rollback")

@@ -19,15 +19,15 @@ class Claim:
     bound: float
 
     def ratio(self, results: dict[str, Lanes]) -> float | None:
-        lanes = results[self.case]
+        lanes = results.get(self.case, {})
         return lanes.get(self.ours, Lane()).ratio(lanes.get(self.other, Lane()))
 
     def line(self, results: dict[str, Lanes]) -> str:
         ratio = self.ratio(results)
         verdict = "unknown" if ratio is None else "yes" if ratio <= self.bound else "no"
-        shown = "-" if ratio is None else f"{ratio:.2f}"
+        shown = "-" if ratio is None else f"{ratio:.3g}"
         what = f"{self.case}: {self.ours} / {self.other}"
-        return f"{verdict:8}{shown:>6} <= {self.bound:.2f}  {what}"
+        return f"{verdict:8}{shown:>6} <= {self.bound:.3g}  {what}"
 
 
 CLAIMS = [
@@ -45,4 +45,6 @@ CLAIMS = [
         for case, ours in (("hit", SAVEPOINT), ("miss", SAVEPOINT), ("miss", NATIVE))
         for other in (*DJANGO, "advanced-alchemy")
     ),
+    Claim("bulk", SAVEPOINT, "asyncpg", 3.00),
+    Claim("bulk", SAVEPOINT, "async_goc, in a loop", 1 / 30),
 ]

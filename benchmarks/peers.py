@@ -1,6 +1,6 @@
 """How long a get-or-create takes: ours, by hand, and in the libraries people use.
 
-    python benchmarks/peers.py [--quick] [--out FOLDER]
+    python benchmarks/peers.py [--quick] [--case NAME] [--out FOLDER]
 
 All run in one process and against one PostgreSQL, which it starts, on one core; an
 engine is shared by those that use SQLAlchemy. Absolute figures are this machine's;
@@ -175,9 +175,11 @@ def pin() -> None:
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer, smaller rounds")
+    parser.add_argument("--case", help="only this one")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="save figures here")
     given = parser.parse_args()
     plan = cases(is_quick=given.quick)
+    plan = [case for case in plan if given.case in {None, case.title}]
     pin()
     with postgres() as where, tables(where):
         results = asyncio.run(run(where, plan))

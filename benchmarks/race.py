@@ -89,7 +89,8 @@ async def race(case: Case, contenders: Mapping[str, Contender]) -> Lanes:
     lanes = {
         title: Lane()
         for title, contender in contenders.items()
-        if case.has_references or not contender.is_reference
+        if (case.has_references or not contender.is_reference)
+        and (case.loop_size is not None or not contender.is_loop)
     }
     for number in range(WARM_UP + case.rounds):
         order = [title for title, lane in lanes.items() if not lane.reason]

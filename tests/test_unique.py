@@ -18,8 +18,10 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text as sql_text,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -29,7 +31,7 @@ from sqlalchemy.orm import (
 )
 
 from async_goc import Event, Policy, UniqueMixin
-from async_goc.exceptions import UnknownFieldError
+from async_goc.exceptions import ContradictionError, UnknownFieldError
 
 
 class Base(UniqueMixin, DeclarativeBase):
@@ -43,6 +45,7 @@ class Word(Base):
     text: Mapped[str] = mapped_column(unique=True)
     note: Mapped[str | None]
     forms: Mapped[list["Form"]] = relationship(back_populates="word")
+    others: Mapped[list["Form"]] = relationship(overlaps="forms, word")
 
     def __bool__(self) -> bool:
         return False
@@ -55,7 +58,7 @@ class Form(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     word_id: Mapped[int | None] = mapped_column(ForeignKey("word.id"))
     case: Mapped[str]
-    word: Mapped[Word | None] = relationship(back_populates="forms")
+    word: Mapped[Word | None] = relationship(back_populates="forms", overlaps="others")
 
 
 class User(Base):
@@ -77,6 +80,23 @@ class User(Base):
 
 
 Index("ix_address", func.lower(User.email), unique=True)
+
+
+class Watched(Base):
+    """Found by SQL of more than its columns."""
+
+    __tablename__ = "watched"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(unique=True)
+
+    @hybrid_property
+    def shout(self) -> str:
+        return self.text.upper()
+
+    @classmethod
+    def unique_filter(cls, *, text: str, **_: Any) -> list[ColumnElement[bool]]:
+        return [cls.text == text, sql_text("1 = 1")]
 
 
 class Alias(Base):
@@ -252,6 +272,57 @@ async def test_expired_key(session: AsyncSession, statements: list[str]) -> None
     assert await ask(session) is word
     assert statements == ["SELECT"]
     assert word.text == "sun"
+
+
+async def test_column_that_is_not_loaded(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """All columns can be read of what is returned."""
+    word = await Word.as_unique(session, text="sun", defaults={"note": "n"})
+    session.expire(word, ["note"])
+    statements.clear()
+    assert await ask(session) is word
+    assert word.note == "n"
+    assert statements == ["SELECT"]
+
+
+async def test_collection_that_changes_the_key(session: AsyncSession) -> None:
+    """A parent's collection does, in the next flush."""
+    sun, moon = await ask(session), await ask(session, "moon")
+    form = await Form.as_unique(session, word_id=sun.id, case="plural")
+    moon.others.append(form)
+    again = await Form.as_unique(session, word_id=sun.id, case="plural")
+    assert again is not form
+    assert form.word_id == moon.id
+
+
+async def test_parents_are_not_kept_alive(session: AsyncSession) -> None:
+    """Nor is, with a parent, all that it refers to."""
+    word = await ask(session)
+    await Form.as_unique(session, word=word, case="plural")
+    assert len(session.info["async_goc.unique"]) == 2
+    await session.commit()
+    del word
+    gc.collect()
+    assert not session.info["async_goc.unique"]
+
+
+async def test_what_cannot_be_watched(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """A row found by more than its own columns is asked for each time."""
+    for number in range(2):
+        word = await Watched.as_unique(session, text="sun", shout="SUN")
+        assert statements.count("SELECT") == number + 1
+    assert word.text == "sun"
+
+
+async def test_contradiction(session: AsyncSession) -> None:
+    """A default against what is looked up, where criteria stand for it."""
+    with pytest.raises(ContradictionError):
+        await User.as_unique(session, email="a@b.c", defaults={"email": "x@y.z"})
+    user = await User.as_unique(session, email="a@b.c", defaults={"email": "a@b.c"})
+    assert user.email == "a@b.c"
 
 
 async def test_other_changes_do_not_matter(

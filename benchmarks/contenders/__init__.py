@@ -35,11 +35,13 @@ class Contender(ABC):
     Attributes:
         is_reference: It cannot create, and is there to compare hits with.
         has_bulk: It gets or creates many rows in a few statements, not in a loop.
+        is_loop: It is there to compare bulk with, and does nothing else.
         remark: What is not as with the others.
     """
 
     is_reference = False
     has_bulk = False
+    is_loop = False
     remark = ""
 
     def __init__(self, place: Place) -> None:
@@ -85,6 +87,7 @@ CONTENDERS = {
     "prebuilt select by hand": "contenders.recipes:Prebuilt",
     "async_goc, savepoint": "contenders.ours:Savepoint",
     "async_goc, native": "contenders.ours:Native",
+    "async_goc, in a loop": "contenders.ours:Loop",
     "savepoint by hand": "contenders.recipes:SavepointRecipe",
     "ON CONFLICT by hand": "contenders.recipes:OnConflict",
     "advanced-alchemy": "contenders.with_advanced_alchemy:AdvancedAlchemy",

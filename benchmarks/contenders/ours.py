@@ -1,13 +1,12 @@
 """Ask as a user of async_goc does."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab import Tag
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from async_goc import Policy, get_or_create
+from async_goc import Policy, get_or_create, get_or_create_many
 
 from . import OnSession, Place
 
@@ -27,11 +26,11 @@ class Savepoint(OnSession):
         return created
 
     async def bulk(self, names: Sequence[str]) -> int:
-        # Looked up here, so that its absence costs one row of one table.
-        many = importlib.import_module("async_goc").get_or_create_many
         rows = [{"name": name} for name in names]
         async with self.place.sessions.begin() as session:
-            results = await many(session, Tag, rows, key=["name"], policy=self._policy)
+            results = await get_or_create_many(
+                session, Tag, rows, key=["name"], policy=self._policy
+            )
         return sum(created for _, created in results)
 
 
@@ -39,3 +38,13 @@ class Native(Savepoint):
     """PostgreSQL's own way to insert what may exist."""
 
     options: Mapping[str, Any] = {"strategy": "native"}
+
+
+class Loop(Savepoint):
+    """Many rows, one call after the other."""
+
+    has_bulk = False
+    is_loop = True
+
+    async def bulk(self, names: Sequence[str]) -> int:
+        return await OnSession.bulk(self, names)
