@@ -65,8 +65,8 @@ _ITEMS: Final = (
 )
 
 
-def _of_arrays(_: Dialect, types: Types) -> Source | None:
-    items = [_item(type_) for type_ in types]
+def _of_arrays(dialect: Dialect, types: Types) -> Source | None:
+    items = [_item(type_, dialect) for type_ in types]
     if None in items:
         return None
     names = [f"array_{number}" for number in range(len(types))]
@@ -88,8 +88,12 @@ def _of_arrays(_: Dialect, types: Types) -> Source | None:
     return Source(table, [table.c[n] for n in names], table.c.number - 1, pack)
 
 
-def _item(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
+def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
     """Return the type as an array's item; ``None``: it cannot be one."""
+    # There is no public way to ask for a variant, which may be anything.
+    variants: Mapping[str, object] = getattr(type_, "_variant_mapping", {})
+    if dialect.name in variants:
+        return None
     # An array of arrays is flattened; CHAR is padded; SQL around values has no place.
     inner = type_.impl_instance if isinstance(type_, TypeDecorator) else type_
     is_item = isinstance(inner, _ITEMS) and not isinstance(inner, CHAR)
@@ -102,7 +106,7 @@ def _item(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
         if not isinstance(type_, TypeDecorator):
             return text
         item = type_.copy()  # which shares the type that it decorates
-        item.impl = text
+        item.impl = item.impl_instance = text
         return item
     return type_
 

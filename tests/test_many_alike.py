@@ -148,6 +148,9 @@ class Arrays(Base):
     name: Mapped[str] = mapped_column(CITEXT().with_variant(String(), "sqlite"))
     items: Mapped[Any] = mapped_column(ARRAY(String).with_variant(String(), "sqlite"))
     wrapped: Mapped[str | None] = mapped_column(Bracketed())
+    varied: Mapped[Any] = mapped_column(
+        String().with_variant(ARRAY(String), "postgresql"), nullable=True
+    )
     __table_args__ = (UniqueConstraint("name"),)
 
 
@@ -285,12 +288,16 @@ async def test_keys(
 @on_postgres
 async def test_case_that_does_not_matter(session: AsyncSession) -> None:
     """Keys that only the database takes for equal share a row, and an instance."""
-    rows = [{"name": n, "items": ["x", n], "wrapped": n} for n in ("Ann", "ANN", "bob")]
+    rows = [
+        {"name": n, "items": ["x", n], "wrapped": n, "varied": ["v"]}
+        for n in ("Ann", "ANN", "bob")
+    ]
     result = await get_or_create_many(session, Arrays, rows)
     assert sum(created for _, created in result) == 2
     assert result[0][0] is result[1][0]
     assert result[2][0].items == ["x", "bob"]
     assert result[2][0].wrapped == "[bob]"
+    assert result[2][0].varied == ["v"]
     again = await get_or_create_many(session, Arrays, rows)
     assert [instance for instance, _ in again] == [instance for instance, _ in result]
     assert not any(created for _, created in again)
