@@ -217,10 +217,8 @@ def _remember(
         return  # It may change in place.
     cache: dict[Hashable, _Known] = session.info.setdefault(_KEY, {})
 
-    def forget(gone: ref[Any]) -> None:
-        known = cache.get(key)
-        if known is not None and known.instance is gone:
-            del cache[key]
+    def forget(_: ref[Any]) -> None:
+        cache.pop(key, None)  # A reference that has been replaced does not call this.
 
     cache[key] = _Known(ref(instance, forget), values, columns)
 

@@ -12,6 +12,8 @@ from sqlalchemy import (
     Connection,
     ForeignKey,
     Index,
+    String,
+    TypeDecorator,
     UniqueConstraint,
     delete,
     func,
@@ -97,6 +99,24 @@ class Watched(Base):
     @classmethod
     def unique_filter(cls, *, text: str, **_: Any) -> list[ColumnElement[bool]]:
         return [cls.text == text, sql_text("1 = 1")]
+
+
+class Parts(TypeDecorator[Any]):
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _: object) -> str | None:
+        return "/".join(value)
+
+    def process_result_value(self, value: str | None, _: object) -> Any:
+        return value and value.split("/")
+
+
+class Path(Base):
+    __tablename__ = "path"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parts: Mapped[Any] = mapped_column(Parts, unique=True)
 
 
 class Alias(Base):
@@ -315,6 +335,35 @@ async def test_what_cannot_be_watched(
         word = await Watched.as_unique(session, text="sun", shout="SUN")
         assert statements.count("SELECT") == number + 1
     assert word.text == "sun"
+
+
+async def test_values_that_may_change_in_place(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """Such a key is asked for: nobody would see it change."""
+    path = await Path.as_unique(session, parts=("a", "b"))
+    await session.commit()
+    for number in range(1, 3):
+        await session.refresh(path)
+        statements.clear()
+        assert await Path.as_unique(session, parts=("a", "b")) is path
+        assert path.parts == ["a", "b"]
+        assert statements == ["SELECT"], number
+
+
+async def test_the_entry_of_another(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """An object that goes takes its own entry along, and no other's."""
+    word = await ask(session)
+    await session.flush()
+    session.expunge(word)
+    again = await ask(session)
+    del word
+    gc.collect()
+    statements.clear()
+    assert await ask(session) is again
+    assert statements == []
 
 
 async def test_contradiction(session: AsyncSession) -> None:
