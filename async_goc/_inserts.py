@@ -7,7 +7,7 @@ from inspect import signature
 from itertools import groupby
 from typing import Any, Final, NamedTuple, cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
@@ -70,9 +70,14 @@ def insert(session: Session, mapper: Mapper[Any], rows: Sequence[Values]) -> lis
     """
     columns = memory(mapper, "inserted", lambda: _columns(mapper))
     made: list[Any] = []
+    known = {id(instance): instance for instance in session.identity_map.values()}
     # In the order of the rows: rivals wait for each other in one order.
     for names, alike in groupby(rows, partial(_filled, mapper, columns)):
         made += _insert(session, mapper, names, list(alike))
+    for instance in made:
+        if id(instance) in known:
+            # Its row had been deleted: this is another one, under the same key.
+            session.refresh(instance, sorted(readable(mapper)))
     _register(session, made)
     return made
 
@@ -94,7 +99,7 @@ def _insert(
     plain: Any = SKIPPING[dialect.name](cast("Any", mapper.class_))
     parameters = [_parameters(columns, names, row) for row in rows]
     returning = plain.returning(mapper.class_).execution_options(
-        render_nulls=True, insertmanyvalues_page_size=_PAGE, populate_existing=True
+        render_nulls=True, insertmanyvalues_page_size=_PAGE
     )
     return session.scalars(returning, parameters)
 
@@ -105,19 +110,20 @@ def _statement(
     """Insert from arrays, in a text that does not depend on the number of rows."""
     known = columns_of(mapper)
     columns = [known[name] for name in names]
+    table: Any = mapper.local_table
     # SQLite has no arrays, and a document changes some values: those of floats, say.
-    if dialect.name != "postgresql":
+    # And a SELECT would have one default for all rows, of columns that are not mapped.
+    others = set(table.columns) - set(known.values())
+    if dialect.name != "postgresql" or any(column.default for column in others):
         return None, None
     source = source_for(dialect, [column.type for column in columns])
     if source is None:
         return None, None
-    table = cast("Table", mapper.local_table)
     rows = select(*source.columns).order_by(source.number)
     plain: Any = SKIPPING[dialect.name](table)
     returned = [c for name, c in known.items() if name in readable(mapper)]
     inserting = plain.from_select(columns, rows).returning(*returned)
-    loading: Any = select(mapper.class_).from_statement(inserting)
-    return source, loading.execution_options(populate_existing=True)
+    return source, select(mapper.class_).from_statement(inserting)
 
 
 def _parameters(columns: _Columns, names: Sequence[str], row: Values) -> dict[str, Any]:

@@ -91,10 +91,12 @@ def _pages(
     size = _MOST_PARAMETERS // len(left)
     for start in range(0, len(columns[0]), size):
         page = [column[start : start + size] for column in columns]
+        # Rows that are locked are locked in one order.
         if len(left) == 1:
-            yield statement.where(left[0].in_(page[0]))
+            yield statement.where(left[0].in_(page[0])).order_by(*left)
         else:
-            yield statement.where(tuple_(*left).in_(list(zip(*page, strict=True))))
+            keys = list(zip(*page, strict=True))
+            yield statement.where(tuple_(*left).in_(keys)).order_by(*left)
 
 
 def _selected(shape: Shape, nulls: tuple[bool, ...], *, is_locking: bool) -> Any:

@@ -71,7 +71,8 @@ def _of_arrays(dialect: Dialect, types: Types) -> Source | None:
         return None
     names = [f"array_{number}" for number in range(len(types))]
     arrays = [
-        bindparam(name, type_=ARRAY(item))
+        # A list among the values is a value, not a dimension.
+        bindparam(name, type_=ARRAY(item, dimensions=1))
         for name, item in zip(names, items, strict=True)
         if item is not None
     ]
@@ -90,14 +91,18 @@ def _of_arrays(dialect: Dialect, types: Types) -> Source | None:
 
 def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
     """Return the type as an array's item; ``None``: it cannot be one."""
-    # There is no public way to ask for a variant, which may be anything.
-    variants: Mapping[str, object] = getattr(type_, "_variant_mapping", {})
-    if dialect.name in variants:
-        return None
     # An array of arrays is flattened; CHAR is padded; SQL around values has no place.
     inner = type_.impl_instance if isinstance(type_, TypeDecorator) else type_
-    is_item = isinstance(inner, _ITEMS) and not isinstance(inner, CHAR)
-    if not is_item or type_.bind_expression(bindparam("any", type_=type_)) is not None:
+    if not isinstance(inner, _ITEMS) or isinstance(inner, CHAR):
+        return None
+    # A variant, or what a decorator chooses for this database, may be anything.
+    chosen: Any = type_.dialect_impl(dialect)
+    if isinstance(chosen, TypeDecorator):
+        chosen = chosen.impl_instance
+    plain: Any = inner
+    if chosen._type_affinity is not plain._type_affinity:  # noqa: SLF001
+        return None
+    if type_.bind_expression(bindparam("any", type_=type_)) is not None:
         return None
     if isinstance(inner, String) and not isinstance(inner, Enum) and inner.length:
         # A cast to VARCHAR(n) cuts off what is longer, where an INSERT refuses it.

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Float,
     LargeBinary,
     Numeric,
+    PickleType,
     Sequence,
     String,
     UniqueConstraint,
@@ -248,6 +249,102 @@ async def test_readable(session: AsyncSession) -> None:
     ((odd, _),) = await get_or_create_many(session, Odd, [{"name": "a", "note": "n"}])
     assert (odd.double, odd.shade, odd.level) == (14, "dark", 7)
     assert "note" in inspect(odd).unloaded
+
+
+class Chosen(TypeDecorator[Any]):
+    """An array where the database has them, and text elsewhere."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        is_array = dialect.name == "postgresql"
+        return dialect.type_descriptor(ARRAY(String) if is_array else String())
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return value if dialect.name == "postgresql" else str(value)
+
+
+class Listed(Base):
+    """Values that are lists, of which an array would make dimensions."""
+
+    __tablename__ = "listed_in_bulk"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    document: Mapped[Any] = mapped_column(JSON)
+    pickled: Mapped[Any] = mapped_column(PickleType)
+
+
+class ChosenList(Base):
+    __tablename__ = "chosen_in_bulk"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    items: Mapped[Any] = mapped_column(Chosen)
+
+
+@pytest.mark.parametrize(
+    "values", [([1], {"x": 1}), (["a", "b"], ["c"]), ([], {}), ((1, 2), [3])]
+)
+async def test_lists(session: AsyncSession, values: tuple[Any, ...]) -> None:
+    """Each row has its own, whatever the first one is."""
+    rows = [
+        {"name": f"{n}", "document": value, "pickled": value}
+        for n, value in enumerate(values)
+    ]
+    flushed = await stored(session, Listed, rows, bulk=False)
+    assert await stored(session, Listed, rows, bulk=True) == flushed
+    rows = [{"name": f"{n}", "items": ["x", "y"]} for n in range(2)]
+    flushed = await stored(session, ChosenList, rows, bulk=False)
+    assert await stored(session, ChosenList, rows, bulk=True) == flushed
+
+
+class Beast(Base):
+    __tablename__ = "beast_in_bulk"
+    __mapper_args__ = {  # noqa: RUF012
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "beast",
+    }
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+
+
+class Dog(Beast):
+    __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+    chip: Mapped[str | None] = mapped_column(default=lambda: uuid4().hex, unique=True)
+
+
+async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) -> None:
+    """A sibling's column has one for each row, too."""
+    rows = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+    for model in (Beast, Dog):
+        result = await get_or_create_many(session, model, rows)
+        assert all(created for _, created in result)
+        chips = await session.scalars(select(Beast.__table__.c.chip))
+        assert len(set(chips) - {None}) in {0, 3}
+        await session.rollback()
+
+
+@on_postgres
+async def test_primary_key_of_a_deleted_row(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The object of the old row shows the new one."""
+    await get_or_create_many(session, Keys, [{"id": 7, "padded": "old"}], key="padded")
+    await session.commit()
+    await session.refresh((await session.scalars(select(Keys))).one())
+    old = await session.get(Keys, 7)
+    async with engine.begin() as connection:
+        await connection.execute(Keys.__table__.delete())
+    ((new, created),) = await get_or_create_many(
+        session, Keys, [{"id": 7, "padded": "new"}], key="padded"
+    )
+    assert created
+    assert new is old
+    assert new.padded.strip() == "new"
 
 
 @on_postgres
