@@ -12,7 +12,7 @@ from numbers import Number
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, String, Uuid
+from sqlalchemy import JSON, LargeBinary, String, Uuid
 from sqlalchemy.dialects.postgresql import CITEXT, Range
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
@@ -40,13 +40,15 @@ def freezer(
     impl = type_.dialect_impl(dialect)
     # A document's text depends on the order of its keys.
     is_document = isinstance(impl, JSON)
-    process = None if is_document else impl.bind_processor(dialect)
+    # Bytes are comparable as they are; a driver may wrap them in what is not.
+    is_plain = is_document or isinstance(impl, LargeBinary)
+    process = None if is_plain else impl.bind_processor(dialect)
     alike: Any = None
     if isinstance(impl, Uuid):
         alike = _as_uuid
     elif not is_exact and _ignores_case(impl, dialect):
         alike = _folded
-    stand_in: Freeze = id if is_exact else type
+    stand_in: Freeze = _Itself if is_exact else type
     if process is None and alike is None:
         return partial(frozen, stand_in=stand_in) if is_exact else frozen
 
@@ -59,6 +61,24 @@ def freezer(
         return frozen(value, stand_in)
 
     return freeze
+
+
+class _Itself:
+    """Equal to nothing but itself; it keeps the value, whose place none other takes."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other._value is self._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+    def __repr__(self) -> str:
+        return repr(self._value)
 
 
 def _as_uuid(value: Any) -> UUID:

@@ -38,7 +38,7 @@ from sqlalchemy.orm import Session, registry
 from sqlalchemy.schema import CreateSchema
 
 from async_goc import KeyedLocks, Policy, get_or_create
-from async_goc._freeze import frozen
+from async_goc._freeze import freezer, frozen
 from async_goc._key import Key, key_of
 from async_goc._lookup import bind
 
@@ -284,3 +284,13 @@ async def test_schema_translate_map(engine: AsyncEngine, way: str) -> None:
         keys = list(locks.queues()._entries)
     assert [key.schema for key in keys] == ["tenant"] * 2
     assert locks.statistics().held == 0
+
+
+def test_exactly() -> None:
+    """What cannot be compared is equal to itself only, and shown as what it is."""
+    freeze = freezer(String(), SQLITE.dialect, is_exact=True)
+    one, other = [object(), object()], object()
+    assert freeze(one[1]) == freeze(one[1])
+    assert hash(freeze(one[1])) == hash(freeze(one[1]))
+    assert freeze(one[1]) != freeze(other)
+    assert repr(freeze(other)) == repr(other)
