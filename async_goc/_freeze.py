@@ -38,11 +38,10 @@ def freezer(
             that SQL takes for equal may then differ.)
     """
     impl = type_.dialect_impl(dialect)
-    # A document's text depends on the order of its keys.
-    is_document = isinstance(impl, JSON)
-    # Bytes are comparable as they are; a driver may wrap them in what is not.
-    is_plain = is_document or isinstance(impl, LargeBinary)
-    process = None if is_plain else impl.bind_processor(dialect)
+    # A document's text depends on the order of its keys. Bytes are comparable as they
+    # are; a driver may wrap them in what is not.
+    plain: Any = (JSON, LargeBinary)
+    process: Any = None if isinstance(impl, plain) else impl.bind_processor(dialect)
     alike: Any = None
     if isinstance(impl, Uuid):
         alike = _as_uuid
@@ -66,19 +65,19 @@ def freezer(
 class _Itself:
     """Equal to nothing but itself; it keeps the value, whose place none other takes."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        self._value = value
+        self.value: Any = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other._value is self._value
+        return isinstance(other, _Itself) and other.value is self.value
 
     def __hash__(self) -> int:
-        return id(self._value)
+        return id(self.value)
 
     def __repr__(self) -> str:
-        return repr(self._value)
+        return repr(self.value)
 
 
 def _as_uuid(value: Any) -> UUID:
