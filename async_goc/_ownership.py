@@ -3,9 +3,9 @@
 The owner is the session's root transaction: not the task (SQLAlchemy closes sessions in
 another one), nor the session (it outlives its transactions). A transaction may end
 
-* as it should: ``after_transaction_end`` fires, here and for savepoints. Whether it was
-  committed, ``after_commit`` has said before. (``after_soft_rollback`` comes too late:
-  after the end; and ``close()`` rolls back without it.)
+* as it should: ``after_commit`` fires as soon as others can see its rows, otherwise
+  ``after_transaction_end``; both fire for savepoints, too. (``after_soft_rollback``
+  comes too late: after the end; and ``close()`` rolls back without it.)
 * without a word, when ``close()`` meets a dead connection or is cancelled: the session
   then has another transaction, or none, which whoever waits for the key finds out;
 * by being dropped with its session: the garbage collector tells.
@@ -37,7 +37,6 @@ class TransactionOwner(Owner):
 
     __slots__ = (
         "_in_savepoints",
-        "_is_committed",
         "_kept",
         "_queues",
         "_root",
@@ -50,7 +49,6 @@ class TransactionOwner(Owner):
         self._queues = queues
         # Known as soon as a key is kept; until then, a call is running that releases.
         self._root: ref[SessionTransaction] | None = None
-        self._is_committed = False
         # In the order in which they were kept.
         self._kept: dict[Key, None] = {}
         # Those of them that go with a savepoint, by savepoint: each call ends one.
@@ -113,7 +111,8 @@ class TransactionOwner(Owner):
     def commit(self, transaction: SessionTransaction | None) -> None:
         """The innermost savepoint is being released; ``None``: the root committed."""
         if transaction is None:
-            self._is_committed = True
+            # Not at its end: a cancellation may strike before, in the pool's ROLLBACK.
+            self._end_root(Answer.CREATED)
             return
         parent = transaction.parent
         keys = self._in_savepoints.pop(transaction, None)
@@ -126,12 +125,15 @@ class TransactionOwner(Owner):
             # It was not released, so it has been rolled back.
             keys = self._in_savepoints.pop(transaction, {})
             self._release(list(keys), Answer.GRANTED)
-        if self._root is None or transaction is not self._root():
-            return
-        # Without the callback, which would wake the loop up for nothing.
-        self._root = ref(transaction)
+        if self._root is not None and transaction is self._root():
+            self._end_root(Answer.GRANTED)
+
+    def _end_root(self, answer: Answer) -> None:
+        root = None if self._root is None else self._root()
+        if root is not None:
+            # Without the callback, which would wake the loop up for nothing.
+            self._root = ref(root)
         self._in_savepoints.clear()
-        answer = Answer.CREATED if self._is_committed else Answer.GRANTED
         self._release(list(self._kept), answer)
 
     def _release(self, keys: list[Key], answer: Answer) -> None:

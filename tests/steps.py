@@ -98,21 +98,12 @@ async def cancel_scope(work: Coroutine[Any, Any, object], k: int) -> bool:
 
 
 async def rest(engine: AsyncEngine, locks: KeyedLocks) -> None:
-    """Wait until nothing is held, waited for or checked out.
-
-    On SQLite, except the keys of dead owners. There a cancellation may strike between
-    the COMMIT and the end of SQLAlchemy's transaction, in the ROLLBACK with which the
-    pool resets a connection. Its key is left until somebody waits for it, or the
-    garbage collector comes; a log that has the error, as pytest's, keeps that away.
-    """
+    """Wait until nothing is held, waited for or checked out."""
     queues = locks.queues()
     pool: Any = engine.pool
 
     def rests() -> bool:
-        owners = [entry.owner for entry in queues._entries.values()]
-        if engine.dialect.name == "sqlite":
-            owners = [owner for owner in owners if owner.is_alive()]
-        return not owners and not queues.waiting and pool.checkedout() == 0
+        return not queues.held and not queues.waiting and pool.checkedout() == 0
 
     await until(rests, limit=5)
 
