@@ -81,7 +81,7 @@ def parents_of(
 
 
 def locking(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
-    """Add FOR UPDATE; the row is then read anew, whatever the session has loaded.
+    """Add FOR UPDATE.
 
     Raises:
         ValueError: The lock would make a row look missing.
@@ -96,5 +96,4 @@ def locking(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
             "leave it out, or use nowait"
         )
         raise ValueError(msg)
-    locked = statement.with_for_update(**flags)
-    return locked.execution_options(populate_existing=True)
+    return statement.with_for_update(**flags)

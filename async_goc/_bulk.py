@@ -1,6 +1,6 @@
 """The loop, in bulk: look, queue, look again, insert under guard, look once more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -18,7 +18,7 @@ from ._defaults import Given
 from ._events import Call
 from ._fields import T
 from ._fit import columns_of
-from ._looks import look
+from ._looks import look, look_anew
 from ._policy import Policy
 from ._rows import Row, Shape
 from ._session import settle
@@ -116,11 +116,7 @@ class Bulk(Generic[T]):
     async def update(self, rows: Sequence[Row[T]], names: frozenset[str]) -> None:
         """Lock the rows, read them anew, and give them the values of these names."""
         await self._guard()
-        known = [row.instance for row in rows]  # Else, they might be collected.
-        for row in rows:
-            row.instance = None
-        await self._look(rows, is_locking=True)
-        del known
+        await self._look(rows, look_anew)
         deleted = [row for row in rows if row.instance is None]
         await self._evaluate(deleted)
         for row in deleted:
@@ -140,10 +136,11 @@ class Bulk(Generic[T]):
         if stale:
             await self._look(stale)
 
-    async def _look(self, rows: Sequence[Row[T]], *, is_locking: bool = False) -> None:
+    async def _look(
+        self, rows: Sequence[Row[T]], how: Callable[..., None] = look
+    ) -> None:
         self._turns.looking()
-        arguments = (self._shape, rows, self._options)
-        await self._session.run_sync(look, *arguments, is_locking=is_locking)
+        await self._session.run_sync(how, self._shape, rows, self._options)
         mapper = self._shape.mapper
         for row in rows:
             if row.instance is not None and type(row.instance) is not mapper.class_:
@@ -161,6 +158,8 @@ class Bulk(Generic[T]):
 
     async def _evaluate(self, rows: Sequence[Row[T]]) -> None:
         """Work out what new rows get; functions are called for each."""
+        if not rows:
+            return
         lazy = self._defaults.is_lazy
         same = {} if lazy else await self._defaults.values()
         for row in rows:

@@ -1,11 +1,12 @@
 """Make an instance readable without another ``await``."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
@@ -70,10 +71,46 @@ async def complete_found(
         await session.refresh(instance, sorted(missing))
 
 
-async def reread(session: AsyncSession, instance: Any) -> None:
-    """Read the loaded columns anew, and nothing else: no collection is reset."""
+def reread(session: Session, instance: object) -> None:
+    """Read the loaded columns anew, and nothing else: no collection is reset.
+
+    (``populate_existing`` resets them, so that the next access needs the database.)
+    """
+    session.refresh(instance, sorted(_loaded(instance)))
+
+
+def load_expired(session: Session, instance: Any) -> None:
+    """Load all columns that have expired."""
     state: InstanceState[Any] = inspect(instance)
-    await session.refresh(instance, sorted(readable(state.mapper) & state.dict.keys()))
+    expired = state.expired_attributes.intersection(state.mapper.column_attrs.keys())
+    if expired:
+        session.refresh(instance, sorted(expired))
+
+
+@contextmanager
+def rereading(session: Session, instances: Iterable[Any]) -> Generator[None]:
+    """Let a SELECT in here read the loaded columns anew, and nothing else.
+
+    The columns that it does not read are as they were, at the end.
+    """
+    before: list[tuple[Any, dict[str, Any]]] = []
+    try:
+        for instance in instances:
+            loaded = _loaded(instance)
+            before.append((instance, loaded))
+            session.expire(instance, loaded)
+        yield
+    finally:
+        for instance, loaded in before:
+            state: InstanceState[Any] = inspect(instance)
+            for name in state.expired_attributes & loaded.keys():
+                set_committed_value(instance, name, loaded[name])
+
+
+def _loaded(instance: Any) -> dict[str, Any]:
+    state: InstanceState[Any] = inspect(instance)
+    names = state.mapper.column_attrs.keys() & state.dict.keys()
+    return {name: state.dict[name] for name in names}
 
 
 def readable(mapper: Mapper[Any]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
+from ._completion import load_expired, reread, rereading
 from ._fields import memory
 from ._rows import Row, Shape
 from ._sources import Source, source_for
@@ -43,6 +44,31 @@ def look(
                 raise MultipleResultsFound(msg)
             seen.add(row)
             row.instance = instance
+
+
+def look_anew(
+    session: Session,
+    shape: Shape,
+    rows: Sequence[Row[Any]],
+    options: Sequence[ORMOption] = (),
+) -> None:
+    """Lock rows that have been found, and read their columns anew.
+
+    Those that are not there any more lose their instance.
+
+    Raises:
+        sqlalchemy.exc.MultipleResultsFound: A key has several rows.
+    """
+    known = [row.instance for row in rows]
+    with rereading(session, known):
+        for row in rows:
+            row.instance = None
+        look(session, shape, rows, options, is_locking=True)
+        for row, before in zip(rows, known, strict=True):
+            if row.instance is before:
+                load_expired(session, before)  # the columns that the SELECT has not
+            elif row.instance is not None:
+                reread(session, row.instance)  # which has got the other one's key
 
 
 def _found(
@@ -103,9 +129,7 @@ def _selected(shape: Shape, nulls: tuple[bool, ...], *, is_locking: bool) -> Any
     model = shape.mapper.class_
     pairs = zip(shape.attributes, nulls, strict=True)
     statement = select(model).where(*(a.is_(None) for a, is_null in pairs if is_null))
-    if not is_locking:
-        return statement
-    return statement.with_for_update(of=model).execution_options(populate_existing=True)
+    return statement.with_for_update(of=model) if is_locking else statement
 
 
 def _statement(

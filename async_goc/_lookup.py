@@ -12,6 +12,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._arguments import check_lookup, checked_options, locking, parents_of
+from ._completion import reread
 from ._criteria import SQL, conjuncts, differs, equality
 from ._fields import T
 from ._plan import Plan, identity_of, pins_of, plain_conditions, plan_for
@@ -29,7 +30,7 @@ class Lookup(Generic[T]):
         statement: The plan's statement with these, the options and the lock.
         parents: The instances among the values.
         options: The loader options.
-        is_locking: Whether the statement locks the row and reads it anew.
+        is_locking: Whether the statement locks the row; it is then read anew.
     """
 
     plan: Plan[T]
@@ -54,13 +55,27 @@ class Lookup(Generic[T]):
         beyond = [str(c) for c in self.criteria[len(self.plan.expressions) :]]
         return (*self.values, *beyond)
 
-    async def look(self, session: AsyncSession) -> T | None:
+    async def look(self, session: AsyncSession, *, is_anew: bool = False) -> T | None:
         """Return the matching row, if there is one.
+
+        Args:
+            session: The session.
+            is_anew: Whether to read its columns even if the session has loaded them, as
+                a locking lookup always does.
 
         Raises:
             sqlalchemy.exc.MultipleResultsFound: Several rows match.
         """
+        if is_anew or self.is_locking:
+            return await session.run_sync(self._look_anew)
         return await session.run_sync(self._look)
+
+    def _look_anew(self, session: Session) -> T | None:
+        loaded = session.identity_map.all_states()
+        found = self._look(session)
+        if found is not None and inspect(found) in loaded:
+            reread(session, found)
+        return found
 
     def _look(self, session: Session) -> T | None:
         if self.must_flush:

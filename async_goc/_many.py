@@ -50,7 +50,8 @@ async def get_or_create_many(
     that changes.) A model that needs the unit of work gets one flush per chunk.
 
     Keys are in one order over the whole call, and over all processes, so that two
-    calls cannot deadlock with each other. All of *rows* is read before any SQL.
+    calls with one *key* cannot deadlock with each other. All of *rows* is read before
+    any SQL.
 
     Args:
         session: The session whose transaction the rows become part of.

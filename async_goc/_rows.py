@@ -18,10 +18,8 @@ from ._key import Key
 from ._lookup import Lookup
 from ._plan import Plan, has_joins, identity_of, plan_for
 
-# Those whose values have one order, in every process.
-_ORDERED: Final = frozenset(
-    {str, int, float, bytes, bool, date, datetime, Decimal, UUID}
-)
+# The values of each of these have one order among themselves, in every process.
+_ORDERED: Final[tuple[Any, ...]] = (str, int | float | Decimal, bytes, UUID)
 _FROZEN: Final = attrgetter("frozen")
 
 
@@ -156,14 +154,25 @@ def distinct(
         row.count += 1
         asked.append(row)
     kinds = {tuple(map(type, row.frozen)) for row in known.values()}
-    # Of one kind, they are in the same order without the type.
-    is_alike = len(kinds) == 1 and _ORDERED.issuperset(*kinds)
-    return asked, sorted(known.values(), key=_FROZEN if is_alike else _rank)
+    # Of one kind, they are in the same order without the rank of their kind.
+    is_alike = len(kinds) == 1 and all(
+        issubclass(k, _ORDERED) for k in next(iter(kinds))
+    )
+    return asked, sorted(known.values(), key=_FROZEN if is_alike else _ranked)
 
 
-def _rank(row: Row[Any]) -> list[tuple[str, Any]]:
-    """By type first: values of different types have no order."""
-    return [
-        (type(value).__name__, value if type(value) in _ORDERED else repr(value))
-        for value in row.frozen
-    ]
+def _ranked(row: Row[Any]) -> list[tuple[int, Any]]:
+    """By kind first: values of different kinds have no order."""
+    return [_rank(value) for value in row.frozen]
+
+
+def _rank(value: Hashable) -> tuple[int, Any]:
+    for rank, kind in enumerate(_ORDERED):
+        if isinstance(value, kind):
+            return rank, value
+    if isinstance(value, datetime):
+        is_aware = value.utcoffset() is not None
+        return len(_ORDERED) + is_aware, value
+    return len(_ORDERED) + 2, value.isoformat() if isinstance(value, date) else repr(
+        value
+    )

@@ -147,8 +147,9 @@ async def update_or_create(
     the session has loaded, so that nobody's change is lost: not before this call, and
     not until the transaction ends. What holds for :func:`get_or_create` holds here.
 
-    An update is one SELECT, and inside a SAVEPOINT one UPDATE, of those columns that
-    differ, and those with an ``onupdate``. If none differs, there is no UPDATE.
+    An update is one SELECT (one more, if the session had loaded the row), and inside a
+    SAVEPOINT one UPDATE, of those columns that differ, and those with an ``onupdate``.
+    If none differs, there is no UPDATE.
 
     Args:
         session: The session whose transaction the change becomes part of.

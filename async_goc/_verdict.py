@@ -7,7 +7,6 @@ from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._completion import reread
 from ._conflict import (
     Failure,
     Violation,
@@ -79,7 +78,7 @@ async def find_rival(
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
     found: T | None = None
     if is_known:
-        found = await _look_anew(session, lookup)
+        found = await lookup.look(session, is_anew=True)
     if found is not None or error is None:
         return found
     violated = violation(error)
@@ -102,17 +101,6 @@ async def find_rival(
     undone = "this statement" if failure.is_undone else None
     explain(lookup, error, "creating", undone=undone)
     raise error
-
-
-async def _look_anew(session: AsyncSession, lookup: Lookup[T]) -> T | None:
-    """Return the row, whatever constraint it was: if it is there, a rival made it."""
-    loaded = list(session.identity_map.values())
-    found = await lookup.look(session)
-    is_fresh = found is None or lookup.is_locking
-    if not is_fresh and any(found is known for known in loaded):
-        # Loaded before, under another key: the rival has renamed it.
-        await reread(session, found)
-    return found
 
 
 async def _key_looked_up(

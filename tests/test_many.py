@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from conftest import Sessions, on_postgres
 from models import Author, Employee, Node, Page, Pen, Person, Tag
 from rivals import on_lost
-from sqlalchemy import delete, event, func, inspect, select
+from sqlalchemy import delete, event, func, inspect, select, update
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import selectinload
@@ -588,31 +589,58 @@ async def test_update_fails(session: AsyncSession) -> None:
     assert await count(session, Page) == 4
 
 
+@contextmanager
+def before_locking(engine: AsyncEngine, *rivals: Any) -> Iterator[None]:
+    """Have a rival execute and commit the statements *rivals*."""
+    left = list(rivals)
+
+    def strike(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if "FOR UPDATE" in sql and left:
+            await_only(execute())
+
+    async def execute() -> None:
+        async with AsyncSession(engine) as other, other.begin():
+            while left:
+                await other.execute(left.pop(0))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", strike)
+    yield
+    event.remove(engine.sync_engine, "before_cursor_execute", strike)
+    assert not left
+
+
 @on_postgres
 async def test_update_of_a_row_that_was_deleted(
     engine: AsyncEngine, session: AsyncSession
 ) -> None:
     """Between the look and the lock: it is created again."""
     await rival(engine, Page(name="a"), Page(name="b", text="stays"))()
-
-    def vanish(_connection: object, _cursor: object, sql: str, *_: object) -> None:
-        if "FOR UPDATE" in sql and not deleted:
-            deleted.append(True)
-            await_only(drop())
-
-    async def drop() -> None:
-        async with AsyncSession(engine) as other, other.begin():
-            await other.execute(delete(Page).where(Page.name == "a"))
-
-    deleted: list[bool] = []
-    event.listen(engine.sync_engine, "before_cursor_execute", vanish)
     rows = [{"name": n, "likes": 3} for n in "ab"]
-    result = await update_or_create_many(session, Page, rows, key="name")
-    event.remove(engine.sync_engine, "before_cursor_execute", vanish)
+    with before_locking(engine, delete(Page).where(Page.name == "a")):
+        result = await update_or_create_many(session, Page, rows, key="name")
     assert [(p.likes, p.text, created) for p, created in result] == [
         (3, None, True),
         (3, "stays", False),
     ]
+
+
+@on_postgres
+async def test_update_of_a_row_that_was_renamed(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """Between the look and the lock: it is the one that has the name by now."""
+    await rival(engine, Page(name="a"), Page(name="b"))()
+    a, b = (await session.scalars(select(Page).order_by(Page.name))).all()
+    strikes = [
+        update(Page).where(Page.name == old).values(name=new, text=new)
+        for old, new in (("a", "c"), ("b", "a"))
+    ]
+    rows = [{"name": "a", "likes": 3}]
+    with before_locking(engine, *strikes):
+        assert await update_or_create_many(session, Page, rows) == [(b, False)]
+    assert (b.name, b.likes, b.text) == ("a", 3, "a")
+    assert (a.name, a.likes, a.text) == ("a", 0, None)  # as it was
+    assert not session.dirty
 
 
 async def test_updates_lose_nothing(sessions: Sessions) -> None:

@@ -8,14 +8,23 @@ from typing import Any
 import pytest
 import updates
 from conftest import Sessions, by_savepoint, on_postgres
-from models import Author, Page
+from models import Author, Employee, Page, Person, Tag
 from rivals import after_rival, on_lost
-from sqlalchemy import delete, event, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, event, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from async_goc import Event, Policy, get_or_create, update_or_create
+from async_goc import (
+    Event,
+    Policy,
+    get_or_create,
+    get_or_create_many,
+    update_or_create,
+    update_or_create_many,
+)
 from async_goc.exceptions import ContentionError, UnknownFieldError
+
+AB = [{"name": "a"}, {"name": "b"}]
 
 
 @pytest.fixture
@@ -55,10 +64,84 @@ async def test_one_update_of_what_differs(
 async def test_nothing_to_update(session: AsyncSession, statements: list[str]) -> None:
     """Where no value differs, the row is read, and that is all."""
     await update_or_create(session, Page, name="a", defaults={"likes": 1})
+    session.expunge_all()
     statements.clear()
-    await update_or_create(session, Page, name="a", defaults={"likes": 1})
+    page, _ = await update_or_create(session, Page, name="a", defaults={"likes": 1})
+    assert statements == ["SELECT"]
     await update_or_create(session, Page, name="a")
-    assert statements == ["SELECT", "SELECT"]
+    assert page.likes == 1
+    # One more, of what was loaded before.
+    assert statements == ["SELECT"] * 3
+
+
+async def locked(session: AsyncSession, verb: str, model: Any, **row: Any) -> object:
+    if verb == "update_or_create_many":
+        ((found, _),) = await update_or_create_many(session, model, [row], key="name")
+    elif verb == "update_or_create":
+        found, _ = await update_or_create(session, model, name=row["name"])
+    else:
+        found, _ = await get_or_create(
+            session, model, name=row["name"], with_for_update=True
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    "verb", ["get_or_create", "update_or_create", "update_or_create_many"]
+)
+async def test_what_is_loaded_already(engine: AsyncEngine, verb: str) -> None:
+    """Its columns are read anew, all of them; its collections are as they were."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        ann, _ = await get_or_create(session, Author, name="Ann")
+        tag, _ = await get_or_create(session, Tag, name="a", defaults={"note": "old"})
+        bob, _ = await get_or_create(session, Employee, name="Bob", badge=1)
+        books = ann.books
+        await session.commit()
+        async with AsyncSession(engine) as rival, rival.begin():
+            await rival.execute(update(Author).values(book_count=1))
+            await rival.execute(update(Tag).values(colour="red", note="new"))
+            await rival.execute(update(Employee).values(badge=2))
+        assert await locked(session, verb, Author, name="Ann", book_count=1) is ann
+        assert await locked(session, verb, Tag, name="a", colour="red") is tag
+        assert await locked(session, verb, Person, name="Bob", kind="employee") is bob
+        assert (ann.book_count, tag.colour, tag.note, bob.badge) == (1, "red", "new", 2)
+        assert ann.books is books
+
+
+@pytest.mark.parametrize(
+    "verb", ["get_or_create", "update_or_create", "update_or_create_many"]
+)
+async def test_what_is_loaded_under_another_key(engine: AsyncEngine, verb: str) -> None:
+    """A rival has renamed two rows crosswise: each is found by its new name."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        _a, _ = await get_or_create(session, Tag, name="a")
+        b, _ = await get_or_create(session, Tag, name="b")
+        await session.commit()
+        async with AsyncSession(engine) as rival, rival.begin():
+            for name, new in (("a", "c"), ("b", "a"), ("c", "b")):
+                renaming = update(Tag).where(Tag.name == name)
+                await rival.execute(renaming.values(name=new, colour=new))
+        assert await locked(session, verb, Tag, name="a", colour="a") is b
+        assert (b.name, b.colour) == ("a", "a")
+        assert not session.dirty
+
+
+@on_postgres
+async def test_rows_that_cannot_be_locked(engine: AsyncEngine) -> None:
+    """What the session has loaded of them is as it was."""
+    async with (
+        AsyncSession(engine, expire_on_commit=False) as session,
+        AsyncSession(engine) as rival,
+    ):
+        tags = [tag for tag, _ in await get_or_create_many(session, Tag, AB)]
+        await session.commit()
+        await rival.execute(select(Tag).where(Tag.name == "b").with_for_update())
+        await session.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        rows = [{**row, "colour": "red"} for row in AB]
+        with pytest.raises(DBAPIError):
+            await update_or_create_many(session, Tag, rows, key="name")
+        assert [tag.name for tag in tags] == ["a", "b"]
+        assert session.in_transaction()
 
 
 @pytest.mark.parametrize(
