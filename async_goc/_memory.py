@@ -1,5 +1,6 @@
 """Remember which keys have been released, within bounds."""
 
+from collections import OrderedDict
 from collections.abc import Hashable
 from time import perf_counter
 
@@ -13,18 +14,19 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # {key: (when, whether)}, oldest first.
-        self._released: dict[Hashable, tuple[float, bool]] = {}
-        # When the newest one was released of those that are forgotten.
-        self._forgotten = float("-inf")
+        # {key: (when, whether)}, oldest first. A dict would have to look for its first
+        # item, past all that have been taken out of it.
+        self._released: OrderedDict[Hashable, tuple[float, bool]] = OrderedDict()
+        # When the newest one was released; and the newest of those that are forgotten.
+        self._newest = self._forgotten = float("-inf")
 
     def add(self, key: Hashable, *, exists: bool) -> None:
         """Note that *key* is being released."""
-        self._released.pop(key, None)  # to the end of the line
-        self._released[key] = (perf_counter(), exists)
+        self._newest = perf_counter()
+        self._released[key] = (self._newest, exists)
+        self._released.move_to_end(key)
         if len(self._released) > self._size:
-            oldest = next(iter(self._released))
-            self._forgotten, _ = self._released.pop(oldest)
+            _, (self._forgotten, _) = self._released.popitem(last=False)
 
     def exists(self, key: Hashable) -> bool:
         """Whether the row of *key* is known to have existed."""
@@ -37,5 +39,7 @@ class Memory:
 
     def has_changed(self, key: Hashable, since: float) -> bool:
         """Whether *key* may have been released since then (``perf_counter()``)."""
+        if self._newest < since:
+            return False
         released, _ = self._released.get(key, (self._forgotten, False))
         return released >= since

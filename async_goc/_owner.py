@@ -2,9 +2,8 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from enum import Enum, auto
-from time import perf_counter
 
 
 class Answer(Enum):
@@ -26,14 +25,14 @@ class Owner(ABC):
     """Whoever may hold keys.
 
     Attributes:
-        keys: What it holds. Only the queues write it.
+        keys: What it holds, and since when. Only the queues write it.
         waits: Its place in a queue. Only the queues write it.
     """
 
     __slots__ = ("__weakref__", "keys", "waits")
 
     def __init__(self) -> None:
-        self.keys: set[Hashable] = set()
+        self.keys: dict[Hashable, float] = {}
         self.waits: Waiter | None = None
 
     @abstractmethod
@@ -51,12 +50,12 @@ class Owner(ABC):
 class Waiter:
     """A place in a queue."""
 
-    __slots__ = ("answer", "entry", "owner", "rank")
+    __slots__ = ("answer", "key", "owner", "rank")
 
     def __init__(
-        self, entry: "Entry", owner: Owner, answer: asyncio.Future[Answer]
+        self, key: Hashable, owner: Owner, answer: asyncio.Future[Answer]
     ) -> None:
-        self.entry: Entry = entry
+        self.key: Hashable = key
         self.owner: Owner = owner
         self.rank: int = owner.rank()  # It does nothing else while it waits.
         self.answer: asyncio.Future[Answer] = answer
@@ -72,22 +71,7 @@ class Waiter:
         return future.done() and not future.cancelled() and future.result() is answer
 
 
-class Entry:
-    """A key that is held."""
-
-    __slots__ = ("owner", "since", "waiters")
-
-    def __init__(self, owner: Owner) -> None:
-        self.hand_to(owner)
-        # In order of arrival; a dict, because anyone may leave.
-        self.waiters: dict[Waiter, None] = {}
-
-    def heir(self) -> "Waiter | None":
-        """Who comes next: the first of those with the highest rank."""
-        live = (waiter for waiter in self.waiters if waiter.is_live)
-        return max(live, key=lambda waiter: waiter.rank, default=None)
-
-    def hand_to(self, owner: Owner) -> None:
-        """Make it *owner*'s, from now on."""
-        self.owner: Owner = owner
-        self.since: float = perf_counter()
+def heir_of(line: Iterable[Waiter]) -> Waiter | None:
+    """Who comes next: the first of those with the highest rank."""
+    live = (waiter for waiter in line if waiter.is_live)
+    return max(live, key=lambda waiter: waiter.rank, default=None)

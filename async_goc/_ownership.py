@@ -11,7 +11,7 @@ another one), nor the session (it outlives its transactions). A transaction may 
 * by being dropped with its session: the garbage collector tells.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
@@ -85,16 +85,16 @@ class TransactionOwner(Owner):
             answer = Answer.GRANTED
         self._queues.release(key, self, answer)
 
-    def keep(self, key: Key) -> bool:
-        """Hold *key* until the transaction ends, or the innermost savepoint fails.
+    def keep(self, *keys: Key) -> bool:
+        """Hold *keys* until the transaction ends, or the innermost savepoint fails.
 
         Returns:
-            Whether it is: somebody may have taken it over, or the transaction ended.
+            Whether all are: somebody may have taken one over, or the transaction ended.
         """
         session = self._session()
         root = None if session is None else session.get_transaction()
-        is_held = self._queues.holds(self, key) and self.is_alive()
-        if session is None or root is None or not is_held:
+        held = [key for key in keys if key in self.keys] if self.is_alive() else []
+        if session is None or root is None or not held:
             return False
         if self._root is None:
             # Called by the garbage collector: at any time, in any thread.
@@ -102,11 +102,12 @@ class TransactionOwner(Owner):
                 root, lambda _: self._queues.run_soon(self._queues.reclaim, self)
             )
         nested = session.get_nested_transaction()
-        # (A savepoint's rollback does not unlock an SQLite file.)
-        if nested is not None and key not in self._kept and key.table is not None:
-            self._in_savepoints.setdefault(nested, {})[key] = None
-        self._kept[key] = None
-        return True
+        if nested is not None:
+            # (A savepoint's rollback does not unlock an SQLite file.)
+            new = [k for k in held if k not in self._kept and k.table is not None]
+            self._in_savepoints.setdefault(nested, {}).update(dict.fromkeys(new))
+        self._kept.update(dict.fromkeys(held))
+        return len(held) == len(keys)
 
     def commit(self, transaction: SessionTransaction | None) -> None:
         """The innermost savepoint is being released; ``None``: the root committed."""
@@ -123,8 +124,10 @@ class TransactionOwner(Owner):
         """Release the keys that go with *transaction*."""
         if transaction.nested:
             # It was not released, so it has been rolled back.
-            keys = self._in_savepoints.pop(transaction, {})
-            self._release(list(keys), Answer.GRANTED)
+            keys = list(self._in_savepoints.pop(transaction, {}))
+            for key in keys:
+                del self._kept[key]
+            self._release(keys, Answer.GRANTED)
         if self._root is not None and transaction is self._root():
             self._end_root(Answer.GRANTED)
 
@@ -134,14 +137,19 @@ class TransactionOwner(Owner):
             # Without the callback, which would wake the loop up for nothing.
             self._root = ref(root)
         self._in_savepoints.clear()
-        self._release(list(self._kept), answer)
+        keys = list(self._kept)
+        self._kept.clear()
+        self._release(keys, answer)
 
-    def _release(self, keys: list[Key], answer: Answer) -> None:
+    def _release(self, keys: Sequence[Key], answer: Answer) -> None:
+        if keys:
+            self._queues.run(self._release_here, keys, answer)
+
+    def _release_here(self, keys: Sequence[Key], answer: Answer) -> None:
         for key in keys:
-            del self._kept[key]
             # Of a whole database, nothing can be said to be there.
             said = answer if key.table is not None else Answer.GRANTED
-            self._queues.run(self._queues.release, key, self, said)
+            self._queues.release(key, self, said)
 
 
 def owner_of(session: Session, queues: Queues) -> TransactionOwner:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from weakref import ref
 
 from ._memory import Memory
-from ._owner import Answer, Entry, Owner, Waiter
+from ._owner import Answer, Owner, Waiter, heir_of
 
 # Seconds between looks for owners that ended unnoticed, while somebody waits.
 _SWEEP: Final = 0.05
@@ -45,8 +45,9 @@ class Queues:
         self.memory: Memory = Memory(most_known)
         # Weakly: the loop is what this state hangs on.
         self._loop = ref(loop)
-        # An entry lives from its first grant to the release with nobody waiting.
-        self._entries: dict[Hashable, Entry] = {}
+        self._holders: dict[Hashable, Owner] = {}
+        # Who waits for a key, in order of arrival; dicts, because anyone may leave.
+        self._lines: dict[Hashable, dict[Waiter, None]] = {}
         # Everybody whose answer is outstanding.
         self._waiting: set[Waiter] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -56,7 +57,7 @@ class Queues:
     @property
     def held(self) -> int:
         """How many keys are held."""
-        return len(self._entries)
+        return len(self._holders)
 
     @property
     def waiting(self) -> int:
@@ -88,21 +89,18 @@ class Queues:
 
     def holds(self, owner: Owner, key: Hashable) -> bool:
         """Whether *owner* holds *key*."""
-        entry = self._entries.get(key)
-        return entry is not None and entry.owner is owner
+        return self._holders.get(key) is owner
 
     def take(self, key: Hashable, owner: Owner) -> bool:
         """Take *key*, if that needs no waiting; say whether *owner* holds it now."""
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entries[key] = Entry(owner)
-        elif entry.owner is owner:
+        holder = self._holders.get(key)
+        if holder is owner:
             return True
-        elif owner.waits is not None or owner.rank() <= entry.owner.rank():
-            return False
-        else:
-            entry.owner.keys.discard(key)
-        self._give(key, entry, owner)
+        if holder is not None:
+            if owner.waits is not None or owner.rank() <= holder.rank():
+                return False
+            del holder.keys[key]
+        self._give(key, owner)
         return True
 
     async def wait(
@@ -124,12 +122,11 @@ class Queues:
             complain: Called when the time is over, with the seconds for which the
                 present owner has held the key.
         """
-        entry = self._entries[key]
-        if self._is_cycle(entry, owner, around):
+        if self._is_cycle(key, owner, around):
             self.counts.deadlocks_avoided += 1
             return Answer.DEADLOCK
         loop = asyncio.get_running_loop()
-        waiter = Waiter(entry, owner, loop.create_future())
+        waiter = Waiter(key, owner, loop.create_future())
         self._enter(waiter)
         # Not asyncio.wait_for, nor asyncio.timeout: they cancel the task, and another
         # cancellation at the same time may get lost.
@@ -159,18 +156,18 @@ class Queues:
             answer: ``CREATED`` and ``FOUND`` go to all who wait, and they can read
                 the row at the same time. ``GRANTED`` goes to one, with the key.
         """
-        entry = self._entries.get(key)
-        if entry is None or entry.owner is not owner:
+        if self._holders.get(key) is not owner:
             return
-        owner.keys.discard(key)
+        del owner.keys[key]
         self.memory.add(key, exists=answer is not Answer.GRANTED)
-        heir = entry.heir() if answer is Answer.GRANTED else None
+        line = self._lines.get(key, ())
+        heir = heir_of(line) if answer is Answer.GRANTED else None
         if heir is not None:
-            self._give(key, entry, heir.owner)
+            self._give(key, heir.owner)
             self._answer(heir, Answer.GRANTED)
             return
-        del self._entries[key]
-        for waiter in list(entry.waiters):
+        del self._holders[key]
+        for waiter in list(line):
             self._answer(waiter, answer)
 
     def reclaim(self, owner: Owner) -> None:
@@ -179,22 +176,22 @@ class Queues:
             self.counts.reclaimed += 1
             self.release(key, owner)
 
-    def _give(self, key: Hashable, entry: Entry, owner: Owner) -> None:
-        entry.hand_to(owner)
-        owner.keys.add(key)
+    def _give(self, key: Hashable, owner: Owner) -> None:
+        self._holders[key] = owner
+        owner.keys[key] = perf_counter()
         self.counts.acquired += 1
 
-    def _is_cycle(self, entry: Entry, owner: Owner, around: Collection[Owner]) -> bool:
+    def _is_cycle(self, key: Hashable, owner: Owner, around: Collection[Owner]) -> bool:
         """Whether waiting would close a cycle; its members then stop waiting, too."""
         if owner.waits is not None:
             return True  # in another task: an owner stands in one queue at a time
         members: list[Waiter] = []
-        holder = entry.owner
+        holder = self._holders[key]
         while holder is not owner and holder not in around:
             if holder.waits is None or not holder.waits.is_live:
                 return False
             members.append(holder.waits)
-            holder = holder.waits.entry.owner
+            holder = self._holders[holder.waits.key]
         # The database can tell whether this is a deadlock, and ends it. We cannot.
         for waiter in members:
             self.counts.deadlocks_avoided += 1
@@ -202,7 +199,7 @@ class Queues:
         return True
 
     def _enter(self, waiter: Waiter) -> None:
-        waiter.entry.waiters[waiter] = None
+        self._lines.setdefault(waiter.key, {})[waiter] = None
         waiter.owner.waits = waiter
         self._waiting.add(waiter)
         self.counts.waited += 1
@@ -213,7 +210,10 @@ class Queues:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
             waiter.owner.waits = None
-            del waiter.entry.waiters[waiter]
+            line = self._lines[waiter.key]
+            del line[waiter]
+            if not line:
+                del self._lines[waiter.key]
             if self._sweeper is not None and not self._waiting:
                 # A timer refers to the loop, which would then never go.
                 self._sweeper.cancel()
@@ -225,7 +225,7 @@ class Queues:
     ) -> None:
         if waiter.is_live:
             self.counts.timeouts += 1
-            held = perf_counter() - waiter.entry.since
+            held = perf_counter() - self._holders[waiter.key].keys[waiter.key]
             self._answer(waiter, Answer.TIMEOUT)
             if complain is not None:
                 complain(held)
@@ -237,7 +237,7 @@ class Queues:
 
     def _sweep(self) -> None:
         """Look for owners that ended unnoticed, as long as somebody waits."""
-        owners = {waiter.entry.owner for waiter in self._waiting}
+        owners = {self._holders[waiter.key] for waiter in self._waiting}
         dead = {owner for owner in owners if not owner.is_alive()}
         # Seen twice: the first time, it may have been ending at that moment.
         for owner in dead & self._suspects:

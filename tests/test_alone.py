@@ -95,7 +95,7 @@ async def test_a_session_alone(sessions: Sessions, seed: int) -> None:
                     await life.step()
                     if session.bind.dialect.name != "sqlite":
                         expected = set[str]().union(*life.held)
-                        keys = locks.queues()._entries
+                        keys = locks.queues()._holders
                         assert {key.values[0] for key in keys} == expected
-            assert locks.queues()._entries == {}
+            assert locks.queues()._holders == {}
     assert locks.statistics().waited == 0

@@ -132,7 +132,7 @@ class RandomQueues(Queues):
         return self.random.random() < 0.5 if lies else super().take(key, owner)
 
     async def wait(self, key: Hashable, *args: Any, **kwargs: Any) -> Answer:
-        if key in self._entries and self.random.random() < 0.3:
+        if key in self._holders and self.random.random() < 0.3:
             return await super().wait(key, *args, **kwargs)
         await asyncio.sleep(0)
         return self.random.choice(list(Answer))

@@ -27,7 +27,7 @@ async def test_many_keys(engine: AsyncEngine, strategy: str) -> None:
                     len(vars(Tag.__mapper__)["_async_goc"]),
                     len(vars(engine.dialect).get("_async_goc", ())),
                     len(locks.queues().memory._released),
-                    len(locks.queues()._entries),
+                    len(locks.queues()._holders),
                     len(engine.sync_engine._compiled_cache),
                 )
             )

@@ -281,7 +281,7 @@ async def test_schema_translate_map(engine: AsyncEngine, way: str) -> None:
         await connection.run_sync(Tag.__table__.create)
         for name in ("x", "y"):
             await get_or_create(session, Tag, name=name, policy=Policy(locks=locks))
-        keys = list(locks.queues()._entries)
+        keys = list(locks.queues()._holders)
     assert [key.schema for key in keys] == ["tenant"] * 2
     assert locks.statistics().held == 0
 

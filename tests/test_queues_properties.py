@@ -106,8 +106,7 @@ class Registry(RuleBasedStateMachine):
         self.stuck: dict[str, tuple[Owner, float]] = {}
 
     def holder(self, key: str) -> Any:
-        entry = self.queues._entries.get(key)
-        return None if entry is None else entry.owner
+        return self.queues._holders.get(key)
 
     def queue(self, key: str) -> list[Call]:
         """The calls that wait for the key, the next one first."""
@@ -254,10 +253,8 @@ class Registry(RuleBasedStateMachine):
     def keys_are_exclusive(self) -> None:
         """2. Exclusion: each key is in the hands of the one owner who knows of it."""
         owners = {*self.owners, *self.dead}
-        entries = self.queues._entries.items()
-        assert {(key, owner) for owner in owners for key in owner.keys} == {
-            (key, entry.owner) for key, entry in entries
-        }
+        held = [(key, owner) for owner in owners for key in owner.keys]
+        assert set(held) == set(self.queues._holders.items())
 
     @invariant()
     def late_releases_are_harmless(self) -> None:
@@ -298,7 +295,8 @@ class Registry(RuleBasedStateMachine):
         # 3. No leak
         if not self.loop._ready:
             assert self.queues.waiting == len(waiting)
-            places = [len(e.waiters) for e in self.queues._entries.values()]
+            places = [len(line) for line in self.queues._lines.values()]
+            assert all(places)
             assert sum(places) == len(waiting)
             owners = {owner for owner in self.owners + self.dead if owner.waits}
             assert owners == {call.owner for call in waiting}
@@ -312,8 +310,8 @@ class Registry(RuleBasedStateMachine):
         try:
             self.settle()
             while self.queues.held:
-                for key in "ab":
-                    self.queues.release(key, self.holder(key))
+                for key, holder in list(self.queues._holders.items()):
+                    self.queues.release(key, holder)
                 self.settle()
             assert not self.calls
             assert (self.queues.waiting, self.queues._sweeper) == (0, None)

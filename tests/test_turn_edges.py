@@ -261,7 +261,7 @@ async def test_the_limit_is_the_calls(
         began = time()
         await until(lambda: locks.statistics().waiting and time() > began + 0.8)
         queues = locks.queues()
-        [key] = queues._entries
+        [key] = queues._holders
         await one.commit()
         # Its snapshot hides the row that it is told of; and the key is taken again.
         stranger = Stranger()
