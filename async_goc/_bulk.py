@@ -81,7 +81,7 @@ class Bulk(Generic[T]):
         missing = [row for row in rows if row.instance is None]
         if not missing:
             return
-        for lookup in self._shape.lookups(row.values for row in missing):
+        for lookup, _ in self._shape.alike([row.values for row in missing]):
             warn_if_not_covered(self._session, lookup, self._policy)
         self._turns.assign(missing, self._shape)
         while again := await self._turns.queue(missing):
@@ -142,8 +142,8 @@ class Bulk(Generic[T]):
         self._turns.looking()
         await self._session.run_sync(how, self._shape, rows, self._options)
         mapper = self._shape.mapper
-        for row in rows:
-            if row.instance is not None and type(row.instance) is not mapper.class_:
+        for row in rows if mapper.polymorphic_on is not None else ():
+            if row.instance is not None:
                 await complete_found(self._session, row.instance, mapper)
 
     async def _look_again(

@@ -105,8 +105,8 @@ class Creation(Generic[T]):
         fill_empty(made, mapper)
         by_key = {row.frozen: row for row in rows}
         strangers: list[T] = []
-        for instance in made:
-            row = by_key.get(self._shape.key_of(instance))
+        for instance, key in zip(made, self._shape.keys_of(made), strict=True):
+            row = by_key.get(key)
             if row is None:
                 strangers.append(instance)
             else:

@@ -1,7 +1,8 @@
 """Check the input of a bulk call, before any SQL."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from itertools import chain
+from typing import Any, Final
 
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,36 +17,36 @@ from ._rows import Shape
 
 # Enough to make round trips a small part; a statement's arrays stay below a megabyte
 # or two.
-_CHUNK: Final = 5_000
+_CHUNK: Final = 10_000
 
 
 def check_names(
-    mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]], takes: Container[str]
-) -> list[Mapping[str, Any]]:
-    """Return the rows, once it is known that the model can take all that they name.
+    mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]], takes: Container[str]
+) -> list[tuple[str, ...]]:
+    """Return what the rows name, each set of names once.
 
     Raises:
         TypeError: A row is no mapping.
         UnknownFieldError: A row names something that the model cannot take.
     """
-    checked: list[Mapping[str, Any]] = []
-    seen: set[tuple[str, ...]] = set()
-    for index, row in enumerate(rows):
-        if not isinstance(cast("object", row), Mapping):
+    kinds = set[Any](map(type, rows))
+    strange = {kind for kind in kinds if not issubclass(kind, Mapping)}
+    for index, row in enumerate(rows if strange else ()):
+        if type(row) in strange:
             msg = f"row {index} is {row!r}; give mappings of attribute names to values"
             raise TypeError(msg)
-        names = tuple(row)
-        if names not in seen:
-            seen.add(names)
-            for name in names:
-                if default_field(mapper, name) is None and name not in takes:
-                    raise unknown(mapper, name)
-        checked.append(row)
-    return checked
+    named = list(dict.fromkeys(map(tuple, rows)))
+    for name in dict.fromkeys(chain(*named)):
+        if default_field(mapper, name) is None and name not in takes:
+            raise unknown(mapper, name)
+    return named
 
 
 def check_keys(
-    session: AsyncSession, shape: Shape, rows: Sequence[Mapping[str, Any]]
+    session: AsyncSession,
+    shape: Shape,
+    rows: Sequence[Mapping[str, Any]],
+    named: Iterable[Sequence[str]],
 ) -> bool:
     """Refuse rows without a key; say whether a parent has to be flushed for its key.
 
@@ -54,31 +55,37 @@ def check_keys(
             in the session.
         TypeError: A parent is of the wrong class.
     """
+    for name in shape.names:
+        if not all(name in names for names in named):
+            index = next(i for i, row in enumerate(rows) if name not in row)
+            raise _no_key(shape, index, "no", name)
+        kinds: set[Any] = {type(row[name]) for row in rows}
+        if any(issubclass(kind, SQL) for kind in kinds):
+            index = next(i for i, row in enumerate(rows) if isinstance(row[name], SQL))
+            raise _no_key(shape, index, "an SQL expression as", name)
     has_pending = False
-    for index, row in enumerate(rows):
-        for name in shape.names:
-            if name not in row or isinstance(row[name], SQL):
-                what = "an SQL expression as" if name in row else "no"
-                msg = (
-                    f"row {index} of {shape.mapper.class_.__name__} has {what} "
-                    f"{name!r}, which is part of the key; give each row a value for it"
-                )
-                raise ValueError(msg)
-        if shape.has_parents:
-            plan = plan_for(shape.mapper.class_, {n: row[n] for n in shape.names})
-            for parent in parents_of(session, plan, row):
-                state: Any = inspect(parent)
-                has_pending = has_pending or state.pending
+    for row in rows if shape.has_parents else ():
+        plan = plan_for(shape.mapper.class_, {n: row[n] for n in shape.names})
+        for parent in parents_of(session, plan, row):
+            state: Any = inspect(parent)
+            has_pending = has_pending or state.pending
     return has_pending
 
 
-def infer(mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _no_key(shape: Shape, index: int, what: str, name: str) -> ValueError:
+    return ValueError(
+        f"row {index} of {shape.mapper.class_.__name__} has {what} {name!r}, which is "
+        "part of the key; give each row a value for it"
+    )
+
+
+def infer(mapper: Mapper[Any], named: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the names that make up the one unique constraint that every row covers.
 
     Raises:
         ValueError: There is none, or there are several.
     """
-    common = set(rows[0]).intersection(*rows)
+    common = set(named[0]).intersection(*named)
     found = {
         names: unique
         for unique in uniques_of(mapper, None)
@@ -125,7 +132,7 @@ def checked_size(chunk_size: int | None) -> int:
 
 
 def changed_names(
-    shape: Shape, rows: Sequence[Mapping[str, Any]], update: Sequence[str] | None
+    shape: Shape, named: Iterable[Sequence[str]], update: Sequence[str] | None
 ) -> frozenset[str]:
     """Return the names whose values an existing row gets.
 
@@ -134,7 +141,7 @@ def changed_names(
         UnknownFieldError: One is no attribute of the model.
     """
     fixed = {*shape.mapper.primary_key}.union(*(f.columns for f in shape.fields))
-    names = frozenset[str]().union(*rows) if update is None else frozenset(update)
+    names = frozenset[str]().union(*named) if update is None else frozenset(update)
     changed: set[str] = set()
     for name in names:
         field = default_field(shape.mapper, name)

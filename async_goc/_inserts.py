@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import signature
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import select
@@ -71,8 +71,10 @@ def insert(session: Session, mapper: Mapper[Any], rows: Sequence[Values]) -> lis
     columns = memory(mapper, "inserted", lambda: _columns(mapper))
     made: list[Any] = []
     known = {id(instance): instance for instance in session.identity_map.values()}
+    named = set(chain.from_iterable(rows))
+    filled = _filled(mapper, [name for name in columns.made if name in named])
     # In the order of the rows: rivals wait for each other in one order.
-    for names, alike in groupby(rows, partial(_filled, mapper, columns)):
+    for names, alike in groupby(rows, filled):
         made += _insert(session, mapper, names, list(alike))
     for instance in made:
         if id(instance) in known:
@@ -185,16 +187,22 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _filled(mapper: Mapper[Any], columns: _Columns, row: Values) -> tuple[str, ...]:
-    """Return which of the columns that the database would fill have a value."""
-    return tuple([name for name in columns.made if _has_value(mapper, name, row)])
+def _filled(
+    mapper: Mapper[Any], made: Iterable[str]
+) -> Callable[[Values], tuple[str, ...]]:
+    """Return what tells which of these columns have a value in a row."""
+    evaluates = {n: columns_of(mapper)[n].type.should_evaluate_none for n in made}
 
+    def filled(row: Values) -> tuple[str, ...]:
+        return tuple(
+            [
+                name
+                for name, evaluates_none in evaluates.items()
+                if name in row and (row[name] is not None or evaluates_none)
+            ]
+        )
 
-def _has_value(mapper: Mapper[Any], name: str, row: Values) -> bool:
-    if name not in row:
-        return False
-    evaluates = columns_of(mapper)[name].type.should_evaluate_none
-    return row[name] is not None or evaluates
+    return filled
 
 
 def _register(session: Session, instances: Sequence[Any]) -> None:

@@ -5,7 +5,8 @@ has made already; neither costs more, because the constraint is the judge.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -14,9 +15,12 @@ from sqlalchemy.engine import Dialect
 
 from ._coverage import covering, sql_text, uniques_of
 from ._criteria import Equality, conjuncts, equality
-from ._freeze import Freeze, freezer
+from ._freeze import PLAIN, Freeze, freezer, frozen
 from ._lookup import Lookup
 from ._plan import Plan, identity_of
+
+Values = Mapping[str, Any]
+Schemas = Mapping[str | None, str | None]
 
 
 class Key(NamedTuple):
@@ -45,7 +49,7 @@ class _Part:
     """One column of a key: what it is called, and where its value comes from."""
 
     label: str
-    read: Callable[[Lookup[Any]], Any]
+    read: Callable[[Values], Any]
     freeze: Freeze
 
 
@@ -59,11 +63,34 @@ class _Recipe:
     columns: tuple[str, ...]
     parts: tuple[_Part, ...]
 
+    def key(self, values: Values, schemas: Schemas, namespace: Hashable) -> Key | None:
+        try:
+            key = tuple([part.freeze(part.read(values)) for part in self.parts])
+            hash(key)
+        # A pending parent, a bottomless list; and an adviser does not fail the call.
+        except Exception:  # noqa: BLE001
+            return None
+        schema = schemas.get(self.schema, self.schema) if schemas else self.schema
+        return Key(self.database, schema, self.table, self.columns, key, namespace)
+
+    def keys(
+        self, rows: Sequence[Values], schemas: Schemas, namespace: Hashable
+    ) -> list[Key | None]:
+        columns = [list(map(part.read, rows)) for part in self.parts]
+        kinds = set(map(type, chain(*columns)))
+        if not kinds <= PLAIN or any(p.freeze is not frozen for p in self.parts):
+            return [self.key(row, schemas, namespace) for row in rows]
+        schema = schemas.get(self.schema, self.schema) if schemas else self.schema
+        place = (self.database, schema, self.table, self.columns)
+        # Key(…) takes twice as long.
+        make = Key._make
+        return [make((*place, key, namespace)) for key in zip(*columns, strict=True)]
+
 
 def key_of(
     lookup: Lookup[Any],
     bind: Engine | Connection,
-    schemas: Mapping[str | None, str | None],
+    schemas: Schemas,
     namespace: Hashable,
 ) -> Key | None:
     """Return the key of *lookup*; ``None``: only the database can tell what it means.
@@ -79,21 +106,31 @@ def key_of(
         # It has one writer, whatever is written; on one connection, not even that.
         return None if isinstance(bind, Connection) else Key(ref(dialect))
     recipe = _recipe_for(lookup, dialect)
+    return None if recipe is None else recipe.key(lookup.values, schemas, namespace)
+
+
+def keys_of(
+    lookup: Lookup[Any],
+    rows: Sequence[Values],
+    bind: Engine | Connection,
+    schemas: Schemas,
+    namespace: Hashable,
+) -> list[Key | None]:
+    """Return the keys of lookups that have this one's plan, and *rows* for values."""
+    context = (bind, schemas, namespace)
+    if bind.dialect.name == "sqlite":
+        return [key_of(lookup, *context)] * len(rows)
+    if not _has_fixed_recipe(lookup, bind.dialect):
+        return [key_of(replace(lookup, values=row), *context) for row in rows]
+    recipe = _recipe_for(lookup, bind.dialect)
     if recipe is None:
-        return None
-    try:
-        values = tuple([part.freeze(part.read(lookup)) for part in recipe.parts])
-        hash(values)
-    # A pending parent, a bottomless list; and an adviser does not fail the call.
-    except Exception:  # noqa: BLE001
-        return None
-    schema = schemas.get(recipe.schema, recipe.schema) if schemas else recipe.schema
-    return Key(recipe.database, schema, recipe.table, recipe.columns, values, namespace)
+        return [None] * len(rows)
+    return recipe.keys(rows, schemas, namespace)
 
 
 def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     plan = lookup.plan
-    if lookup.criteria or not (plan.is_covered or _is_fixed(plan, dialect)):
+    if not _has_fixed_recipe(lookup, dialect):
         return _recipe(plan, lookup.conditions(), dialect)
     try:
         recipe: _Recipe | None = vars(dialect)["_async_goc"][plan]
@@ -105,11 +142,13 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     return recipe
 
 
-def _is_fixed(plan: Plan[Any], dialect: Dialect) -> bool:
+def _has_fixed_recipe(lookup: Lookup[Any], dialect: Dialect) -> bool:
     """Whether the values do not decide which constraint covers the lookup."""
-    return not any(
+    if lookup.criteria:
+        return False
+    return lookup.plan.is_covered or not any(
         unique.where or unique.expressions
-        for unique in uniques_of(plan.mapper, dialect)
+        for unique in uniques_of(lookup.plan.mapper, dialect)
     )
 
 
@@ -152,10 +191,10 @@ def _part(
         return _Part(label, lambda _: value, freeze)
     name, position = source
     if position is None:
-        return _Part(label, lambda lookup: lookup.values[name], freeze)
+        return _Part(label, lambda values: values[name], freeze)
 
-    def parent_key(lookup: Lookup[Any]) -> Any:
-        return identity_of(lookup.values[name])[position]
+    def parent_key(values: Values) -> Any:
+        return identity_of(values[name])[position]
 
     return _Part(label, parent_key, freeze)
 

@@ -1,5 +1,6 @@
 """Look for many rows by one statement."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from ._completion import load_expired, reread, rereading
 from ._fields import memory
-from ._rows import Row, Shape
+from ._rows import Row, Shape, by_nulls
 from ._sources import Source, source_for
 
 # Below what any driver takes, for statements with a parameter for each value.
@@ -31,19 +32,16 @@ def look(
     Raises:
         sqlalchemy.exc.MultipleResultsFound: A key has several rows.
     """
-    by_nulls: dict[tuple[bool, ...], list[Row[Any]]] = {}
-    for row in rows:
-        nulls = tuple([value is None for value in row.key])
-        by_nulls.setdefault(nulls, []).append(row)
-    for nulls, alike in by_nulls.items():
+    for nulls, places in by_nulls([row.key for row in rows]).items():
+        alike = [rows[place] for place in places]
         found = _found(session, shape, nulls, alike, options, is_locking=is_locking)
-        seen: set[Row[Any]] = set()
         for row, instance in found:
-            if row in seen:
-                msg = f"several {shape.mapper.class_.__name__} have the key {row.key!r}"
-                raise MultipleResultsFound(msg)
-            seen.add(row)
             row.instance = instance
+        counts = Counter([row for row, _ in found])
+        if len(counts) < len(found):
+            ((row, _),) = counts.most_common(1)
+            msg = f"several {shape.mapper.class_.__name__} have the key {row.key!r}"
+            raise MultipleResultsFound(msg)
 
 
 def look_anew(
@@ -79,7 +77,7 @@ def _found(
     options: Sequence[ORMOption],
     *,
     is_locking: bool,
-) -> Iterator[tuple[Row[Any], Any]]:
+) -> list[tuple[Row[Any], Any]]:
     dialect = session.get_bind(shape.mapper).dialect
     key = ("look", shape.names, nulls, dialect.name, is_locking)
     source, statement = memory(
@@ -94,17 +92,15 @@ def _found(
         result: Any = session.execute(statement.options(*options), packed)
         if shape.is_joined or options or session.dispatch.do_orm_execute:
             result = result.unique()
-        for instance, number in result:
-            yield rows[number], instance
-        return
+        return [(rows[number], instance) for instance, number in result]
     by_key = {row.frozen: row for row in rows}
     plain: Any = _selected(shape, nulls, is_locking=is_locking)
     left = [shape.attributes[place] for place in places]
+    found: list[Any] = []
     for page in _pages(plain, left, columns):
-        for instance in session.scalars(page.options(*options)).unique():
-            row = by_key.get(shape.key_of(instance))
-            if row is not None:
-                yield row, instance
+        found += session.scalars(page.options(*options)).unique()
+    keys = shape.keys_of(found)
+    return [(by_key[k], i) for k, i in zip(keys, found, strict=True) if k in by_key]
 
 
 def _pages(

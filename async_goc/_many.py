@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, cast
+from itertools import chain
+from typing import Any, Generic
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
@@ -161,9 +162,9 @@ async def _answer(
         caller = resolve(session)
         with alone(caller):
             asked, call.outcome = await _run(caller, request, call)
-    results: list[tuple[T, bool]] = []
+    results: list[Any] = []
     for row in asked:
-        results.append((cast("T", row.instance), row.is_created))
+        results.append((row.instance, row.is_created))
         row.is_created = False  # by the first of them
     return results
 
@@ -175,23 +176,24 @@ async def _run(
     takes = Arguments(None, mapper)
     size = checked_size(request.chunk_size)
     options = checked_options(request.model, request.options)
-    rows = check_names(mapper, request.rows, takes)
+    rows = list(request.rows)
     if not rows:
         return [], Outcome.HIT
+    named = check_names(mapper, rows, takes)
     names = (request.key,) if isinstance(request.key, str) else request.key
     dialect = dialect_of(session, mapper)
-    shape = Shape(mapper, tuple(names or infer(mapper, rows)), dialect)
-    has_pending = check_keys(session, shape, rows)
-    lookups = shape.lookups(rows)
-    for lookup in lookups:
+    shape = Shape(mapper, tuple(names or infer(mapper, named)), dialect)
+    has_pending = check_keys(session, shape, rows, named)
+    lookups = shape.alike(rows)
+    for lookup, _ in lookups:
         require_cover(session, lookup, request.policy)
-    defaults = Given(lookups[0], request.defaults, takes=takes, may_contradict=True)
-    changes = changed_names(shape, rows, request.update)
+    defaults = Given(lookups[0][0], request.defaults, takes=takes, may_contradict=True)
+    changes = changed_names(shape, named, request.update)
     if has_pending:
         await session.flush()  # A parent gets its key.
     asked, ordered = distinct(rows, shape)
     total = len(rows) if isinstance(request.rows, Sized) else None
-    tell = partial(_tell, request.progress, total)
+    tell = partial(_tell, request.progress, total, asked)
     context = (session, shape, request.policy, call)
     async with Bulk[T](*context, defaults=defaults, options=options) as bulk:
         chunks = [ordered[at : at + size] for at in range(0, len(ordered), size)]
@@ -227,7 +229,9 @@ async def _go(
 def _tell(
     progress: Progress | None,
     total: int | None,
+    asked: Sequence[Row[Any]],
     chunks: Sequence[Sequence[Row[Any]]],
 ) -> None:
     if progress is not None:
-        progress(sum(row.count for chunk in chunks for row in chunk), total)
+        done = set(chain.from_iterable(chunks))
+        progress(sum(row in done for row in asked), total)

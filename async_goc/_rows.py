@@ -1,11 +1,12 @@
 """Tell the rows of a bulk call apart, and put them in order."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter
+from itertools import chain
+from types import NoneType
 from typing import Any, Final, Generic
 from uuid import UUID
 
@@ -20,7 +21,6 @@ from ._plan import Plan, has_joins, identity_of, plan_for
 
 # The values of each of these have one order among themselves, in every process.
 _ORDERED: Final[tuple[Any, ...]] = (str, int | float | Decimal, bytes, UUID)
-_FROZEN: Final = attrgetter("frozen")
 
 
 @dataclass(slots=True, eq=False)
@@ -31,21 +31,19 @@ class Row(Generic[T]):
         values: The first mapping that has the key.
         key: The values of the key's columns.
         frozen: The same, made comparable.
-        count: How many mappings of the input have the key.
+        given: What a new row gets.
         instance: The instance, once there is one.
         is_created: Whether this call has inserted it.
         turn: What it is queued for.
-        given: What a new row gets.
     """
 
     values: Mapping[str, Any]
     key: tuple[Any, ...]
     frozen: tuple[Hashable, ...]
-    count: int = 0
+    given: Mapping[str, Any]
     instance: T | None = None
     is_created: bool = False
     turn: Key | None = None
-    given: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Shape:
@@ -98,17 +96,20 @@ class Shape:
         # Most keys are comparable as they are.
         self._is_plain = all(isinstance(f, partial) for f in self._freezers)
 
-    def key(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    def keys(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """Return the values of the key's columns."""
-        key: list[Any] = []
+        columns: list[list[Any]] = []
         for named in self.fields:
-            value = values[named.name]
-            if named.parent is None or value is None:
-                key += [value] * len(named.columns)
-            else:
-                identity = identity_of(value)
-                key += [identity[position] for position in named.key_positions]
-        return tuple(key)
+            column = [row[named.name] for row in rows]
+            if named.parent is None:
+                columns += [column] * len(named.columns)
+                continue
+            identities = [None if v is None else identity_of(v) for v in column]
+            columns += [
+                [None if i is None else i[position] for i in identities]
+                for position in named.key_positions
+            ]
+        return list(zip(*columns, strict=True))
 
     def lookup(self, row: Mapping[str, Any]) -> Lookup[Any]:
         """Return what :func:`get_or_create` would look up for a mapping."""
@@ -119,46 +120,68 @@ class Shape:
             plan = self._plans[nulls] = plan_for(self.mapper.class_, values)
         return Lookup(plan, values, (), plan.statement, (), (), is_locking=False)
 
-    def lookups(self, rows: Iterable[Mapping[str, Any]]) -> list[Lookup[Any]]:
-        """Return one lookup for each way in which rows have NULLs in their keys."""
-        by_nulls = {tuple([row[n] is None for n in self.names]): row for row in rows}
-        return [self.lookup(row) for row in by_nulls.values()]
+    def alike(
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[Lookup[Any], Sequence[int]]]:
+        """Return the places of rows with NULLs for the same names, and a lookup."""
+        values = [[row[name] for row in rows] for name in self.names]
+        groups = by_nulls(list(zip(*values, strict=True)))
+        return [(self.lookup(rows[places[0]]), places) for places in groups.values()]
 
-    def frozen(self, key: Sequence[Any]) -> tuple[Hashable, ...]:
-        """Make a key comparable."""
-        if self._is_plain and PLAIN.issuperset(map(type, key)):
-            return tuple(key)
-        return tuple([f(v) for f, v in zip(self._freezers, key, strict=True)])
+    def frozen(self, keys: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Hashable, ...]]:
+        """Make keys comparable."""
+        if self._is_plain and PLAIN.issuperset(map(type, chain.from_iterable(keys))):
+            return keys
+        return [
+            tuple([f(v) for f, v in zip(self._freezers, key, strict=True)])
+            for key in keys
+        ]
 
-    def key_of(self, instance: object) -> tuple[Hashable, ...]:
-        """Return a loaded instance's key, comparable."""
-        return self.frozen([vars(instance).get(a.key) for a in self.attributes])
+    def keys_of(self, instances: Iterable[object]) -> Sequence[tuple[Hashable, ...]]:
+        """Return the keys of loaded instances, comparable."""
+        loaded = [vars(instance) for instance in instances]
+        columns = [[values.get(a.key) for values in loaded] for a in self.attributes]
+        return self.frozen(list(zip(*columns, strict=True)))
 
 
 def distinct(
-    rows: Iterable[Mapping[str, Any]], shape: Shape
+    rows: Sequence[Mapping[str, Any]], shape: Shape
 ) -> tuple[list[Row[Any]], list[Row[Any]]]:
     """Return the row of each mapping, and all rows in the order of their keys.
 
     Every call that has the same keys comes to the same order, in every process: so
     they take what they lock in one order, and cannot deadlock.
     """
-    known: dict[Hashable, Row[Any]] = {}
+    known: dict[tuple[Hashable, ...], Row[Any]] = {}
     asked: list[Row[Any]] = []
-    for values in rows:
-        key = shape.key(values)
-        frozen = shape.frozen(key)
+    keys = shape.keys(rows)
+    for values, key, frozen in zip(rows, keys, shape.frozen(keys), strict=True):
         row = known.get(frozen)
         if row is None:
-            row = known[frozen] = Row(values, key, frozen)
-        row.count += 1
+            row = known[frozen] = Row(values, key, frozen, values)
         asked.append(row)
-    kinds = {tuple(map(type, row.frozen)) for row in known.values()}
+    kinds = [set[Any](map(type, column)) for column in zip(*known, strict=True)]
     # Of one kind, they are in the same order without the rank of their kind.
-    is_alike = len(kinds) == 1 and all(
-        issubclass(k, _ORDERED) for k in next(iter(kinds))
-    )
-    return asked, sorted(known.values(), key=_FROZEN if is_alike else _ranked)
+    is_alike = all(len(k) == 1 and issubclass(k.pop(), _ORDERED) for k in kinds)
+    return asked, sorted(known.values(), key=_alone if is_alike else _ranked)
+
+
+def by_nulls(
+    keys: Sequence[Sequence[object]],
+) -> Mapping[tuple[bool, ...], Sequence[int]]:
+    """Return the places of the keys that have NULLs in the same columns."""
+    if NoneType not in set(map(type, chain.from_iterable(keys))):
+        return {(False,) * len(keys[0]): range(len(keys))}
+    places: dict[tuple[bool, ...], list[int]] = {}
+    for place, key in enumerate(keys):
+        nulls = tuple([value is None for value in key])
+        places.setdefault(nulls, []).append(place)
+    return places
+
+
+def _alone(row: Row[Any]) -> Any:
+    """Return a key of one column as its value, which is compared faster."""
+    return row.frozen[0] if len(row.frozen) == 1 else row.frozen
 
 
 def _ranked(row: Row[Any]) -> list[tuple[int, Any]]:

@@ -22,8 +22,8 @@ from sqlalchemy import (
     Time,
     Uuid,
     bindparam,
-    column,
     func,
+    select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Dialect
@@ -76,17 +76,18 @@ def _of_arrays(dialect: Dialect, types: Types) -> Source | None:
         for name, item in zip(names, items, strict=True)
         if item is not None
     ]
-    columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
-    table = (
-        func.unnest(*arrays)
-        .table_valued(*columns, with_ordinality="number", name="given")
-        .render_derived()
-    )
+    columns = [
+        func.unnest(array, type_=type_).label(name)
+        for name, type_, array in zip(names, types, arrays, strict=True)
+    ]
+    number = func.generate_series(0, func.cardinality(arrays[0]) - 1, type_=Integer())
+    # Not FROM unnest(…) WITH ORDINALITY: all of it would be stored before it is read.
+    table = select(*columns, number.label("number")).subquery("given")
 
     def pack(values: Columns) -> dict[str, Any]:
         return dict(zip(names, values, strict=True))
 
-    return Source(table, [table.c[n] for n in names], table.c.number - 1, pack)
+    return Source(table, [table.c[n] for n in names], table.c.number, pack)
 
 
 def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:

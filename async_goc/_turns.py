@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._events import Call
 from ._fields import T
-from ._key import Key, key_of
+from ._key import Key, keys_of
 from ._owner import Answer
 from ._ownership import owner_of, schemas_of
 from ._policy import Policy
@@ -59,9 +59,12 @@ class Turns:
             return
         bind = self._session.get_bind(shape.mapper)
         schemas = schemas_of(self._session, bind)
-        for row in rows:
-            lookup = shape.lookup(row.values)
-            row.turn = key_of(lookup, bind, schemas, self._policy.namespace)
+        values = [row.values for row in rows]
+        for lookup, places in shape.alike(values):
+            alike = [values[place] for place in places]
+            keys = keys_of(lookup, alike, bind, schemas, self._policy.namespace)
+            for place, key in zip(places, keys, strict=True):
+                rows[place].turn = key
 
     def looking(self) -> None:
         """Note that a look begins: it may miss the rows of keys released since."""
@@ -78,19 +81,20 @@ class Turns:
         again: list[Row[T]] = []
         for row in rows:
             key = row.turn
-            if key is None or key in self._without or queues.holds(owner, key):
+            if key is None or key in self._without or key in owner.keys:
                 continue
             has_changed = queues.memory.has_changed(key, self._looked)
             if not has_changed:
                 queues.memory.forget(key)
             if queues.take(key, owner):
                 self._taken[key] = False
-                note_owner(owner)
             else:
                 has_changed = True
+                note_owner(owner)
                 await self._wait(key, queues)
             if has_changed:
                 again.append(row)
+        note_owner(owner)
         return again
 
     async def _wait(self, key: Key, queues: Queues) -> None:
@@ -98,7 +102,6 @@ class Turns:
         answer = await wait(key, queues, owner, self._policy, self._call)
         if answer is Answer.GRANTED:
             self._taken[key] = False
-            note_owner(owner)
         elif answer in {Answer.TIMEOUT, Answer.DEADLOCK}:
             self._without.add(key)
         else:
@@ -116,12 +119,10 @@ class Turns:
             return
         # The defaults may have ended the transaction in which the call began.
         owner = owner_of(self._session, self._queues)
-        for row in rows:
-            key = row.turn
-            if key is None:
-                continue
-            if not self._queues.holds(owner, key) and self._queues.take(key, owner):
+        keys = [row.turn for row in rows if row.turn is not None]
+        for key in keys:
+            if key not in owner.keys and self._queues.take(key, owner):
                 # It has gone on without the key, and is the one to wait for now.
                 self._taken[key] = False
-            if self._policy.hold == "transaction":
-                owner.keep(key)
+        if self._policy.hold == "transaction":
+            owner.keep(*keys)
