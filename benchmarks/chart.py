@@ -4,7 +4,7 @@ from html import escape
 
 from race import Lanes
 
-CASES = ("hit", "miss", "cold storm", "hot storm", "spread")
+DRAWN = ("hit", "miss", "cold storm", "hot storm", "spread")
 _LABEL, _COLUMN, _BAR, _ROW, _TOP = 190, 128, 78, 24, 62
 
 _STYLE = """
@@ -21,7 +21,7 @@ _STYLE = """
 def draw(results: dict[str, Lanes], base: str) -> str:
     """Return the SVG; *base* is whom the others are compared with."""
     titles = [title for title in results["miss"] if title != base]
-    width, height = _LABEL + _COLUMN * len(CASES), _TOP + _ROW * (len(titles) + 1)
+    width, height = _LABEL + _COLUMN * len(DRAWN), _TOP + _ROW * (len(titles) + 1)
     area = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {area}>',
@@ -29,7 +29,7 @@ def draw(results: dict[str, Lanes], base: str) -> str:
         _text(0, 16, f"Time per request, as a multiple of {base} alone", "head"),
         *(_text(0, _TOP + _ROW * row, title) for row, title in enumerate(titles)),
     ]
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(DRAWN):
         parts += _column(_LABEL + _COLUMN * number, case, results[case], titles, base)
     note = "Shorter is better; bars are to scale within a column. * some calls raise"
     parts.append(_text(0, height - 8, note, "quiet"))

@@ -22,7 +22,7 @@ from platform import python_version
 from typing import Any
 
 from cases import EXISTING, cases, warm_up
-from chart import draw
+from chart import DRAWN, draw
 from claims import CLAIMS
 from contenders import CONTENDERS, POOL, Contender, Place
 from lab import Tag, postgres, show, tables
@@ -108,8 +108,12 @@ def report(plan: list[Case], results: dict[str, Lanes]) -> None:
         lanes = results[case.title]
         show(console, f"{case.title}: {case.about}", heads, list(rows(case, lanes)))
     console.print("What is claimed:", style="bold")
-    for claim in CLAIMS:
-        console.print(claim.line(results))
+    for line in claims(results):
+        console.print(line)
+
+
+def claims(results: dict[str, Lanes]) -> list[str]:
+    return [claim.line(results) for claim in CLAIMS if claim.case in results]
 
 
 def versions() -> str:
@@ -138,11 +142,12 @@ def save(folder: Path, plan: list[Case], results: dict[str, Lanes]) -> None:
             }
             for case in plan
         ],
-        "claims": [claim.line(results) for claim in CLAIMS],
+        "claims": claims(results),
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.json").write_text(json.dumps(figures, indent=1) + "\n")
-    (folder / "benchmark.svg").write_text(draw(results, BASE))
+    if results.keys() >= set(DRAWN):
+        (folder / "benchmark.svg").write_text(draw(results, BASE))
 
 
 def _figures(lane: Lane, lanes: Lanes) -> dict[str, Any]:
