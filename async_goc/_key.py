@@ -5,6 +5,7 @@ has made already; neither costs more, because the constraint is the judge.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -76,15 +77,20 @@ class _Recipe:
     def keys(
         self, rows: Sequence[Values], schemas: Schemas, namespace: Hashable
     ) -> list[Key | None]:
-        columns = [list(map(part.read, rows)) for part in self.parts]
-        kinds = set(map(type, chain(*columns)))
-        if not kinds <= PLAIN or any(p.freeze is not frozen for p in self.parts):
-            return [self.key(row, schemas, namespace) for row in rows]
+        if all(part.freeze is frozen for part in self.parts):
+            with suppress(Exception):  # as above
+                columns = [list(map(part.read, rows)) for part in self.parts]
+                if set(map(type, chain(*columns))) <= PLAIN:
+                    return self._of_columns(columns, schemas, namespace)
+        return [self.key(row, schemas, namespace) for row in rows]
+
+    def _of_columns(
+        self, columns: Sequence[Sequence[Hashable]], schemas: Schemas, name: Hashable
+    ) -> list[Key | None]:
         schema = schemas.get(self.schema, self.schema) if schemas else self.schema
         place = (self.database, schema, self.table, self.columns)
-        # Key(…) takes twice as long.
-        make = Key._make
-        return [make((*place, key, namespace)) for key in zip(*columns, strict=True)]
+        make = Key._make  # Key(…) takes twice as long.
+        return [make((*place, values, name)) for values in zip(*columns, strict=True)]
 
 
 def key_of(

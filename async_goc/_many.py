@@ -1,9 +1,8 @@
 """Get, create and update many rows, by a constant number of statements."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from typing import Any, Generic
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
@@ -193,7 +192,7 @@ async def _run(
         await session.flush()  # A parent gets its key.
     asked, ordered = distinct(rows, shape)
     total = len(rows) if isinstance(request.rows, Sized) else None
-    tell = partial(_tell, request.progress, total, asked)
+    tell = _teller(request.progress, asked, total)
     context = (session, shape, request.policy, call)
     async with Bulk[T](*context, defaults=defaults, options=options) as bulk:
         chunks = [ordered[at : at + size] for at in range(0, len(ordered), size)]
@@ -209,29 +208,34 @@ async def _go(
     bulk: Bulk[T],
     chunks: Sequence[Sequence[Row[T]]],
     changes: frozenset[str],
-    tell: Callable[[Sequence[Sequence[Row[T]]]], None],
+    tell: Callable[[Sequence[Row[T]]], None],
 ) -> None:
     """Create what is missing in all of the chunks; only then lock what is there.
 
     Who inserts while he holds locks that another waits for could wait for that one.
     """
-    for number, chunk in enumerate(chunks, 1):
+    for chunk in chunks:
         await bulk.find_or_create(chunk)
         if not changes:
-            tell(chunks[:number])
-    for number, chunk in enumerate(chunks if changes else (), 1):
+            tell(chunk)
+    for chunk in chunks if changes else ():
         there = [row for row in chunk if not row.is_created]
         if there:
             await bulk.update(there, changes)
-        tell(chunks[:number])
+        tell(chunk)
 
 
-def _tell(
-    progress: Progress | None,
-    total: int | None,
-    asked: Sequence[Row[Any]],
-    chunks: Sequence[Sequence[Row[Any]]],
-) -> None:
-    if progress is not None:
-        done = set(chain.from_iterable(chunks))
-        progress(sum(row in done for row in asked), total)
+def _teller(
+    progress: Progress | None, asked: Sequence[Row[Any]], total: int | None
+) -> Callable[[Sequence[Row[Any]]], None]:
+    """Return what is to be told of each chunk that is done."""
+    counts = Counter(asked) if progress is not None else Counter[Row[Any]]()
+    done = 0
+
+    def tell(chunk: Sequence[Row[Any]]) -> None:
+        nonlocal done
+        if progress is not None:
+            done += sum(counts[row] for row in chunk)
+            progress(done, total)
+
+    return tell

@@ -170,7 +170,7 @@ def by_nulls(
     keys: Sequence[Sequence[object]],
 ) -> Mapping[tuple[bool, ...], Sequence[int]]:
     """Return the places of the keys that have NULLs in the same columns."""
-    if NoneType not in set(map(type, chain.from_iterable(keys))):
+    if keys and NoneType not in set(map(type, chain.from_iterable(keys))):
         return {(False,) * len(keys[0]): range(len(keys))}
     places: dict[tuple[bool, ...], list[int]] = {}
     for place, key in enumerate(keys):

@@ -314,6 +314,19 @@ async def test_lost_race(
 
 
 @on_postgres
+async def test_race_lost_with_options(
+    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
+) -> None:
+    """The options are honoured, though the call has created nothing."""
+    before_insert.append(rival(engine, Author(name="Ann")))
+    options = [selectinload(Author.books)]
+    rows = named("Ann")
+    ((ann, created),) = await get_or_create_many(session, Author, rows, options=options)
+    assert not created
+    assert ann.books == []
+
+
+@on_postgres
 async def test_rival_that_vanishes(
     engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
 ) -> None:
