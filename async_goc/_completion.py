@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
+from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._fields import memory
 
@@ -71,46 +72,40 @@ async def complete_found(
         await session.refresh(instance, sorted(missing))
 
 
-def reread(session: Session, instance: object) -> None:
+def reread(session: Session, instance: object, lock: ForUpdateParameter) -> None:
     """Read the loaded columns anew, and nothing else: no collection is reset.
 
     (``populate_existing`` resets them, so that the next access needs the database.)
     """
-    session.refresh(instance, sorted(_loaded(instance)))
-
-
-def load_expired(session: Session, instance: Any) -> None:
-    """Load all columns that have expired."""
-    state: InstanceState[Any] = inspect(instance)
-    expired = state.expired_attributes.intersection(state.mapper.column_attrs.keys())
-    if expired:
-        session.refresh(instance, sorted(expired))
+    state: Any = inspect(instance)
+    names = sorted(state.mapper.column_attrs.keys() & state.dict.keys())
+    with rereading(session, [instance], names):
+        session.refresh(instance, names, with_for_update=lock)
 
 
 @contextmanager
-def rereading(session: Session, instances: Iterable[Any]) -> Generator[None]:
-    """Let a SELECT in here read the loaded columns anew, and nothing else.
+def rereading(
+    session: Session, instances: Iterable[Any], names: Iterable[str]
+) -> Generator[None]:
+    """Let what is loaded in here fill in these columns anew, where they are loaded.
 
-    The columns that it does not read are as they were, at the end.
+    Those that it does not are as they were, at the end.
     """
     before: list[tuple[Any, dict[str, Any]]] = []
     try:
         for instance in instances:
-            loaded = _loaded(instance)
-            before.append((instance, loaded))
-            session.expire(instance, loaded)
+            state: Any = inspect(instance)
+            if state.persistent and state.session is session:
+                loaded = {
+                    name: state.dict[name] for name in names if name in state.dict
+                }
+                before.append((instance, loaded))
+                session.expire(instance, loaded)
         yield
     finally:
         for instance, loaded in before:
-            state: InstanceState[Any] = inspect(instance)
-            for name in state.expired_attributes & loaded.keys():
+            for name in inspect(instance).expired_attributes & loaded.keys():
                 set_committed_value(instance, name, loaded[name])
-
-
-def _loaded(instance: Any) -> dict[str, Any]:
-    state: InstanceState[Any] = inspect(instance)
-    names = state.mapper.column_attrs.keys() & state.dict.keys()
-    return {name: state.dict[name] for name in names}
 
 
 def readable(mapper: Mapper[Any]) -> frozenset[str]:

@@ -1,16 +1,17 @@
 """Look for many rows by one statement."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import and_, select, tuple_
+from sqlalchemy import and_, inspect, select, tuple_
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import MultipleResultsFound
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
-from ._completion import load_expired, reread, rereading
+from ._completion import readable, reread, rereading
 from ._fields import memory
 from ._rows import Row, Shape, by_nulls
 from ._sources import Source, source_for
@@ -24,8 +25,6 @@ def look(
     shape: Shape,
     rows: Sequence[Row[Any]],
     options: Sequence[ORMOption] = (),
-    *,
-    is_locking: bool = False,
 ) -> None:
     """Give each row its instance, if the database has it.
 
@@ -34,14 +33,8 @@ def look(
     """
     for nulls, places in by_nulls([row.key for row in rows]).items():
         alike = [rows[place] for place in places]
-        found = _found(session, shape, nulls, alike, options, is_locking=is_locking)
-        for row, instance in found:
-            row.instance = instance
-        counts = Counter([row for row, _ in found])
-        if len(counts) < len(found):
-            ((row, _),) = counts.most_common(1)
-            msg = f"several {shape.mapper.class_.__name__} have the key {row.key!r}"
-            raise MultipleResultsFound(msg)
+        load = _ask(session, shape, nulls, alike, options, is_locking=False)
+        _assign(shape, load())
 
 
 def look_anew(
@@ -57,19 +50,42 @@ def look_anew(
     Raises:
         sqlalchemy.exc.MultipleResultsFound: A key has several rows.
     """
+    mapper = shape.mapper
+    loaded = set(session.identity_map.all_states())
     known = [row.instance for row in rows]
-    with rereading(session, known):
-        for row in rows:
+    deferred = {
+        name
+        for name in set(mapper.column_attrs.keys()) - readable(mapper)
+        if any(name in vars(instance) for instance in known)
+    }
+    also = [undefer(getattr(mapper.class_, name)) for name in sorted(deferred)]
+    for nulls, places in by_nulls([row.key for row in rows]).items():
+        alike = [rows[place] for place in places]
+        found = [row.instance for row in alike]
+        load = _ask(session, shape, nulls, alike, (*options, *also), is_locking=True)
+        for row in alike:
             row.instance = None
-        look(session, shape, rows, options, is_locking=True)
-        for row, before in zip(rows, known, strict=True):
-            if row.instance is before:
-                load_expired(session, before)  # the columns that the SELECT has not
-            elif row.instance is not None:
-                reread(session, row.instance)  # which has got the other one's key
+        # Not sooner: somebody who listens might have them loaded before the lock.
+        with rereading(session, found, readable(mapper) | deferred):
+            _assign(shape, load())
+    for row, before in zip(rows, known, strict=True):
+        # It has got another one's key, or columns that the SELECT has not read.
+        is_missed = row.instance is not before or type(before) is not mapper.class_
+        if row.instance is not None and is_missed and inspect(row.instance) in loaded:
+            reread(session, row.instance, {"of": mapper.class_})
 
 
-def _found(
+def _assign(shape: Shape, found: Sequence[tuple[Row[Any], Any]]) -> None:
+    for row, instance in found:
+        row.instance = instance
+    counts = Counter([row for row, _ in found])
+    if len(counts) < len(found):
+        ((row, _),) = counts.most_common(1)
+        msg = f"several {shape.mapper.class_.__name__} have the key {row.key!r}"
+        raise MultipleResultsFound(msg)
+
+
+def _ask(
     session: Session,
     shape: Shape,
     nulls: tuple[bool, ...],
@@ -77,7 +93,8 @@ def _found(
     options: Sequence[ORMOption],
     *,
     is_locking: bool,
-) -> list[tuple[Row[Any], Any]]:
+) -> Callable[[], list[tuple[Row[Any], Any]]]:
+    """Read the rows; return what loads their instances from that."""
     dialect = session.get_bind(shape.mapper).dialect
     key = ("look", shape.names, nulls, dialect.name, is_locking)
     source, statement = memory(
@@ -92,15 +109,21 @@ def _found(
         result: Any = session.execute(statement.options(*options), packed)
         if shape.is_joined or options or session.dispatch.do_orm_execute:
             result = result.unique()
-        return [(rows[number], instance) for instance, number in result]
-    by_key = {row.frozen: row for row in rows}
+        return lambda: [(rows[number], instance) for instance, number in result]
     plain: Any = _selected(shape, nulls, is_locking=is_locking)
     left = [shape.attributes[place] for place in places]
-    found: list[Any] = []
-    for page in _pages(plain, left, columns):
-        found += session.scalars(page.options(*options)).unique()
-    keys = shape.keys_of(found)
-    return [(by_key[k], i) for k, i in zip(keys, found, strict=True) if k in by_key]
+    results = [
+        session.scalars(page.options(*options)).unique()
+        for page in _pages(plain, left, columns)
+    ]
+
+    def load() -> list[tuple[Row[Any], Any]]:
+        by_key = {row.frozen: row for row in rows}
+        found = list(chain.from_iterable(results))
+        keys = shape.keys_of(found)
+        return [(by_key[k], i) for k, i in zip(keys, found, strict=True) if k in by_key]
+
+    return load
 
 
 def _pages(

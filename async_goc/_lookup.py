@@ -30,7 +30,7 @@ class Lookup(Generic[T]):
         statement: The plan's statement with these, the options and the lock.
         parents: The instances among the values.
         options: The loader options.
-        is_locking: Whether the statement locks the row; it is then read anew.
+        lock: How the statement locks the row, if it does; it is then read anew.
     """
 
     plan: Plan[T]
@@ -39,15 +39,15 @@ class Lookup(Generic[T]):
     statement: Select[Any]
     parents: tuple[Any, ...]
     options: tuple[ORMOption, ...]
-    is_locking: bool
+    lock: ForUpdateParameter
 
     @property
     def must_flush(self) -> bool:
         """Whether the statement needs the pending changes written, come what may."""
         # A pending parent has no key yet; reading the row anew would lose changes.
         if not self.parents:
-            return self.is_locking
-        return self.is_locking or any(inspect(p).pending for p in self.parents)
+            return self.lock is not None
+        return self.lock is not None or any(inspect(p).pending for p in self.parents)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class Lookup(Generic[T]):
         Raises:
             sqlalchemy.exc.MultipleResultsFound: Several rows match.
         """
-        if is_anew or self.is_locking:
+        if is_anew or self.lock is not None:
             return await session.run_sync(self._look_anew)
         return await session.run_sync(self._look)
 
@@ -74,7 +74,7 @@ class Lookup(Generic[T]):
         loaded = session.identity_map.all_states()
         found = self._look(session)
         if found is not None and inspect(found) in loaded:
-            reread(session, found)
+            reread(session, found, self.lock)
         return found
 
     def _look(self, session: Session) -> T | None:
@@ -185,10 +185,10 @@ def bind(
     if options != ():
         options = checked_options(model, options)
         statement = statement.options(*options)
-    is_locking = with_for_update is not None and with_for_update is not False
-    if is_locking:
-        statement = locking(statement, with_for_update)
-    given = tuple(criteria), statement, parents, tuple(options), is_locking
+    lock = None if with_for_update is False else with_for_update
+    if lock is not None:
+        statement = locking(statement, lock)
+    given = tuple(criteria), statement, parents, tuple(options), lock
     lookup = Lookup(plan, values, *given)
     if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)  # Do they contradict each other?

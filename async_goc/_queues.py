@@ -242,7 +242,7 @@ class Queues:
         # Seen twice: the first time, it may have been ending at that moment.
         for owner in dead & self._suspects:
             self.reclaim(owner)
-        self._suspects = dead
+        self._suspects = dead if self._waiting else set()
         if self._waiting:
             loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(_SWEEP, self._sweep)

@@ -118,7 +118,7 @@ class Shape:
         plan = self._plans.get(nulls)
         if plan is None:
             plan = self._plans[nulls] = plan_for(self.mapper.class_, values)
-        return Lookup(plan, values, (), plan.statement, (), (), is_locking=False)
+        return Lookup(plan, values, (), plan.statement, (), (), lock=None)
 
     def alike(
         self, rows: Sequence[Mapping[str, Any]]

@@ -82,7 +82,7 @@ def _of_arrays(dialect: Dialect, types: Types) -> Source | None:
     ]
     number = func.generate_series(0, func.cardinality(arrays[0]) - 1, type_=Integer())
     # Not FROM unnest(…) WITH ORDINALITY: all of it would be stored before it is read.
-    table = select(*columns, number.label("number")).subquery("given")
+    table = select(*columns, number.label("number")).subquery()
 
     def pack(values: Columns) -> dict[str, Any]:
         return dict(zip(names, values, strict=True))
@@ -124,7 +124,7 @@ _PLAIN: Final = frozenset({str, int, bool})
 
 def _of_document(dialect: Dialect, types: Types) -> Source:
     each = func.json_each(bindparam("document", type_=String())).table_valued(
-        "key", "value", name="given"
+        "key", "value"
     )
     processors = [
         type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import registry
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from waiting import until
 
 from async_goc import (
@@ -209,3 +209,21 @@ def test_order_of_keys(type_: Any, values: list[Any], same: list[Any]) -> None:
     )
     places = [values.index(row.values["key"]) for row in one]
     assert places == [same.index(row.values["key"]) for row in other]
+
+
+async def test_a_table_of_any_name(session: AsyncSession) -> None:
+    """Ours, of the values, is not in its way."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Given(Base):
+        __tablename__ = "given"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int] = mapped_column(unique=True)
+
+    await (await session.connection()).run_sync(Base.metadata.create_all)
+    rows = [{"number": 2}, {"number": 1}]
+    for expected in (True, False):
+        result = await get_or_create_many(session, Given, rows, key="number")
+        assert [(g.number, new) for g, new in result] == [(2, expected), (1, expected)]

@@ -43,6 +43,7 @@ async def test_processes(url: str, engine: AsyncEngine) -> None:
     assert sorted(created) == sorted(names)
 
 
+@pytest.mark.timeout(300)  # It is a matter of seconds, on a machine of one's own.
 @pytest.mark.parametrize("size", [5_000, 100_000])
 async def test_a_hundred_thousand(engine: AsyncEngine, size: int) -> None:
     """No statement has more parameters than the driver takes, whatever the chunk."""

@@ -13,6 +13,7 @@ from rivals import after_rival, on_lost
 from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import ORMExecuteState
 
 from async_goc import (
     Event,
@@ -25,6 +26,7 @@ from async_goc import (
 from async_goc.exceptions import ContentionError, UnknownFieldError
 
 AB = [{"name": "a"}, {"name": "b"}]
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
 @pytest.fixture
@@ -124,6 +126,100 @@ async def test_what_is_loaded_under_another_key(engine: AsyncEngine, verb: str) 
         assert await locked(session, verb, Tag, name="a", colour="a") is b
         assert (b.name, b.colour) == ("a", "a")
         assert not session.dirty
+
+
+@on_postgres
+@pytest.mark.parametrize("verb", ["update_or_create", "update_or_create_many"])
+async def test_who_looks_before_the_lock(engine: AsyncEngine, verb: str) -> None:
+    """What a listener reads before the row is locked is not taken for its values."""
+    async with (
+        AsyncSession(engine, expire_on_commit=False) as session,
+        AsyncSession(engine) as rival,
+    ):
+        page, _ = await get_or_create(session, Page, name="a")
+        await session.commit()
+        await rival.execute(update(Page).values(views=50))
+
+        def note(asked: ORMExecuteState) -> None:
+            if not asked.is_column_load:
+                seen.append(page.views)
+
+        seen: list[int] = []
+        event.listen(session.sync_session, "do_orm_execute", note)
+        values = {"name": "a", "views": 0}
+        if verb == "update_or_create":
+            asked: Any = update_or_create(session, Page, name="a", defaults=values)
+        else:
+            asked = update_or_create_many(session, Page, [values], key="name")
+        asking = asyncio.create_task(asked)
+        async with AsyncSession(engine) as other:
+            while not await other.scalar(WAITING):
+                pass
+        await rival.commit()
+        await asking
+        await session.commit()
+        assert seen
+        assert await rival.scalar(select(Page.views)) == 0
+
+
+@on_postgres
+async def test_what_cannot_be_read_anew(engine: AsyncEngine) -> None:
+    """What the session had loaded is as it was, and the transaction goes on."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        page, _ = await get_or_create(session, Page, name="a")
+        await session.commit()
+
+        def fail(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+            if "WHERE page.id =" in sql:
+                fails.append(sql)
+                msg = "as asked"
+                raise ZeroDivisionError(msg)
+
+        fails: list[str] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", fail)
+        with pytest.raises(ZeroDivisionError):
+            async with session.begin_nested():
+                await update_or_create(session, Page, name="a")
+        assert "FOR UPDATE" in fails[0]
+        assert (page.name, page.views) == ("a", 0)
+        event.remove(engine.sync_engine, "before_cursor_execute", fail)
+        await update_or_create(session, Page, name="a", defaults={"views": 1})
+        assert page.views == 1
+
+
+@pytest.mark.parametrize("how", ["delete", "expunge"])
+async def test_what_is_not_in_the_session_any_more(
+    engine: AsyncEngine, how: str
+) -> None:
+    """Rows of a later chunk, or whose DELETE is pending: they are found, or made."""
+    async with AsyncSession(engine, autoflush=False) as session:
+        a, _ = await get_or_create(session, Tag, name="a")
+        await get_or_create(session, Tag, name="b")
+        if how == "delete":
+            await session.delete(a)
+        rows = [{**row, "colour": "red"} for row in AB]
+        result = await update_or_create_many(
+            *(session, Tag, rows),
+            key="name",
+            chunk_size=1,
+            progress=lambda *_: session.expunge_all() if how == "expunge" else None,
+        )
+        assert [created for _, created in result] == [how == "delete", False]
+        assert [tag.colour for tag, _ in result] == ["red", "red"]
+
+
+async def test_loaded_deferred_columns(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """They are read along with the others, and not one by one."""
+    names = [{"name": str(number), "note": "x"} for number in range(5)]
+    tags = [tag for tag, _ in await get_or_create_many(session, Tag, names, key="name")]
+    for tag in tags:
+        await session.refresh(tag, ["note"])
+    statements.clear()
+    await update_or_create_many(session, Tag, names, key="name")
+    assert statements == ["SELECT", "SAVEPOINT", "SELECT", "RELEASE"]
+    assert [tag.note for tag in tags] == ["x"] * 5
 
 
 @on_postgres
