@@ -95,10 +95,9 @@ def rereading(
     try:
         for instance in instances:
             state: Any = inspect(instance)
-            if state.persistent and state.session is session:
-                loaded = {
-                    name: state.dict[name] for name in names if name in state.dict
-                }
+            loaded = {n: state.dict[n] for n in names if n in state.dict}
+            # (To expire no names would be to expire all.)
+            if loaded and state.persistent and state.session is session:
                 before.append((instance, loaded))
                 session.expire(instance, loaded)
         yield
