@@ -126,11 +126,10 @@ def keys_of(
     context = (bind, schemas, namespace)
     if bind.dialect.name == "sqlite":
         return [key_of(lookup, *context)] * len(rows)
-    if not _has_fixed_recipe(lookup, bind.dialect):
-        return [key_of(replace(lookup, values=row), *context) for row in rows]
-    recipe = _recipe_for(lookup, bind.dialect)
+    is_fixed = _has_fixed_recipe(lookup, bind.dialect)
+    recipe = _recipe_for(lookup, bind.dialect) if is_fixed else None
     if recipe is None:
-        return [None] * len(rows)
+        return [key_of(replace(lookup, values=row), *context) for row in rows]
     return recipe.keys(rows, schemas, namespace)
 
 

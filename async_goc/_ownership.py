@@ -109,11 +109,11 @@ class TransactionOwner(Owner):
         self._kept.update(dict.fromkeys(held))
         return len(held) == len(keys)
 
-    def commit(self, transaction: SessionTransaction | None) -> None:
-        """The innermost savepoint is being released; ``None``: the root committed."""
-        if transaction is None:
+    def commit(self, transaction: SessionTransaction) -> None:
+        """The transaction has been committed, or the savepoint is being released."""
+        if not transaction.nested:
             # Not at its end: a cancellation may strike before, in the pool's ROLLBACK.
-            self._end_root(Answer.CREATED)
+            self._end_root(transaction, Answer.CREATED)
             return
         parent = transaction.parent
         keys = self._in_savepoints.pop(transaction, None)
@@ -128,14 +128,13 @@ class TransactionOwner(Owner):
             for key in keys:
                 del self._kept[key]
             self._release(keys, Answer.GRANTED)
-        if self._root is not None and transaction is self._root():
-            self._end_root(Answer.GRANTED)
+        self._end_root(transaction, Answer.GRANTED)
 
-    def _end_root(self, answer: Answer) -> None:
-        root = None if self._root is None else self._root()
-        if root is not None:
-            # Without the callback, which would wake the loop up for nothing.
-            self._root = ref(root)
+    def _end_root(self, transaction: SessionTransaction, answer: Answer) -> None:
+        if self._root is None or transaction is not self._root():
+            return
+        # Without the callback, which would wake the loop up for nothing.
+        self._root = ref(transaction)
         self._in_savepoints.clear()
         keys = list(self._kept)
         self._kept.clear()
@@ -221,7 +220,7 @@ def _is_in_file(connection: Connection) -> bool:
 def _on_commit(session: Session) -> None:
     for owner in session.info.get(_KEY, {}).values():
         if owner.has_kept_any:
-            owner.commit(session.get_nested_transaction())
+            owner.commit(session.get_nested_transaction() or session.get_transaction())
 
 
 @event.listens_for(Session, "after_transaction_end")

@@ -211,6 +211,20 @@ def test_order_of_keys(type_: Any, values: list[Any], same: list[Any]) -> None:
     assert places == [same.index(row.values["key"]) for row in other]
 
 
+@on_postgres
+async def test_keys_where_an_index_is_partial(session: AsyncSession) -> None:
+    """The values decide whether it counts, so each row is looked at by itself."""
+    locks = KeyedLocks()
+    rows = [{"code": code, "closed_at": None, "x": x} for x, code in enumerate("ab")]
+    await get_or_create_many(
+        *(session, Place, rows),
+        key=["code", "closed_at"],
+        policy=Policy(locks=locks, missing_constraint="ignore"),
+    )
+    held = [key.values for key in locks.queues()._holders]
+    assert sorted(held) == [(None, "a"), (None, "b")]
+
+
 async def test_a_table_of_any_name(session: AsyncSession) -> None:
     """Ours, of the values, is not in its way."""
 
