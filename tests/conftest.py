@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import servers
+from backends import BACKENDS, Sessions
 from models import Base
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.ext.asyncio import (
@@ -16,16 +17,6 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
-
-Sessions = async_sessionmaker[AsyncSession]
-
-POSTGRES = ["postgresql+asyncpg", "postgresql+psycopg"]
-BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
-
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
-by_savepoint = pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 
 
 @pytest.fixture
