@@ -11,3 +11,4 @@ BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 by_savepoint = pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
+each_strategy = pytest.mark.usefixtures("strategy")

@@ -11,6 +11,16 @@ from sqlalchemy.util import await_only
 Defaults = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
+def rival(engine: AsyncEngine, *rows: object) -> Callable[[], Awaitable[None]]:
+    """A function that commits *rows* from a connection of its own."""
+
+    async def insert() -> None:
+        async with AsyncSession(engine) as session, session.begin():
+            session.add_all(rows)
+
+    return insert
+
+
 def after_rival(
     engine: AsyncEngine, row: object, values: Mapping[str, Any] | None = None
 ) -> Defaults:

@@ -2,14 +2,12 @@
 
 import gc
 from inspect import signature
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 from weakref import ref
 
 import pytest
 from backends import POSTGRES
-from hypothesis import given, strategies as st
 from models import (
     Author,
     Book,
@@ -38,13 +36,16 @@ from sqlalchemy.orm import Session, registry
 from sqlalchemy.schema import CreateSchema
 
 from async_goc import KeyedLocks, Policy, get_or_create
-from async_goc._freeze import freezer, frozen
 from async_goc._key import Key, key_of
 from async_goc._lookup import bind
 
 # Nothing here connects.
 ENGINE = create_async_engine("postgresql+asyncpg://nowhere/none")
+
+
 MARIADB = create_async_engine("mysql+asyncmy://nowhere/none")
+
+
 SQLITE = create_async_engine("sqlite+aiosqlite:///none")
 
 
@@ -177,6 +178,8 @@ class Unfreezable:
 
 
 BOTTOMLESS: list[Any] = []
+
+
 BOTTOMLESS.append(BOTTOMLESS)
 
 
@@ -185,31 +188,6 @@ def test_what_knows_no_bounds_has_no_key() -> None:
     assert key(Setting, data=BOTTOMLESS) is None
     assert key(Typed, uuid="no uuid") is not None
     assert key(Tag, name=Unfreezable()) == key(Tag, name=Unfreezable())
-
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.decimals()
-    | st.text()
-    | st.binary()
-    | st.datetimes()
-    | st.dates()
-    | st.times()
-    | st.timedeltas()
-    | st.uuids()
-    | st.ip_addresses()
-    | st.binary().map(bytearray)
-    | st.builds(object),
-    lambda inner: (
-        st.lists(inner)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.text(), inner)
-        | st.sets(st.integers())
-    ),
-)
 
 
 def test_nothing_keeps_an_engine_or_a_model() -> None:
@@ -230,25 +208,6 @@ def test_nothing_keeps_an_engine_or_a_model() -> None:
     engine, model = make()
     gc.collect()
     assert (engine(), model()) == (None, None)
-
-
-@given(VALUES)
-def test_frozen(value: Any) -> None:
-    """It is hashable, equal to itself, and free of the value's later life."""
-    before = frozen(value)
-    hash(before)
-    assert before == frozen(value)
-    if isinstance(value, list | dict | set | bytearray):
-        was = frozen(value)
-        value.clear()
-        assert before == was
-
-
-@given(st.dictionaries(st.text(), st.lists(st.integers())))
-def test_equal_values_freeze_alike(value: dict[str, Any]) -> None:
-    """The order of a mapping does not count, nor does the kind of a sequence."""
-    other = {k: tuple(v) for k, v in reversed(value.items())}
-    assert frozen(value) == frozen(MappingProxyType(other))
 
 
 def test_the_schema_is_the_one_that_the_statement_names() -> None:
@@ -284,13 +243,3 @@ async def test_schema_translate_map(engine: AsyncEngine, way: str) -> None:
         keys = list(locks.queues()._holders)
     assert [key.schema for key in keys] == ["tenant"] * 2
     assert locks.statistics().held == 0
-
-
-def test_exactly() -> None:
-    """What cannot be compared is equal to itself only, and shown as what it is."""
-    freeze = freezer(String(), SQLITE.dialect, is_exact=True)
-    one, other = [object(), object()], object()
-    assert freeze(one[1]) == freeze(one[1])
-    assert hash(freeze(one[1])) == hash(freeze(one[1]))
-    assert freeze(one[1]) != freeze(other)
-    assert repr(freeze(other)) == repr(other)

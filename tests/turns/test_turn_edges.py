@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from backends import Sessions, on_postgres, on_sqlite
+from backends import Sessions, on_postgres
 from models import Place, Tag
 from rivals import after_rival
 from sqlalchemy import func, select
@@ -24,7 +24,6 @@ from async_goc import (
     Event,
     KeyedLocks,
     Policy,
-    Stats,
     exceptions,
     get_or_create,
 )
@@ -115,56 +114,6 @@ async def test_a_call_that_is_collected(
             _, created = await call
         assert created
         await follower.rollback()
-
-
-@on_sqlite
-async def test_sessions_of_one_connection(
-    engine: AsyncEngine, policy: Policy, locks: KeyedLocks
-) -> None:
-    """They share its transaction: none of them keeps another one waiting."""
-    async with engine.connect() as connection:
-        join: Any = {"join_transaction_mode": "create_savepoint"}
-        async with asyncio.timeout(5):
-            one = AsyncSession(connection, **join)
-            await get_or_create(one, Tag, name="x", policy=policy)
-            async with AsyncSession(connection, **join) as other:
-                await get_or_create(other, Tag, name="y", policy=policy)
-                await other.commit()
-            await one.close()
-    assert locks.statistics().waited == 0
-
-
-@on_sqlite
-async def test_sqlite_savepoints(
-    session: AsyncSession, policy: Policy, locks: KeyedLocks
-) -> None:
-    """Rolled back, they do not unlock the file; so its key stays with the transaction.
-
-    It fails with `nested = None` taken out of `TransactionOwner.keep`.
-    """
-    savepoint = await session.begin_nested()
-    await get_or_create(session, Tag, name="x", policy=policy)
-    await savepoint.rollback()
-    assert locks.statistics().held == 1
-    await session.commit()
-    assert locks.statistics().held == 0
-
-
-@on_sqlite
-async def test_sqlite_does_not_say_who_created_what(
-    sessions: Sessions, policy: Policy, locks: KeyedLocks, stats: Stats
-) -> None:
-    """Rows that were there are hits, though the calls have queued."""
-    async with sessions.begin() as session:
-        session.add(Tag(name="x"))
-
-    async def request() -> None:
-        async with sessions.begin() as session:
-            await get_or_create(session, Tag, name="x", policy=policy)
-
-    await asyncio.gather(*(request() for _ in range(5)))
-    assert stats["hit"] == 5
-    assert (locks.statistics().waited, locks.statistics().collapsed) == (4, 0)
 
 
 class Unhashable(str):
