@@ -12,8 +12,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from async_goc._freeze import freezer, frozen
 
 SQLITE = create_async_engine("sqlite+aiosqlite:///none")
-
-
 VALUES = st.recursive(
     st.none()
     | st.booleans()

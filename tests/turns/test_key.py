@@ -41,11 +41,7 @@ from async_goc._lookup import bind
 
 # Nothing here connects.
 ENGINE = create_async_engine("postgresql+asyncpg://nowhere/none")
-
-
 MARIADB = create_async_engine("mysql+asyncmy://nowhere/none")
-
-
 SQLITE = create_async_engine("sqlite+aiosqlite:///none")
 
 

@@ -19,8 +19,6 @@ from async_goc import (
 )
 
 AB = [{"name": "a"}, {"name": "b"}]
-
-
 WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
