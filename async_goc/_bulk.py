@@ -11,19 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
-from . import _savepoint
-from ._completion import complete_found, readable
+from ._begin import settle
+from ._completion import complete_found
+from ._cover import warn_if_not_covered
 from ._creation import Creation
 from ._defaults import Given
 from ._events import Call
-from ._fields import T
-from ._fit import columns_of
 from ._looks import look, look_anew
+from ._mapping import T, columns_of, readable
 from ._policy import Policy
 from ._rows import Row, Shape
-from ._session import settle
+from ._savepoint import guard
 from ._turns import Turns
-from ._verdict import explain, warn_if_not_covered
+from ._verdict import explain
 
 
 class Bulk(Generic[T]):
@@ -170,8 +170,8 @@ class Bulk(Generic[T]):
         """Guard all that follows; say whether a look is out of date."""
         has_settled = await settle(self._session, self._shape.mapper)
         if not self._is_guarded:
-            guard = _savepoint.guard(self._session, self._shape.mapper)
-            await self._stack.enter_async_context(guard)
+            context = guard(self._session, self._shape.mapper)
+            await self._stack.enter_async_context(context)
             self._is_guarded = True
         return has_settled
 

@@ -1,17 +1,15 @@
 """Make an instance readable without another ``await``."""
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
-from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from ._fields import memory
+from ._mapping import memory, readable
 
 
 async def complete_created(
@@ -70,50 +68,6 @@ async def complete_found(
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
     if missing:
         await session.refresh(instance, sorted(missing))
-
-
-def reread(session: Session, instance: object, lock: ForUpdateParameter) -> None:
-    """Read the loaded columns anew, and nothing else: no collection is reset.
-
-    (``populate_existing`` resets them, so that the next access needs the database.)
-    """
-    state: Any = inspect(instance)
-    names = sorted(state.mapper.column_attrs.keys() & state.dict.keys())
-    with rereading(session, [instance], names):
-        session.refresh(instance, names, with_for_update=lock)
-
-
-@contextmanager
-def rereading(
-    session: Session, instances: Iterable[Any], names: Iterable[str]
-) -> Generator[None]:
-    """Let what is loaded in here fill in these columns anew, where they are loaded.
-
-    Those that it does not are as they were, at the end.
-    """
-    before: list[tuple[Any, dict[str, Any]]] = []
-    try:
-        for instance in instances:
-            state: Any = inspect(instance)
-            loaded = {n: state.dict[n] for n in names if n in state.dict}
-            # (To expire no names would be to expire all.)
-            if loaded and state.persistent and state.session is session:
-                before.append((instance, loaded))
-                session.expire(instance, loaded)
-        yield
-    finally:
-        for instance, loaded in before:
-            for name in inspect(instance).expired_attributes & loaded.keys():
-                set_committed_value(instance, name, loaded[name])
-
-
-def readable(mapper: Mapper[Any]) -> frozenset[str]:
-    """The column attributes that a plain SELECT loads."""
-    return memory(
-        mapper,
-        "readable",
-        lambda: frozenset(p.key for p in mapper.column_attrs if not p.deferred),
-    )
 
 
 def _empty(mapper: Mapper[Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.orm import Mapper
 
 from ._criteria import conjuncts, equality
-from ._fields import memory
+from ._mapping import memory
 
 
 @dataclass(frozen=True, slots=True)

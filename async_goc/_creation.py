@@ -9,17 +9,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
-from . import _inserts, _savepoint
 from ._completion import complete_created, fill_empty
 from ._conflict import Failure, is_duplicate_key, is_serialization_failure
 from ._events import Call, Outcome
-from ._fields import T
 from ._fit import is_watched
+from ._inserts import insert_many, why_not
 from ._lookup import bind
 from ._loop import find_or_insert
+from ._mapping import T
 from ._new_row import NewRow
 from ._policy import Policy
 from ._rows import Row, Shape
+from ._savepoint import insert_all
 from ._verdict import explain
 from .exceptions import SnapshotConflictError
 
@@ -63,7 +64,7 @@ class Creation(Generic[T]):
             sqlalchemy.exc.DBAPIError: The database's error, with a note.
         """
         mapper, values = self._shape.mapper, [row.given for row in rows]
-        obstacle = _inserts.why_not(self._session.sync_session, mapper, values)
+        obstacle = why_not(self._session.sync_session, mapper, values)
         if any(a.type.should_evaluate_none for a in self._shape.attributes):
             obstacle = "None in the key means NULL, and elsewhere a JSON null"
         self._call.attempts += 1
@@ -101,7 +102,7 @@ class Creation(Generic[T]):
 
     async def _insert_natively(self, rows: Sequence[Row[T]]) -> list[T]:
         mapper, values = self._shape.mapper, [row.given for row in rows]
-        made = await self._session.run_sync(_inserts.insert, mapper, values)
+        made = await self._session.run_sync(insert_many, mapper, values)
         fill_empty(made, mapper)
         by_key = {row.frozen: row for row in rows}
         strangers: list[T] = []
@@ -116,7 +117,7 @@ class Creation(Generic[T]):
     async def _insert_by_unit_of_work(self, rows: Sequence[Row[T]]) -> None:
         new_rows = [self._new_row(row) for row in rows]
         entries = [(new_row, await new_row.values()) for new_row in new_rows]
-        made = await _savepoint.insert_all(self._session, entries)
+        made = await insert_all(self._session, entries)
         if isinstance(made, Failure):
             if made.error is not None and not is_duplicate_key(made.error):
                 raise made.error

@@ -2,10 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FunctionType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Column, MetaData
 from sqlalchemy.ext.hybrid import HybridExtensionType
@@ -22,9 +21,8 @@ from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.sql import operators
 
 from ._criteria import conjuncts
+from ._mapping import memory
 from .exceptions import UnknownFieldError
-
-T = TypeVar("T")
 
 _MISSING: Final = object()
 
@@ -56,20 +54,6 @@ class Field:
     reverse: str | None = None
     key_positions: tuple[int, ...] = ()
     obstacle: str | None = None
-
-
-def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
-    """Return what is known about *mapper* under *key*, making it the first time.
-
-    It lives on the mapper and goes with it. (A WeakKeyDictionary would keep every
-    model for ever: each value, a statement for one, refers to its own key.)
-    """
-    known: dict[object, Any] = vars(mapper).setdefault("_async_goc", {})
-    if key not in known:
-        # Two threads may both make it; either result serves.
-        known[key] = make()
-    found: T = known[key]
-    return found
 
 
 def lookup_field(model: type[object], name: str) -> Field:

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
-from sqlalchemy import Column, ForeignKeyConstraint, Table
+from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
-from ._fields import memory
+from ._mapping import columns_of, memory
 from ._new_row import has_constructor
 from ._originals import Originals
 
@@ -44,33 +44,6 @@ def obstacles(
 def is_watched(session: Session, mapper: Mapper[Any]) -> bool:
     """Whether anybody who hears of a new row may make others, which refer to it."""
     return next(_listeners(session, mapper), None) is not None
-
-
-def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
-    """Return the table's columns, by attribute name."""
-    return memory(
-        mapper,
-        "columns",
-        lambda: {
-            prop.key: column
-            for prop in mapper.column_attrs
-            if isinstance(column := prop.columns[0], Column)
-        },
-    )
-
-
-def nullable(mapper: Mapper[Any]) -> frozenset[str]:
-    """Return the keys of the columns for which a flush sends NULL by default."""
-    return memory(
-        mapper,
-        "nullable",
-        lambda: frozenset(
-            column.key
-            for column in columns_of(mapper).values()
-            if not (column.primary_key or column.server_default or column.default)
-            and not column.type.should_evaluate_none
-        ),
-    )
 
 
 def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:

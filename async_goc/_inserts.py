@@ -12,10 +12,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from ._completion import readable
 from ._criteria import SQL
-from ._fields import memory
-from ._fit import columns_of, nullable, obstacles
+from ._fit import obstacles
+from ._mapping import columns_of, memory, nullable, readable
 from ._native import SKIPPING
 from ._sources import Source, source_for
 
@@ -59,7 +58,9 @@ def why_not(
     return next(obstacles(session, mapper, names), None)
 
 
-def insert(session: Session, mapper: Mapper[Any], rows: Sequence[Values]) -> list[Any]:
+def insert_many(
+    session: Session, mapper: Mapper[Any], rows: Sequence[Values]
+) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded.
 
     Like a flush, this sends NULL for what has no value and no default. Unlike one, it

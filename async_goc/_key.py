@@ -18,7 +18,8 @@ from ._coverage import covering, sql_text, uniques_of
 from ._criteria import Equality, conjuncts, equality
 from ._freeze import PLAIN, Freeze, freezer, frozen
 from ._lookup import Lookup
-from ._plan import Plan, identity_of
+from ._mapping import identity_of
+from ._plan import Plan
 
 Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]

@@ -11,8 +11,8 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
-from ._completion import readable, reread, rereading
-from ._fields import memory
+from ._mapping import memory, readable
+from ._refresh import reread, rereading
 from ._rows import Row, Shape, by_nulls
 from ._sources import Source, source_for
 

@@ -12,10 +12,10 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._arguments import check_lookup, checked_options, locking, parents_of
-from ._completion import reread
 from ._criteria import SQL, conjuncts, differs, equality
-from ._fields import T
-from ._plan import Plan, identity_of, pins_of, plain_conditions, plan_for
+from ._mapping import T, identity_of
+from ._plan import Plan, pins_of, plain_conditions, plan_for
+from ._refresh import reread
 from .exceptions import ContradictionError
 
 

@@ -10,16 +10,17 @@ from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from ._arguments import checked_options
+from ._begin import dialect_of
 from ._bulk import Bulk
+from ._cover import require_cover
 from ._defaults import Defaults, Given
 from ._events import Call, Outcome
-from ._fields import T
 from ._input import changed_names, check_keys, check_names, checked_size, infer
+from ._mapping import T
 from ._new_row import Arguments
 from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._rows import Row, Shape, distinct
-from ._session import alone, dialect_of, resolve
-from ._verdict import require_cover
+from ._session import alone, resolve
 
 Progress = Callable[[int, int | None], None]
 Rows = Iterable[Mapping[str, Any]]

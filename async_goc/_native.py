@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
-from ._completion import readable
 from ._conflict import Failure
-from ._fields import T, memory
-from ._fit import columns_of, nullable, obstacles
+from ._fit import obstacles
+from ._mapping import T, columns_of, memory, nullable, readable
 from ._new_row import NewRow
 from ._policy import Strategy
 
@@ -66,7 +65,7 @@ def _obstacles(
         yield "nothing is known of it"
 
 
-async def insert(
+async def insert_natively(
     session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
     """Insert the row, or return the database's error, if it has one.

@@ -11,8 +11,9 @@ from sqlalchemy.util import await_only
 
 from ._criteria import conjuncts, equality
 from ._defaults import Defaults, Given
-from ._fields import T, default_field, memory
+from ._fields import default_field
 from ._lookup import Lookup
+from ._mapping import T, memory
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 

@@ -1,15 +1,16 @@
 """Compile a lookup's names into a statement, once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from sqlalchemy import Column, ColumnElement, Select, bindparam, inspect, select
-from sqlalchemy.orm import InstanceState, Mapper, class_mapper
+from sqlalchemy import Column, ColumnElement, Select, bindparam, select
+from sqlalchemy.orm import Mapper, class_mapper
 
 from ._coverage import is_covered
 from ._criteria import SQL, conjuncts, equality
-from ._fields import Field, T, default_field, lookup_field, memory
+from ._fields import Field, default_field, lookup_field
+from ._mapping import T, has_joins, identity_of, memory
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -109,15 +110,6 @@ def _compile(
     )
 
 
-def has_joins(mapper: Mapper[Any]) -> bool:
-    """Whether loading it may repeat a row, for each member of a collection."""
-    return any(
-        prop.lazy in {"joined", False}
-        for relative in mapper.self_and_descendants
-        for prop in relative.relationships
-    )
-
-
 def _places(mapper: Mapper[Any], field: Field) -> Iterator[tuple[Any, int | None]]:
     """Yield the attributes to compare, each with its place in a parent's identity."""
     if field.parent is None:
@@ -136,12 +128,6 @@ def plain_conditions(
         == (identity[position] if identity and position is not None else value)
         for attribute, position in _places(mapper, field)
     ]
-
-
-def identity_of(parent: Any) -> Sequence[Any]:
-    """The parent's primary key, also while its attributes are expired."""
-    state: InstanceState[Any] = inspect(parent)
-    return state.identity or ()
 
 
 def pins_of(mapper: Mapper[Any], name: str, value: Any) -> dict[Any, Any]:

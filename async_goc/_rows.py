@@ -13,11 +13,12 @@ from uuid import UUID
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
-from ._fields import Field, T, lookup_field
+from ._fields import Field, lookup_field
 from ._freeze import PLAIN, Freeze, freezer
 from ._key import Key
 from ._lookup import Lookup
-from ._plan import Plan, has_joins, identity_of, plan_for
+from ._mapping import T, has_joins, identity_of
+from ._plan import Plan, plan_for
 
 # The values of each of these have one order among themselves, in every process.
 _ORDERED: Final[tuple[Any, ...]] = (str, int | float | Decimal, bytes, UUID)

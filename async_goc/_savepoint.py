@@ -11,14 +11,14 @@ from sqlalchemy.orm import Mapper, Session
 
 from ._conflict import Failure
 from ._criteria import SQL
-from ._fields import T
+from ._mapping import T
 from ._new_row import NewRow
 from ._originals import Originals
 
 _ORDINAL: Final = "_Connection__savepoint_seq"
 
 
-async def insert(
+async def insert_in_savepoint(
     session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
     """Insert the row, or return the database's error.
@@ -82,7 +82,7 @@ async def guard(
         raise
 
 
-async def update(
+async def update_in_savepoint(
     session: AsyncSession, instance: object, values: Mapping[str, Any]
 ) -> None:
     """Change the row, by one UPDATE of what differs.

@@ -7,8 +7,8 @@ from typing import Any, Self
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._events import Call
-from ._fields import T
 from ._key import Key, keys_of
+from ._mapping import T
 from ._owner import Answer
 from ._ownership import owner_of, schemas_of
 from ._policy import Policy
