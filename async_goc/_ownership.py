@@ -20,9 +20,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ._key import Key
-from ._owner import Answer, Owner
+from ._locks import Answer, Owner, Queues
 from ._policy import Hold
-from ._queues import Queues
 
 _KEY: Final = "async_goc.owners"
 _MAP: Final = "schema_translate_map"

@@ -8,11 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._events import Call, Outcome
 from ._key import Key, key_of
+from ._locks import Answer, Queues
 from ._lookup import Lookup
-from ._owner import Answer
 from ._ownership import TransactionOwner, holds_connection, owner_of, schemas_of
 from ._policy import Policy
-from ._queues import Queues
 from ._session import note_owner, owners_around
 
 _log: Final = getLogger("async_goc")

@@ -8,11 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._events import Call
 from ._key import Key, keys_of
+from ._locks import Answer, Queues
 from ._mapping import T
-from ._owner import Answer
 from ._ownership import owner_of, schemas_of
 from ._policy import Policy
-from ._queues import Queues
 from ._rows import Row, Shape
 from ._session import note_owner
 from ._turn import wait

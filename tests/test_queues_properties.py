@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from async_goc._owner import Answer, Owner
-from async_goc._queues import _SWEEP, Counts, Queues
+from async_goc._locks.owner import Answer, Owner
+from async_goc._locks.queues import _SWEEP, Counts, Queues
 
 TICK = 0.01  # seconds: how finely the clock is advanced
 KEYS = st.sampled_from("ab")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from threading import Lock
 from weakref import WeakKeyDictionary
 
-from ._queues import Counts, Queues
+from .queues import Counts, Queues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from time import perf_counter
 from typing import Any, Final
 from weakref import ref
 
-from ._memory import Memory
-from ._owner import Answer, Owner, Waiter, heir_of
+from .memory import Memory
+from .owner import Answer, Owner, Waiter, heir_of
 
 # Seconds between looks for owners that ended unnoticed, while somebody waits.
 _SWEEP: Final = 0.05
