@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
-from ._begin import settle
 from ._completion import complete_found
 from ._cover import warn_if_not_covered
 from ._creation import Creation
+from ._databases import settle
 from ._defaults import Given
 from ._events import Call
 from ._looks import look, look_anew

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._begin import dialect_of
 from ._coverage import is_covered
+from ._databases import dialect_of
 from ._lookup import Lookup
 from ._policy import Policy
 from ._warn import warn_caller

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from ._completion import complete_created, fill_empty
-from ._conflict import Failure, is_duplicate_key, is_serialization_failure
+from ._databases import Failure, is_duplicate_key, is_serialization_failure
 from ._events import Call, Outcome
 from ._fit import is_watched
 from ._inserts import insert_many, why_not

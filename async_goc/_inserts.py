@@ -13,10 +13,10 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from ._criteria import SQL
+from ._databases import Source, source_for
 from ._fit import obstacles
 from ._mapping import columns_of, memory, nullable, readable
 from ._native import SKIPPING
-from ._sources import Source, source_for
 
 Values = Mapping[str, Any]
 Maker = Callable[[], Any]

@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._begin import flush, settle
 from ._completion import complete_created, complete_found
-from ._conflict import Failure
 from ._cover import warn_if_not_covered
+from ._databases import Failure, flush, settle
 from ._events import Call, Outcome
 from ._fit import is_watched
 from ._lookup import Lookup

@@ -10,9 +10,9 @@ from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from ._arguments import checked_options
-from ._begin import dialect_of
 from ._bulk import Bulk
 from ._cover import require_cover
+from ._databases import dialect_of
 from ._defaults import Defaults, Given
 from ._events import Call, Outcome
 from ._input import changed_names, check_keys, check_names, checked_size, infer

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
-from ._conflict import Failure
+from ._databases import Failure
 from ._fit import obstacles
 from ._mapping import T, columns_of, memory, nullable, readable
 from ._new_row import NewRow

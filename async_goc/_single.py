@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from ._begin import settle
 from ._completion import complete_updated
 from ._cover import require_cover
+from ._databases import settle
 from ._defaults import Defaults, Given
 from ._events import Call, Outcome
 from ._lookup import Lookup, bind

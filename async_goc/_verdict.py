@@ -7,16 +7,16 @@ from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._begin import dialect_of
-from ._conflict import (
+from ._coverage import Unique, conditions_on, uniques_of
+from ._criteria import differs, equality
+from ._databases import (
     Failure,
     Violation,
+    dialect_of,
     is_duplicate_key,
     is_serialization_failure,
     violation,
 )
-from ._coverage import Unique, conditions_on, uniques_of
-from ._criteria import differs, equality
 from ._lookup import Lookup
 from ._mapping import T
 from .exceptions import SnapshotConflictError

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
-from ._warn import warn_caller
-from .exceptions import SqliteTransactionWarning
+from .._warn import warn_caller
+from ..exceptions import SqliteTransactionWarning
 
 # Engines that have been warned about. Written on the event loop's thread, only
 # ever grows while the engine lives; a lost race between two threads warns twice.
