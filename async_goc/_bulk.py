@@ -18,7 +18,7 @@ from ._databases import settle
 from ._defaults import Given
 from ._events import Call
 from ._looks import look, look_anew
-from ._mapping import T, columns_of, readable
+from ._models import T, columns_of, readable
 from ._policy import Policy
 from ._rows import Row, Shape
 from ._savepoint import guard

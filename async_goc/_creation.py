@@ -16,7 +16,7 @@ from ._fit import is_watched
 from ._inserts import insert_many, why_not
 from ._lookup import bind
 from ._loop import find_or_insert
-from ._mapping import T
+from ._models import T
 from ._new_row import NewRow
 from ._policy import Policy
 from ._rows import Row, Shape

@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
-from ._mapping import columns_of, memory
+from ._models import columns_of, memory
 from ._new_row import has_constructor
 from ._originals import Originals
 

@@ -9,9 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from ._arguments import parents_of
-from ._coverage import Unique, uniques_of
-from ._criteria import SQL
-from ._fields import default_field, unknown
+from ._models import SQL, Unique, default_field, uniques_of, unknown
 from ._plan import plan_for
 from ._rows import Shape
 

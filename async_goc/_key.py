@@ -14,11 +14,17 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine import Dialect
 
-from ._coverage import covering, sql_text, uniques_of
-from ._criteria import Equality, conjuncts, equality
 from ._freeze import PLAIN, Freeze, freezer, frozen
 from ._lookup import Lookup
-from ._mapping import identity_of
+from ._models import (
+    Equality,
+    conjuncts,
+    covering,
+    equality,
+    identity_of,
+    sql_text,
+    uniques_of,
+)
 from ._plan import Plan
 
 Values = Mapping[str, Any]

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from ._databases import Source, source_for
-from ._mapping import memory, readable
+from ._models import memory, readable
 from ._refresh import reread, rereading
 from ._rows import Row, Shape, by_nulls
 

@@ -12,8 +12,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._arguments import check_lookup, checked_options, locking, parents_of
-from ._criteria import SQL, conjuncts, differs, equality
-from ._mapping import T, identity_of
+from ._models import SQL, T, conjuncts, differs, equality, identity_of
 from ._plan import Plan, pins_of, plain_conditions, plan_for
 from ._refresh import reread
 from .exceptions import ContradictionError

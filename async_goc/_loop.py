@@ -11,7 +11,7 @@ from ._databases import Failure, flush, settle
 from ._events import Call, Outcome
 from ._fit import is_watched
 from ._lookup import Lookup
-from ._mapping import T
+from ._models import T
 from ._native import insert_natively, strategy_for
 from ._new_row import NewRow
 from ._policy import Policy

@@ -16,7 +16,7 @@ from ._databases import dialect_of
 from ._defaults import Defaults, Given
 from ._events import Call, Outcome
 from ._input import changed_names, check_keys, check_names, checked_size, infer
-from ._mapping import T
+from ._models import T
 from ._new_row import Arguments
 from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._rows import Row, Shape, distinct

@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from ._databases import Failure
 from ._fit import obstacles
-from ._mapping import T, columns_of, memory, nullable, readable
+from ._models import T, columns_of, memory, nullable, readable
 from ._new_row import NewRow
 from ._policy import Strategy
 

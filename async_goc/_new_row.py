@@ -9,11 +9,9 @@ from sqlalchemy import null
 from sqlalchemy.orm import Mapper
 from sqlalchemy.util import await_only
 
-from ._criteria import conjuncts, equality
 from ._defaults import Defaults, Given
-from ._fields import default_field
 from ._lookup import Lookup
-from ._mapping import T, memory
+from ._models import T, conjuncts, default_field, equality, memory
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 

@@ -7,10 +7,19 @@ from typing import Any, Generic
 from sqlalchemy import Column, ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Mapper, class_mapper
 
-from ._coverage import is_covered
-from ._criteria import SQL, conjuncts, equality
-from ._fields import Field, default_field, lookup_field
-from ._mapping import T, has_joins, identity_of, memory
+from ._models import (
+    SQL,
+    Field,
+    T,
+    conjuncts,
+    default_field,
+    equality,
+    has_joins,
+    identity_of,
+    is_covered,
+    lookup_field,
+    memory,
+)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

@@ -13,11 +13,10 @@ from uuid import UUID
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
-from ._fields import Field, lookup_field
 from ._freeze import PLAIN, Freeze, freezer
 from ._key import Key
 from ._lookup import Lookup
-from ._mapping import T, has_joins, identity_of
+from ._models import Field, T, has_joins, identity_of, lookup_field
 from ._plan import Plan, plan_for
 
 # The values of each of these have one order among themselves, in every process.

@@ -9,9 +9,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
-from ._criteria import SQL
 from ._databases import Failure
-from ._mapping import T
+from ._models import SQL, T
 from ._new_row import NewRow
 from ._originals import Originals
 

@@ -16,7 +16,7 @@ from ._defaults import Defaults, Given
 from ._events import Call, Outcome
 from ._lookup import Lookup, bind
 from ._loop import obtain
-from ._mapping import T
+from ._models import T
 from ._new_row import Factory, NewRow
 from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._savepoint import update_in_savepoint

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ._events import Call
 from ._key import Key, keys_of
 from ._locks import Answer, Queues
-from ._mapping import T
+from ._models import T
 from ._ownership import owner_of, schemas_of
 from ._policy import Policy
 from ._rows import Row, Shape

@@ -13,13 +13,11 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause
 
 from ._cover import require_cover
-from ._criteria import conjuncts, differs
 from ._defaults import Defaults, called
 from ._events import Call, Outcome
-from ._fields import default_field
 from ._lookup import Lookup, bind
 from ._loop import obtain
-from ._mapping import readable
+from ._models import conjuncts, default_field, differs, readable
 from ._new_row import Factory, NewRow
 from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._session import alone, resolve

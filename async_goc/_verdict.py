@@ -7,8 +7,6 @@ from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._coverage import Unique, conditions_on, uniques_of
-from ._criteria import differs, equality
 from ._databases import (
     Failure,
     Violation,
@@ -18,7 +16,7 @@ from ._databases import (
     violation,
 )
 from ._lookup import Lookup
-from ._mapping import T
+from ._models import T, Unique, conditions_on, differs, equality, uniques_of
 from .exceptions import SnapshotConflictError
 
 # From REPEATABLE READ on, a PostgreSQL transaction never sees a later commit.

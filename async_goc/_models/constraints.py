@@ -16,8 +16,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
 from sqlalchemy.orm import Mapper
 
-from ._criteria import conjuncts, equality
-from ._mapping import memory
+from .criteria import conjuncts, equality
+from .mapping import memory
 
 
 @dataclass(frozen=True, slots=True)

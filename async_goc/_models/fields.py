@@ -20,9 +20,9 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.sql import operators
 
-from ._criteria import conjuncts
-from ._mapping import memory
-from .exceptions import UnknownFieldError
+from ..exceptions import UnknownFieldError
+from .criteria import conjuncts
+from .mapping import memory
 
 _MISSING: Final = object()
 
