@@ -11,15 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
+from ._call import Call, Policy
 from ._completion import complete_found
 from ._cover import warn_if_not_covered
 from ._creation import Creation
 from ._databases import settle
 from ._defaults import Given
-from ._events import Call
 from ._looks import look, look_anew
 from ._models import T, columns_of, readable
-from ._policy import Policy
 from ._rows import Row, Shape
 from ._savepoint import guard
 from ._turns import Turns

@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ._call import Policy
 from ._databases import dialect_of
 from ._lookup import Lookup
 from ._models import is_covered
-from ._policy import Policy
 from ._warn import warn_caller
 from .exceptions import MissingConstraintError, MissingConstraintWarning
 

@@ -9,16 +9,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
+from ._call import Call, Outcome, Policy
 from ._completion import complete_created, fill_empty
 from ._databases import Failure, is_duplicate_key, is_serialization_failure
-from ._events import Call, Outcome
 from ._fit import is_watched
 from ._inserts import insert_many, why_not
 from ._lookup import bind
 from ._loop import find_or_insert
 from ._models import T
 from ._new_row import NewRow
-from ._policy import Policy
 from ._rows import Row, Shape
 from ._savepoint import insert_all
 from ._verdict import explain

@@ -5,16 +5,15 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ._call import Call, Outcome, Policy
 from ._completion import complete_created, complete_found
 from ._cover import warn_if_not_covered
 from ._databases import Failure, flush, settle
-from ._events import Call, Outcome
 from ._fit import is_watched
 from ._lookup import Lookup
 from ._models import T
 from ._native import insert_natively, strategy_for
 from ._new_row import NewRow
-from ._policy import Policy
 from ._savepoint import insert_in_savepoint
 from ._turn import Turn
 from ._verdict import find_rival

@@ -11,16 +11,14 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from ._arguments import checked_options
 from ._bulk import Bulk
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
 from ._cover import require_cover
 from ._databases import dialect_of
 from ._defaults import Defaults, Given
-from ._events import Call, Outcome
 from ._input import changed_names, check_keys, check_names, checked_size, infer
 from ._models import T
 from ._new_row import Arguments
-from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._rows import Row, Shape, distinct
-from ._session import alone, resolve
 
 Progress = Callable[[int, int | None], None]
 Rows = Iterable[Mapping[str, Any]]

@@ -9,18 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
 from ._completion import complete_updated
 from ._cover import require_cover
 from ._databases import settle
 from ._defaults import Defaults, Given
-from ._events import Call, Outcome
 from ._lookup import Lookup, bind
 from ._loop import obtain
 from ._models import T
 from ._new_row import Factory, NewRow
-from ._policy import DEFAULT_POLICY, Policy, check_policy
 from ._savepoint import update_in_savepoint
-from ._session import alone, resolve
 from ._verdict import explain
 
 

@@ -6,14 +6,12 @@ from typing import Any, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._events import Call
+from ._call import Call, Policy, note_owner
 from ._key import Key, keys_of
 from ._locks import Answer, Queues
 from ._models import T
 from ._ownership import owner_of, schemas_of
-from ._policy import Policy
 from ._rows import Row, Shape
-from ._session import note_owner
 from ._turn import wait
 
 

@@ -12,15 +12,13 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause
 
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
 from ._cover import require_cover
 from ._defaults import Defaults, called
-from ._events import Call, Outcome
 from ._lookup import Lookup, bind
 from ._loop import obtain
 from ._models import conjuncts, default_field, differs, readable
 from ._new_row import Factory, NewRow
-from ._policy import DEFAULT_POLICY, Policy, check_policy
-from ._session import alone, resolve
 from .exceptions import ContradictionError
 
 _KEY: Final = "async_goc.unique"

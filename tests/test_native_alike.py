@@ -34,7 +34,7 @@ from sqlalchemy.orm import (
 )
 
 from async_goc import Policy, get_or_create
-from async_goc._policy import Strategy
+from async_goc._call.policy import Strategy
 
 
 class Base(DeclarativeBase):

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
-from ._locks import Owner
+from .._locks import Owner
 
 _KEY: Final = "async_goc.call"
 

@@ -4,8 +4,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from ._events import Observer
-from ._locks import KeyedLocks
+from .._locks import KeyedLocks
+from .events import Observer
 
 Strategy = Literal["savepoint", "native"]
 Hold = Literal["transaction", "call"]
