@@ -13,11 +13,11 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from ._call import Call, Policy
 from ._completion import complete_found
-from ._cover import warn_if_not_covered
 from ._creation import Creation
 from ._databases import settle
 from ._defaults import Given
 from ._looks import look, look_anew
+from ._lookup import warn_if_not_covered
 from ._models import T, columns_of, readable
 from ._rows import Row, Shape
 from ._savepoint import guard

@@ -6,9 +6,8 @@ from typing import Any, TypeAlias, TypeGuard
 
 from sqlalchemy.orm import QueryableAttribute
 
-from ._lookup import Lookup
+from ._lookup import Lookup, pins_of
 from ._models import default_field, differs, unknown
-from ._plan import pins_of
 from .exceptions import ContradictionError
 
 Values: TypeAlias = Mapping[Any, Any]

@@ -8,9 +8,8 @@ from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
-from ._arguments import parents_of
+from ._lookup import parents_of, plan_for
 from ._models import SQL, Unique, default_field, uniques_of, unknown
-from ._plan import plan_for
 from ._rows import Shape
 
 # Enough to make round trips a small part; a statement's arrays stay below a megabyte

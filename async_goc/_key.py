@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine import Dialect
 
 from ._freeze import PLAIN, Freeze, freezer, frozen
-from ._lookup import Lookup
+from ._lookup import Lookup, Plan
 from ._models import (
     Equality,
     conjuncts,
@@ -25,7 +25,6 @@ from ._models import (
     sql_text,
     uniques_of,
 )
-from ._plan import Plan
 
 Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]

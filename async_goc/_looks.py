@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from ._databases import Source, source_for
+from ._lookup import reread, rereading
 from ._models import memory, readable
-from ._refresh import reread, rereading
 from ._rows import Row, Shape, by_nulls
 
 # Below what any driver takes, for statements with a parameter for each value.

@@ -7,10 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._call import Call, Outcome, Policy
 from ._completion import complete_created, complete_found
-from ._cover import warn_if_not_covered
 from ._databases import Failure, flush, settle
 from ._fit import is_watched
-from ._lookup import Lookup
+from ._lookup import Lookup, warn_if_not_covered
 from ._models import T
 from ._native import insert_natively, strategy_for
 from ._new_row import NewRow

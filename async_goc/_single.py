@@ -11,10 +11,9 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
 from ._completion import complete_updated
-from ._cover import require_cover
 from ._databases import settle
 from ._defaults import Defaults, Given
-from ._lookup import Lookup, bind
+from ._lookup import Lookup, bind, require_cover
 from ._loop import obtain
 from ._models import T
 from ._new_row import Factory, NewRow

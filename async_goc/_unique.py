@@ -13,9 +13,8 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause
 
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
-from ._cover import require_cover
 from ._defaults import Defaults, called
-from ._lookup import Lookup, bind
+from ._lookup import Lookup, bind, require_cover
 from ._loop import obtain
 from ._models import conjuncts, default_field, differs, readable
 from ._new_row import Factory, NewRow

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from async_goc._call.events import Call
 from async_goc._call.session import alone
-from async_goc._lookup import bind
+from async_goc._lookup.lookup import bind
 from async_goc._ownership import _on_commit, _on_end
 from async_goc._turn import Turn
 

@@ -40,7 +40,7 @@ from sqlalchemy.schema import CreateSchema
 from async_goc import KeyedLocks, Policy, get_or_create
 from async_goc._freeze import freezer, frozen
 from async_goc._key import Key, key_of
-from async_goc._lookup import bind
+from async_goc._lookup.lookup import bind
 
 # Nothing here connects.
 ENGINE = create_async_engine("postgresql+asyncpg://nowhere/none")

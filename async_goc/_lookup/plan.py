@@ -7,7 +7,7 @@ from typing import Any, Generic
 from sqlalchemy import Column, ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Mapper, class_mapper
 
-from ._models import (
+from .._models import (
     SQL,
     Field,
     T,

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
 
-from ._models import SQL
-from ._plan import Plan
+from .._models import SQL
+from .plan import Plan
 
 
 def check_lookup(

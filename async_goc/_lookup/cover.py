@@ -4,12 +4,12 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._call import Policy
-from ._databases import dialect_of
-from ._lookup import Lookup
-from ._models import is_covered
-from ._warn import warn_caller
-from .exceptions import MissingConstraintError, MissingConstraintWarning
+from .._call import Policy
+from .._databases import dialect_of
+from .._models import is_covered
+from .._warn import warn_caller
+from ..exceptions import MissingConstraintError, MissingConstraintWarning
+from .lookup import Lookup
 
 # So many lookups of one plan are warned about; SQL criteria may be without number.
 _MOST_WARNINGS: Final = 100

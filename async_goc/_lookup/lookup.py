@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from ._arguments import check_lookup, checked_options, locking, parents_of
-from ._models import SQL, T, conjuncts, differs, equality, identity_of
-from ._plan import Plan, pins_of, plain_conditions, plan_for
-from ._refresh import reread
-from .exceptions import ContradictionError
+from .._models import SQL, T, conjuncts, differs, equality, identity_of
+from ..exceptions import ContradictionError
+from .arguments import check_lookup, checked_options, locking, parents_of
+from .plan import Plan, pins_of, plain_conditions, plan_for
+from .refresh import reread
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that takes four times as long
