@@ -36,7 +36,7 @@ from async_goc import (
     update_or_create,
     update_or_create_many,
 )
-from async_goc._rows import Shape, distinct
+from async_goc._many.rows import Shape, distinct
 
 AB = [{"name": "a"}, {"name": "b"}]
 

@@ -8,9 +8,9 @@ from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
-from ._lookup import parents_of, plan_for
-from ._models import SQL, Unique, default_field, uniques_of, unknown
-from ._rows import Shape
+from .._lookup import parents_of, plan_for
+from .._models import SQL, Unique, default_field, uniques_of, unknown
+from .rows import Shape
 
 # Enough to make round trips a small part; a statement's arrays stay below a megabyte
 # or two.

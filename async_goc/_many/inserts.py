@@ -12,10 +12,10 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from ._databases import Source, source_for
-from ._fit import obstacles
-from ._models import SQL, columns_of, memory, nullable, readable
-from ._native import SKIPPING
+from .._databases import Source, source_for
+from .._fit import obstacles
+from .._models import SQL, columns_of, memory, nullable, readable
+from .._native import SKIPPING
 
 Values = Mapping[str, Any]
 Maker = Callable[[], Any]

@@ -11,18 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
-from ._call import Call, Policy
-from ._completion import complete_found
-from ._creation import Creation
-from ._databases import settle
-from ._defaults import Given
-from ._looks import look, look_anew
-from ._lookup import warn_if_not_covered
-from ._models import T, columns_of, readable
-from ._rows import Row, Shape
-from ._savepoint import guard
-from ._turns import Turns
-from ._verdict import explain
+from .._call import Call, Policy
+from .._completion import complete_found
+from .._databases import settle
+from .._defaults import Given
+from .._lookup import warn_if_not_covered
+from .._models import T, columns_of, readable
+from .._savepoint import guard
+from .._verdict import explain
+from .creation import Creation
+from .look import look, look_anew
+from .rows import Row, Shape
+from .turns import Turns
 
 
 class Bulk(Generic[T]):

@@ -9,15 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
-from ._bulk import Bulk
-from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
-from ._databases import dialect_of
-from ._defaults import Defaults, Given
-from ._input import changed_names, check_keys, check_names, checked_size, infer
-from ._lookup import checked_options, require_cover
-from ._models import T
-from ._new_row import Arguments
-from ._rows import Row, Shape, distinct
+from .._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
+from .._databases import dialect_of
+from .._defaults import Defaults, Given
+from .._lookup import checked_options, require_cover
+from .._models import T
+from .._new_row import Arguments
+from .input import changed_names, check_keys, check_names, checked_size, infer
+from .loop import Bulk
+from .rows import Row, Shape, distinct
 
 Progress = Callable[[int, int | None], None]
 Rows = Iterable[Mapping[str, Any]]

@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._call import Call, Policy, note_owner
-from ._key import Key, keys_of
-from ._locks import Answer, Queues
-from ._models import T
-from ._ownership import owner_of, schemas_of
-from ._rows import Row, Shape
-from ._turn import wait
+from .._call import Call, Policy, note_owner
+from .._key import Key, keys_of
+from .._locks import Answer, Queues
+from .._models import T
+from .._ownership import owner_of, schemas_of
+from .._turn import wait
+from .rows import Row, Shape
 
 
 class Turns:

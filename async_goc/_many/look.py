@@ -11,10 +11,10 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
-from ._databases import Source, source_for
-from ._lookup import reread, rereading
-from ._models import memory, readable
-from ._rows import Row, Shape, by_nulls
+from .._databases import Source, source_for
+from .._lookup import reread, rereading
+from .._models import memory, readable
+from .rows import Row, Shape, by_nulls
 
 # Below what any driver takes, for statements with a parameter for each value.
 _MOST_PARAMETERS: Final = 30_000
