@@ -14,7 +14,7 @@ from ._models import T
 from ._native import insert_natively, strategy_for
 from ._new_row import NewRow
 from ._savepoint import insert_in_savepoint
-from ._turn import Turn
+from ._turns import Turn
 from ._verdict import find_rival
 from .exceptions import ContentionError
 

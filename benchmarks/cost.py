@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from async_goc._call.events import Call
 from async_goc._call.session import alone
 from async_goc._lookup.lookup import bind
-from async_goc._ownership import _on_commit, _on_end
-from async_goc._turn import Turn
+from async_goc._turns.ownership import _on_commit, _on_end
+from async_goc._turns.turn import Turn
 
 _names = count()
 _WAY = Ours()

@@ -13,10 +13,9 @@ from uuid import UUID
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
-from .._freeze import PLAIN, Freeze, freezer
-from .._key import Key
 from .._lookup import Lookup, Plan, plan_for
 from .._models import Field, T, has_joins, identity_of, lookup_field
+from .._turns import PLAIN, Freeze, Key, freezer
 
 # The values of each of these have one order among themselves, in every process.
 _ORDERED: Final[tuple[Any, ...]] = (str, int | float | Decimal, bytes, UUID)

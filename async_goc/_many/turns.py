@@ -7,11 +7,9 @@ from typing import Any, Self
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from .._call import Call, Policy, note_owner
-from .._key import Key, keys_of
 from .._locks import Answer, Queues
 from .._models import T
-from .._ownership import owner_of, schemas_of
-from .._turn import wait
+from .._turns import Key, keys_of, owner_of, schemas_of, wait
 from .rows import Row, Shape
 
 

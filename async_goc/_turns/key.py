@@ -14,9 +14,8 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine import Dialect
 
-from ._freeze import PLAIN, Freeze, freezer, frozen
-from ._lookup import Lookup, Plan
-from ._models import (
+from .._lookup import Lookup, Plan
+from .._models import (
     Equality,
     conjuncts,
     covering,
@@ -25,6 +24,7 @@ from ._models import (
     sql_text,
     uniques_of,
 )
+from .freeze import PLAIN, Freeze, freezer, frozen
 
 Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]

@@ -19,9 +19,9 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from ._call import Hold
-from ._key import Key
-from ._locks import Answer, Owner, Queues
+from .._call import Hold
+from .._locks import Answer, Owner, Queues
+from .key import Key
 
 _KEY: Final = "async_goc.owners"
 _MAP: Final = "schema_translate_map"
