@@ -13,11 +13,10 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause
 
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
-from ._defaults import Defaults, called
 from ._lookup import Lookup, bind, require_cover
 from ._loop import obtain
 from ._models import conjuncts, default_field, differs, readable
-from ._new_row import Factory, NewRow
+from ._new_row import Defaults, Factory, NewRow, called
 from .exceptions import ContradictionError
 
 _KEY: Final = "async_goc.unique"

@@ -14,9 +14,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 from .._call import Call, Policy
 from .._completion import complete_found
 from .._databases import settle
-from .._defaults import Given
 from .._lookup import warn_if_not_covered
 from .._models import T, columns_of, readable
+from .._new_row import Given
 from .._savepoint import guard
 from .._verdict import explain
 from .creation import Creation

@@ -11,10 +11,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
 from .._databases import dialect_of
-from .._defaults import Defaults, Given
 from .._lookup import checked_options, require_cover
 from .._models import T
-from .._new_row import Arguments
+from .._new_row import Arguments, Defaults, Given
 from .input import changed_names, check_keys, check_names, checked_size, infer
 from .loop import Bulk
 from .rows import Row, Shape, distinct

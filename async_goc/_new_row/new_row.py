@@ -9,9 +9,9 @@ from sqlalchemy import null
 from sqlalchemy.orm import Mapper
 from sqlalchemy.util import await_only
 
-from ._defaults import Defaults, Given
-from ._lookup import Lookup
-from ._models import T, conjuncts, default_field, equality, memory
+from .._lookup import Lookup
+from .._models import T, conjuncts, default_field, equality, memory
+from .values import Defaults, Given
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 

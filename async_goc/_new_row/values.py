@@ -6,9 +6,9 @@ from typing import Any, TypeAlias, TypeGuard
 
 from sqlalchemy.orm import QueryableAttribute
 
-from ._lookup import Lookup, pins_of
-from ._models import default_field, differs, unknown
-from .exceptions import ContradictionError
+from .._lookup import Lookup, pins_of
+from .._models import default_field, differs, unknown
+from ..exceptions import ContradictionError
 
 Values: TypeAlias = Mapping[Any, Any]
 Defaults: TypeAlias = Values | Callable[[], Values | Awaitable[Values]]
