@@ -6,16 +6,20 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ._call import Call, Outcome, Policy
-from ._completion import complete_created, complete_found
 from ._databases import Failure, flush, settle
-from ._fit import is_watched
+from ._insert import (
+    complete_created,
+    complete_found,
+    find_rival,
+    insert_in_savepoint,
+    insert_natively,
+    is_watched,
+    strategy_for,
+)
 from ._lookup import Lookup, warn_if_not_covered
 from ._models import T
-from ._native import insert_natively, strategy_for
 from ._new_row import NewRow
-from ._savepoint import insert_in_savepoint
 from ._turns import Turn
-from ._verdict import find_rival
 from .exceptions import ContentionError
 
 _INSERTS: Final[Mapping[str, Any]] = {

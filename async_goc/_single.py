@@ -10,14 +10,12 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
-from ._completion import complete_updated
 from ._databases import settle
+from ._insert import complete_updated, explain, update_in_savepoint
 from ._lookup import Lookup, bind, require_cover
 from ._loop import obtain
 from ._models import T
 from ._new_row import Defaults, Factory, Given, NewRow
-from ._savepoint import update_in_savepoint
-from ._verdict import explain
 
 
 async def get_or_create(

@@ -63,7 +63,7 @@ async def test_without_names_of_savepoints(
     session: AsyncSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where SQLAlchemy keeps its count of SAVEPOINTs elsewhere, a call goes on."""
-    monkeypatch.setattr("async_goc._savepoint._ORDINAL", "_nowhere")
+    monkeypatch.setattr("async_goc._insert.savepoint._ORDINAL", "_nowhere")
     for name in "ab":
         _, created = await get_or_create(session, Tag, name=name)
         assert created

@@ -10,15 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call, Outcome, Policy
-from .._completion import complete_created, fill_empty
 from .._databases import Failure, is_duplicate_key, is_serialization_failure
-from .._fit import is_watched
+from .._insert import complete_created, explain, fill_empty, insert_all, is_watched
 from .._lookup import bind
 from .._loop import find_or_insert
 from .._models import T
 from .._new_row import NewRow
-from .._savepoint import insert_all
-from .._verdict import explain
 from ..exceptions import SnapshotConflictError
 from .inserts import insert_many, why_not
 from .rows import Row, Shape

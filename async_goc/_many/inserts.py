@@ -13,9 +13,8 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from .._databases import Source, source_for
-from .._fit import obstacles
+from .._insert import SKIPPING, obstacles
 from .._models import SQL, columns_of, memory, nullable, readable
-from .._native import SKIPPING
 
 Values = Mapping[str, Any]
 Maker = Callable[[], Any]

@@ -12,13 +12,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call, Policy
-from .._completion import complete_found
 from .._databases import settle
+from .._insert import complete_found, explain, guard
 from .._lookup import warn_if_not_covered
 from .._models import T, columns_of, readable
 from .._new_row import Given
-from .._savepoint import guard
-from .._verdict import explain
 from .creation import Creation
 from .look import look, look_anew
 from .rows import Row, Shape

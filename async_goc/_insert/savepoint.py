@@ -9,10 +9,10 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
-from ._databases import Failure
-from ._models import SQL, T
-from ._new_row import NewRow
-from ._originals import Originals
+from .._databases import Failure
+from .._models import SQL, T
+from .._new_row import NewRow
+from .originals import Originals
 
 _ORDINAL: Final = "_Connection__savepoint_seq"
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
-from ._models import memory, readable
+from .._models import memory, readable
 
 
 async def complete_created(

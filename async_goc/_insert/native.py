@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
-from ._call import Strategy
-from ._databases import Failure
-from ._fit import obstacles
-from ._models import T, columns_of, memory, nullable, readable
-from ._new_row import NewRow
+from .._call import Strategy
+from .._databases import Failure
+from .._models import T, columns_of, memory, nullable, readable
+from .._new_row import NewRow
+from .obstacles import obstacles
 
 _log: Final = getLogger("async_goc")
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._databases import (
+from .._databases import (
     Failure,
     Violation,
     dialect_of,
@@ -15,9 +15,9 @@ from ._databases import (
     is_serialization_failure,
     violation,
 )
-from ._lookup import Lookup
-from ._models import T, Unique, conditions_on, differs, equality, uniques_of
-from .exceptions import SnapshotConflictError
+from .._lookup import Lookup
+from .._models import T, Unique, conditions_on, differs, equality, uniques_of
+from ..exceptions import SnapshotConflictError
 
 # From REPEATABLE READ on, a PostgreSQL transaction never sees a later commit.
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})

@@ -7,9 +7,9 @@ from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
-from ._models import columns_of, memory
-from ._new_row import has_constructor
-from ._originals import Originals
+from .._models import columns_of, memory
+from .._new_row import has_constructor
+from .originals import Originals
 
 # What a flush would tell. (A session can be added to without one: that is told, too.)
 _MAPPER_EVENTS: Final = ("before_insert", "after_insert")
