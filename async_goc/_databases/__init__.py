@@ -5,7 +5,7 @@ where the driver does not, and `tables` gives a statement many rows of values in
 that does not depend on how many there are.
 """
 
-from .begin import dialect_of, flush, settle
+from .begin import dialect_of, flush, is_in_file, settle
 from .errors import (
     Failure,
     Violation,
@@ -13,17 +13,29 @@ from .errors import (
     is_serialization_failure,
     violation,
 )
-from .tables import Source, source_for
+from .facts import (
+    IMMUTABLE_VALUES,
+    facts_of,
+    ignores_case,
+    inserts_natively,
+    skipping_insert,
+)
+from .tables import Source
 
 __all__ = [
+    "IMMUTABLE_VALUES",
     "Failure",
     "Source",
     "Violation",
     "dialect_of",
+    "facts_of",
     "flush",
+    "ignores_case",
+    "inserts_natively",
     "is_duplicate_key",
+    "is_in_file",
     "is_serialization_failure",
     "settle",
-    "source_for",
+    "skipping_insert",
     "violation",
 ]

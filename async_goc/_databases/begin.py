@@ -1,15 +1,17 @@
 """Make sure that a SAVEPOINT undoes what comes after it, and nothing else."""
 
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Engine, StaticPool
+from sqlalchemy import Connection, Engine, StaticPool
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from .._warn import warn_caller
 from ..exceptions import SqliteTransactionWarning
+from .facts import facts_of
 
 # Engines that have been warned about. Written on the event loop's thread, only
 # ever grows while the engine lives; a lost race between two threads warns twice.
@@ -39,8 +41,8 @@ async def settle(session: AsyncSession, mapper: Mapper[Any]) -> bool:
     Returns:
         Whether anything was done, so that a look before it may be out of date.
     """
-    is_sqlite = dialect_of(session, mapper).name == "sqlite"
-    has_begun = is_sqlite and await _begin_immediate(session, mapper)
+    has_one_writer = facts_of(dialect_of(session, mapper)).has_one_writer
+    has_begun = has_one_writer and await _begin_immediate(session, mapper)
     return await flush(session) or has_begun
 
 
@@ -81,3 +83,12 @@ def _warn(engine: Engine, reason: str, remedy: str) -> None:
     if engine not in _warned:
         _warned.add(engine)
         warn_caller(SqliteTransactionWarning(reason, remedy))
+
+
+def is_in_file(connection: Connection) -> bool:
+    if connection.closed or connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    with suppress(ValueError):  # aiosqlite: closed
+        return bool(driver.in_transaction)
+    return False

@@ -1,7 +1,7 @@
 """Give a statement many rows of values, in a text that does not depend on how many."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,10 +51,8 @@ class Source:
     pack: Callable[[Columns], dict[str, Any] | None]
 
 
-def source_for(dialect: Dialect, types: Types) -> Source | None:
-    """Return a table of rows of these types; ``None``: this database has none."""
-    make = _SOURCES.get(dialect.name)
-    return None if make is None or not types else make(dialect, types)
+def no_table(_dialect: Dialect, _types: Types) -> None:
+    """Stand in where a database has no such table."""
 
 
 # PostgreSQL: an array for each column.
@@ -65,7 +63,7 @@ _ITEMS: Final = (
 )
 
 
-def _of_arrays(dialect: Dialect, types: Types) -> Source | None:
+def array_table(dialect: Dialect, types: Types) -> Source | None:
     items = [_item(type_, dialect) for type_ in types]
     if None in items:
         return None
@@ -122,7 +120,7 @@ def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
 _PLAIN: Final = frozenset({str, int, bool})
 
 
-def _of_document(dialect: Dialect, types: Types) -> Source:
+def document_table(dialect: Dialect, types: Types) -> Source:
     each = func.json_each(bindparam("document", type_=String())).table_valued(
         "key", "value"
     )
@@ -145,9 +143,3 @@ def _of_document(dialect: Dialect, types: Types) -> Source:
         func.json_extract(each.c.value, f"$[{number}]") for number in range(len(types))
     ]
     return Source(each, columns, each.c.key, pack)
-
-
-_SOURCES: Final[Mapping[str, Callable[[Dialect, Types], Source | None]]] = {
-    "postgresql": _of_arrays,
-    "sqlite": _of_document,
-}

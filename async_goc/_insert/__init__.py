@@ -7,13 +7,12 @@ decides what a database error means: a lost race, or the caller's error.
 """
 
 from .completion import complete_created, complete_found, complete_updated, fill_empty
-from .native import SKIPPING, insert_natively, strategy_for
+from .native import insert_natively, strategy_for
 from .obstacles import is_watched, obstacles
 from .savepoint import guard, insert_all, insert_in_savepoint, update_in_savepoint
 from .verdict import explain, find_rival
 
 __all__ = [
-    "SKIPPING",
     "complete_created",
     "complete_found",
     "complete_updated",

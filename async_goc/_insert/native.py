@@ -1,34 +1,23 @@
 """Insert with one statement that skips conflicts, and without a SAVEPOINT."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from logging import getLogger
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Column, CursorResult, Insert, Table, inspect
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ClauseElement, Column, CursorResult, inspect
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from .._call import Strategy
-from .._databases import Failure
+from .._databases import Failure, facts_of, inserts_natively, skipping_insert
 from .._models import T, columns_of, memory, nullable, readable
 from .._new_row import NewRow
 from .obstacles import obstacles
 
 _log: Final = getLogger("async_goc")
-
-# Without a conflict target: that would name one constraint, and a rival who takes two
-# unique values at once would fail the INSERT by the other (seen in 10 of 3,200 races
-# on PostgreSQL). What is skipped for another reason than the lookup's row, the
-# SAVEPOINT will tell.
-SKIPPING: Final[Mapping[str, Callable[[Table], Insert]]] = {
-    "postgresql": lambda table: postgresql.insert(table).on_conflict_do_nothing(),
-    "sqlite": lambda table: sqlite.insert(table).on_conflict_do_nothing(),
-}
-# An error undoes the statement only; elsewhere it ends the transaction.
-_UNDOES_STATEMENTS: Final = frozenset({"sqlite"})
 
 
 def strategy_for(
@@ -56,7 +45,7 @@ def _obstacles(
 ) -> Iterator[str]:
     mapper = new_row.mapper
     dialect = session.get_bind(mapper).dialect
-    if dialect.name not in SKIPPING or not dialect.insert_returning:
+    if not inserts_natively(dialect):
         yield f"there is no native insert for {dialect.name} {dialect.driver}"
     if new_row.has_factory:
         yield "a factory makes it"
@@ -81,11 +70,13 @@ def _insert(
 ) -> T | Failure:
     mapper = new_row.mapper
     connection = session.connection(bind_arguments={"mapper": mapper})
-    name = connection.dialect.name
+    dialect = connection.dialect
     instance = new_row.make(values)
     session.add(instance)
     parameters, expressions = _given(mapper, instance)
-    statement = memory(mapper, ("insert", name), lambda: _statement(mapper, name))
+    statement = memory(
+        mapper, ("insert", dialect.name), lambda: _statement(mapper, dialect)
+    )
     if expressions:
         statement = statement.values(expressions)
     row = None
@@ -93,7 +84,8 @@ def _insert(
         result = connection.execute(statement, parameters)
         row = result.first()
     except DBAPIError as error:
-        return Failure(error, instance, is_undone=name in _UNDOES_STATEMENTS)
+        is_undone = facts_of(dialect).error_undoes_statement
+        return Failure(error, instance, is_undone=is_undone)
     finally:
         if row is None:
             session.expunge(instance)
@@ -104,8 +96,8 @@ def _insert(
     return instance
 
 
-def _statement(mapper: Mapper[Any], name: str) -> Any:
-    statement: Any = SKIPPING[name](cast("Table", mapper.local_table))
+def _statement(mapper: Mapper[Any], dialect: Dialect) -> Any:
+    statement = skipping_insert(dialect, mapper.local_table)
     returned = [c for key, c in columns_of(mapper).items() if key in readable(mapper)]
     return statement.returning(*returned)
 

@@ -1,6 +1,6 @@
 """Decide what a missing or a violated constraint means for a lookup."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 from sqlalchemy import ColumnElement, Connection, inspect, literal, select
@@ -104,7 +104,8 @@ def _reflected_columns(
     index: Any = indexes.get(violated.constraint)
     if index is None:
         return None  # a name that a trigger has made up
-    is_partial = "postgresql_where" in index.get("dialect_options", ())
+    options: Mapping[str, Any] = index.get("dialect_options", {})
+    is_partial = any(option.endswith("_where") for option in options)
     names: list[str | None] = index["column_names"]  # an expression has no name
     return None if is_partial or None in names else cast("list[str]", names)
 

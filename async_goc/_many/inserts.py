@@ -5,15 +5,15 @@ from contextlib import suppress
 from functools import partial
 from inspect import signature
 from itertools import chain, groupby
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from .._databases import Source, source_for
-from .._insert import SKIPPING, obstacles
+from .._databases import Source, facts_of, inserts_natively, skipping_insert
+from .._insert import obstacles
 from .._models import SQL, columns_of, memory, nullable, readable
 
 Values = Mapping[str, Any]
@@ -45,7 +45,7 @@ def why_not(
 ) -> str | None:
     """Return why only the unit of work can insert these rows, if that is so."""
     dialect = session.get_bind(mapper).dialect
-    if dialect.name not in SKIPPING or not dialect.insert_returning:
+    if not inserts_natively(dialect):
         return f"there is no native insert for {dialect.name} {dialect.driver}"
     names = set[str]().union(*rows)
     kinds: set[type[object]] = {type(v) for row in rows for v in row.values()}
@@ -97,7 +97,7 @@ def _insert(
     if source is not None and columns.is_plain:
         packed = source.pack([_sent(columns, name, rows) for name in names])
         return session.scalars(statement, packed)
-    plain: Any = SKIPPING[dialect.name](cast("Any", mapper.class_))
+    plain = skipping_insert(dialect, mapper.class_)
     parameters = [_parameters(columns, names, row) for row in rows]
     returning = plain.returning(mapper.class_).execution_options(
         render_nulls=True, insertmanyvalues_page_size=_PAGE
@@ -115,13 +115,15 @@ def _statement(
     # SQLite has no arrays, and a document changes some values: those of floats, say.
     # And a SELECT would have one default for all rows, of columns that are not mapped.
     others = set(table.columns) - set(known.values())
-    if dialect.name != "postgresql" or any(column.default for column in others):
+    if not facts_of(dialect).inserts_from_table or any(
+        column.default for column in others
+    ):
         return None, None
-    source = source_for(dialect, [column.type for column in columns])
+    source = facts_of(dialect).table_of(dialect, [c.type for c in columns])
     if source is None:
         return None, None
     rows = select(*source.columns).order_by(source.number)
-    plain: Any = SKIPPING[dialect.name](table)
+    plain = skipping_insert(dialect, table)
     returned = [c for name, c in known.items() if name in readable(mapper)]
     inserting = plain.from_select(columns, rows).returning(*returned)
     return source, select(mapper.class_).from_statement(inserting)

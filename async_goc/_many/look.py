@@ -11,7 +11,7 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._databases import Source, source_for
+from .._databases import Source, facts_of
 from .._lookup import reread, rereading
 from .._models import memory, readable
 from .rows import Row, Shape, by_nulls
@@ -156,7 +156,8 @@ def _statement(
 ) -> tuple[Source | None, Any]:
     pairs = zip(shape.attributes, nulls, strict=True)
     left = [attribute for attribute, is_null in pairs if not is_null]
-    source = source_for(dialect, [attribute.type for attribute in left])
+    types = [attribute.type for attribute in left]
+    source = facts_of(dialect).table_of(dialect, types) if left else None
     if source is None:
         return None, None
     equal = [a == c for a, c in zip(left, source.columns, strict=True)]

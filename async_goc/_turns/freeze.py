@@ -12,17 +12,19 @@ from numbers import Number
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, LargeBinary, String, Uuid
-from sqlalchemy.dialects.postgresql import CITEXT, Range
+from sqlalchemy import JSON, LargeBinary, Uuid
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
+
+from .._databases import IMMUTABLE_VALUES, ignores_case
 
 Freeze = Callable[[Any], Hashable]
 
 PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})  # Most values are.
 _IMMUTABLE: Final = (
     *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
-    *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, Range),
+    *(IPv4Address, IPv6Address, IPv4Network, IPv6Network),
+    *IMMUTABLE_VALUES,
 )
 
 
@@ -45,7 +47,7 @@ def freezer(
     alike: Any = None
     if isinstance(impl, Uuid):
         alike = _as_uuid
-    elif not is_exact and _ignores_case(impl, dialect):
+    elif not is_exact and ignores_case(impl, dialect):
         alike = _folded
     stand_in: Freeze = _Itself if is_exact else type
     if process is None and alike is None:
@@ -82,16 +84,6 @@ class _Itself:
 
 def _as_uuid(value: Any) -> UUID:
     return UUID(str(value))
-
-
-def _ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
-    if isinstance(type_, CITEXT):
-        return True
-    collation = str(getattr(type_, "collation", None) or "").lower()
-    if collation:
-        return collation == "nocase" or "_ci" in collation
-    is_mysql = dialect.name in {"mysql", "mariadb"}
-    return is_mysql and isinstance(type_, String)  # by its default collations
 
 
 def _folded(text: str) -> str:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine import Dialect
 
+from .._databases import facts_of
 from .._lookup import Lookup, Plan
 from .._models import (
     Equality,
@@ -114,7 +115,7 @@ def key_of(
         namespace: The policy's.
     """
     dialect = bind.dialect
-    if dialect.name == "sqlite":
+    if facts_of(dialect).has_one_writer:
         # It has one writer, whatever is written; on one connection, not even that.
         return None if isinstance(bind, Connection) else Key(ref(dialect))
     recipe = _recipe_for(lookup, dialect)
@@ -130,7 +131,7 @@ def keys_of(
 ) -> list[Key | None]:
     """Return the keys of lookups that have this one's plan, and *rows* for values."""
     context = (bind, schemas, namespace)
-    if bind.dialect.name == "sqlite":
+    if facts_of(bind.dialect).has_one_writer:
         return [key_of(lookup, *context)] * len(rows)
     is_fixed = _has_fixed_recipe(lookup, bind.dialect)
     recipe = _recipe_for(lookup, bind.dialect) if is_fixed else None

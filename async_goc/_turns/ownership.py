@@ -12,7 +12,6 @@ another one), nor the session (it outlives its transactions). A transaction may 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .._call import Hold
+from .._databases import facts_of, is_in_file
 from .._locks import Answer, Owner, Queues
 from .key import Key
 
@@ -176,7 +176,7 @@ def rank_of(session: Session) -> int:
     rank = 0
     for connection in _connections(session):
         rank = 1
-        if connection.dialect.name == "sqlite" and _is_in_file(connection):
+        if facts_of(connection.dialect).has_one_writer and is_in_file(connection):
             return _IN_FILE
     return rank
 
@@ -200,15 +200,6 @@ def _connections(session: Session) -> Iterable[Connection]:
         # There is no public way to learn of them without checking one out.
         return [held[0] for held in root._connections.values()]  # noqa: SLF001
     return (session.bind,) if isinstance(session.bind, Connection) else ()
-
-
-def _is_in_file(connection: Connection) -> bool:
-    if connection.closed or connection.invalidated:
-        return False
-    driver: Any = connection.connection.driver_connection
-    with suppress(ValueError):  # aiosqlite: closed
-        return bool(driver.in_transaction)
-    return False
 
 
 # For all sessions of the process: a listener for each session costs more than all the

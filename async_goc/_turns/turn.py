@@ -171,7 +171,7 @@ async def wait(
             "transaction of this process has held for %.3g s; asking the database",
             limit,
             call.model.__name__,
-            ", ".join(names) or "all rows: SQLite has one writer",
+            ", ".join(names) or "all rows: the database has one writer",
             held,
         )
 
