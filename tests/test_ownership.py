@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from waiting import until
 
 from async_goc import KeyedLocks, Policy, get_or_create
-from async_goc._databases.begin import is_in_file
+from async_goc._databases.connections import is_in_file
 
 
 def leaves_connections(test: Any) -> Any:

@@ -5,7 +5,8 @@ where the driver does not, and `tables` gives a statement many rows of values in
 that does not depend on how many there are.
 """
 
-from .begin import dialect_of, flush, is_in_file, settle
+from .begin import dialect_of, flush, settle
+from .connections import connections_of, is_in_file, schemas_of
 from .errors import (
     Failure,
     Violation,
@@ -27,6 +28,7 @@ __all__ = [
     "Failure",
     "Source",
     "Violation",
+    "connections_of",
     "dialect_of",
     "facts_of",
     "flush",
@@ -35,6 +37,7 @@ __all__ = [
     "is_duplicate_key",
     "is_in_file",
     "is_serialization_failure",
+    "schemas_of",
     "settle",
     "skipping_insert",
     "violation",

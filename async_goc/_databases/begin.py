@@ -1,10 +1,9 @@
 """Make sure that a SAVEPOINT undoes what comes after it, and nothing else."""
 
-from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, StaticPool
+from sqlalchemy import Engine, StaticPool
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
@@ -83,12 +82,3 @@ def _warn(engine: Engine, reason: str, remedy: str) -> None:
     if engine not in _warned:
         _warned.add(engine)
         warn_caller(SqliteTransactionWarning(reason, remedy))
-
-
-def is_in_file(connection: Connection) -> bool:
-    if connection.closed or connection.invalidated:
-        return False
-    driver: Any = connection.connection.driver_connection
-    with suppress(ValueError):  # aiosqlite: closed
-        return bool(driver.in_transaction)
-    return False

@@ -98,8 +98,7 @@ def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
     chosen: Any = type_.dialect_impl(dialect)
     if isinstance(chosen, TypeDecorator):
         chosen = chosen.impl_instance
-    plain: Any = inner
-    if chosen._type_affinity is not plain._type_affinity:  # noqa: SLF001
+    if _kind(chosen) is not _kind(inner):
         return None
     if type_.bind_expression(bindparam("any", type_=type_)) is not None:
         return None
@@ -113,6 +112,15 @@ def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
         item.impl = item.impl_instance = text
         return item
     return type_
+
+
+def _kind(type_: TypeEngine[Any]) -> type[TypeEngine[Any]] | None:
+    """Return which of SQLAlchemy's own kinds of type a database's type belongs to."""
+    try:
+        generic = type_.as_generic()
+    except NotImplementedError:  # a type that only this database has
+        return None
+    return next((kind for kind in _ITEMS if isinstance(generic, kind)), None)
 
 
 # SQLite: one document.

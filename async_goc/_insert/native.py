@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from .._call import Strategy
 from .._databases import Failure, facts_of, inserts_natively, skipping_insert
-from .._models import T, columns_of, memory, nullable, readable
+from .._models import T, columns_of, memory, nullable, readable, register_pending
 from .._new_row import NewRow
 from .obstacles import obstacles
 
@@ -155,9 +155,7 @@ def _register(session: Session, instance: object) -> None:
     stale = session.identity_map.get(key)
     if stale is not None:
         session.expire(stale)  # Its row had been deleted: this is another one.
-    # What a flush ends with. There is no public way to do it without one.
-    unit_of_work: Any = session
-    unit_of_work._register_persistent({state})  # noqa: SLF001
+    register_pending(session, instance)
     unread = readable(state.mapper) - state.dict.keys()
     if unread:
         session.expire(instance, unread)  # column properties

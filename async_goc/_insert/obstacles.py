@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
-from .._models import columns_of, memory
+from .._models import can_register, columns_of, memory
 from .._new_row import has_constructor
 from .originals import Originals
 
@@ -37,6 +37,8 @@ def obstacles(
     # Validators do, and may do anything: fill a collection, say.
     for name in columns_of(mapper):
         yield from _heard(manager[name].dispatch, ["set"])
+    if not can_register(session):
+        yield "SQLAlchemy cannot be told of a row that it has not flushed"
     if type(session).get_bind is not Session.get_bind:
         yield "the session chooses its bind, maybe by whether it is flushing"
 

@@ -1,20 +1,18 @@
 """Write inside a SAVEPOINT, so that what fails costs the caller nothing."""
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from .._databases import Failure
-from .._models import SQL, T
+from .._models import SQL, T, same_savepoint_name
 from .._new_row import NewRow
 from .originals import Originals
-
-_ORDINAL: Final = "_Connection__savepoint_seq"
 
 
 async def insert_in_savepoint(
@@ -44,7 +42,7 @@ def _insert_all(
     made: list[T] = []
     connection = session.connection(bind_arguments={"mapper": rows[0][0].mapper})
     try:
-        with _same_name(connection), session.begin_nested(), originals.noted():
+        with same_savepoint_name(connection), session.begin_nested(), originals.noted():
             for new_row, values in rows:
                 originals.assume_empty(new_row.one_to_one_parents(values))
                 # The database sees the SAVEPOINT with the first statement: the
@@ -71,7 +69,7 @@ async def guard(
     originals = Originals(session.sync_session)
     connection = await session.connection(bind_arguments={"mapper": mapper})
     try:
-        with _same_name(connection.sync_connection), originals.noted():
+        with same_savepoint_name(connection.sync_connection), originals.noted():
             async with session.begin_nested():
                 yield
     except BaseException as error:
@@ -99,7 +97,7 @@ def _update(session: Session, instance: object, values: Mapping[str, Any]) -> No
     originals = Originals(session)
     connection = session.connection(bind_arguments={"mapper": type(instance)})
     try:
-        with _same_name(connection), session.begin_nested(), originals.noted():
+        with same_savepoint_name(connection), session.begin_nested(), originals.noted():
             for name, value in changes.items():
                 setattr(instance, name, value)
             session.flush()
@@ -125,19 +123,3 @@ def _reread(session: Session, originals: Originals) -> None:
         # Its row may have been deleted meanwhile.
         with suppress(InvalidRequestError):
             session.refresh(changed, sorted(names))
-
-
-@contextmanager
-def _same_name(connection: Connection | None) -> Generator[None, None, None]:
-    """Let the next SAVEPOINT have the name of the one that ends in here.
-
-    SQLAlchemy numbers them, and asyncpg prepares what it has not seen before: a round
-    trip more for SAVEPOINT and RELEASE each, and a place in its cache. There is no
-    public way to name one; without this one, that is all that is lost.
-    """
-    before = getattr(connection, _ORDINAL, None)
-    try:
-        yield
-    finally:
-        if before is not None:
-            setattr(connection, _ORDINAL, before)

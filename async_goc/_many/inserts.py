@@ -10,11 +10,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_state
 
 from .._databases import Source, facts_of, inserts_natively, skipping_insert
 from .._insert import obstacles
-from .._models import SQL, columns_of, memory, nullable, readable
+from .._models import SQL, columns_of, memory, nullable, readable, register_loaded
 
 Values = Mapping[str, Any]
 Maker = Callable[[], Any]
@@ -79,7 +78,7 @@ def insert_many(
         if id(instance) in known:
             # Its row had been deleted: this is another one, under the same key.
             session.refresh(instance, sorted(readable(mapper)))
-    _register(session, made)
+    register_loaded(session, made)
     return made
 
 
@@ -204,11 +203,3 @@ def _filled(
         )
 
     return filled
-
-
-def _register(session: Session, instances: Sequence[Any]) -> None:
-    """Make them new in the transaction: a rollback makes them transient again."""
-    transaction: Any = session.get_nested_transaction() or session.get_transaction()
-    for instance in instances:
-        # There is no public way to say so.
-        transaction._new[instance_state(instance)] = True  # noqa: SLF001

@@ -7,9 +7,10 @@ from typing import Any, Self
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from .._call import Call, Policy, note_owner
+from .._databases import schemas_of
 from .._locks import Answer, Queues
 from .._models import T
-from .._turns import Key, keys_of, owner_of, schemas_of, wait
+from .._turns import Key, keys_of, owner_of, wait
 from .rows import Row, Shape
 
 

@@ -16,6 +16,12 @@ from .constraints import (
 from .criteria import SQL, Equality, conjuncts, differs, equality
 from .fields import Field, default_field, lookup_field, unknown
 from .mapping import T, columns_of, has_joins, identity_of, memory, nullable, readable
+from .private import (
+    can_register,
+    register_loaded,
+    register_pending,
+    same_savepoint_name,
+)
 
 __all__ = [
     "SQL",
@@ -23,6 +29,7 @@ __all__ = [
     "Field",
     "T",
     "Unique",
+    "can_register",
     "columns_of",
     "conditions_on",
     "conjuncts",
@@ -37,6 +44,9 @@ __all__ = [
     "memory",
     "nullable",
     "readable",
+    "register_loaded",
+    "register_pending",
+    "same_savepoint_name",
     "sql_text",
     "uniques_of",
     "unknown",

@@ -7,17 +7,7 @@ call through the queue.
 
 from .freeze import PLAIN, Freeze, freezer
 from .key import Key, keys_of
-from .ownership import owner_of, schemas_of
+from .ownership import owner_of
 from .turn import Turn, wait
 
-__all__ = [
-    "PLAIN",
-    "Freeze",
-    "Key",
-    "Turn",
-    "freezer",
-    "keys_of",
-    "owner_of",
-    "schemas_of",
-    "wait",
-]
+__all__ = ["PLAIN", "Freeze", "Key", "Turn", "freezer", "keys_of", "owner_of", "wait"]

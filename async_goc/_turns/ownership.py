@@ -11,20 +11,19 @@ another one), nor the session (it outlives its transactions). A transaction may 
 * by being dropped with its session: the garbage collector tells.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 from weakref import WeakKeyDictionary, ref
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .._call import Hold
-from .._databases import facts_of, is_in_file
+from .._databases import connections_of, facts_of, is_in_file
 from .._locks import Answer, Owner, Queues
 from .key import Key
 
 _KEY: Final = "async_goc.owners"
-_MAP: Final = "schema_translate_map"
 _IN_FILE: Final = 2
 
 
@@ -163,9 +162,7 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
 
 def holds_connection(session: Session) -> bool:
     """Whether it holds what others may be waiting for."""
-    root: Any = session.get_transaction()
-    is_used = root is not None and root._connections  # noqa: SLF001
-    return bool(is_used) or isinstance(session.bind, Connection)
+    return bool(connections_of(session))
 
 
 def rank_of(session: Session) -> int:
@@ -174,32 +171,11 @@ def rank_of(session: Session) -> int:
     0: nothing; 1: a connection; 2: on SQLite, a transaction in the file, too.
     """
     rank = 0
-    for connection in _connections(session):
+    for connection in connections_of(session):
         rank = 1
         if facts_of(connection.dialect).has_one_writer and is_in_file(connection):
             return _IN_FILE
     return rank
-
-
-def schemas_of(
-    session: Session, bind: Engine | Connection
-) -> Mapping[str | None, str | None]:
-    """Return the ``schema_translate_map`` in force for *bind*."""
-    for connection in _connections(session):
-        if connection.engine is bind:
-            return connection.get_execution_options().get(_MAP) or {}
-    # Since SQLAlchemy 2.1, sessions have options that they give to each connection.
-    given: Mapping[str, Any] = getattr(session, "execution_options", {})
-    return given.get(_MAP) or bind.get_execution_options().get(_MAP) or {}
-
-
-def _connections(session: Session) -> Iterable[Connection]:
-    """The connections that the session holds; some come twice."""
-    root: Any = session.get_transaction()
-    if root is not None and root._connections:  # noqa: SLF001
-        # There is no public way to learn of them without checking one out.
-        return [held[0] for held in root._connections.values()]  # noqa: SLF001
-    return (session.bind,) if isinstance(session.bind, Connection) else ()
 
 
 # For all sessions of the process: a listener for each session costs more than all the

@@ -7,10 +7,11 @@ from typing import Any, Final, Self
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from .._call import Call, Outcome, Policy, note_owner, owners_around
+from .._databases import schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup
 from .key import Key, key_of
-from .ownership import TransactionOwner, holds_connection, owner_of, schemas_of
+from .ownership import TransactionOwner, holds_connection, owner_of
 
 _log: Final = getLogger("async_goc")
 

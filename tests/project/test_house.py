@@ -17,6 +17,8 @@ DIALECTS = (
 )
 # `sqlite` is a public name; and users read which database an error is about.
 DATABASES = {"__init__.py", "sqlite.py", "exceptions.py"}
+# Public, in spite of their names.
+PUBLIC = {"_mapping", "_make"}
 
 
 def place(path: Path) -> str:
@@ -68,6 +70,30 @@ def dialect_names() -> Iterator[str]:
                 yield f"{place(path)}:{node.lineno} names a database: {text}"
 
 
+def private_names() -> Iterator[str]:
+    """Private attributes of others; a class's own are those of ``self``."""
+    for path, tree in TREES.items():
+        if path.name == "private.py":
+            continue
+        own = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                is_dunder = node.attr.startswith("__")
+                if not is_dunder and node.attr not in own | PUBLIC:
+                    yield f"{place(path)}:{node.lineno} uses {node.attr}"
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                module = str(node.module)
+                names = [*module.split("."), *(alias.name for alias in node.names)]
+                if any(n.startswith("_") and n != "__future__" for n in names):
+                    yield f"{place(path)}:{node.lineno} imports {names}"
+
+
 def test_rooms_are_entered_by_their_doors() -> None:
     """A file imports another folder's names from its ``__init__``, never deeper."""
     assert list(behind_doors()) == []
@@ -76,6 +102,11 @@ def test_rooms_are_entered_by_their_doors() -> None:
 def test_what_differs_between_databases_is_in_one_place() -> None:
     """No name of a dialect or driver outside ``_databases/`` and ``sqlite.py``."""
     assert list(dialect_names()) == []
+
+
+def test_private_names_of_sqlalchemy_are_in_one_place() -> None:
+    """Outside ``_models/private.py``, only public names of others are used."""
+    assert list(private_names()) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=place)
