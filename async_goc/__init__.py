@@ -1,10 +1,9 @@
 """Race-safe get_or_create for SQLAlchemy's AsyncSession."""
 
 from . import exceptions, sqlite
-from ._events import Event, Observer, Outcome, Stats
+from ._call import DEFAULT_POLICY, Event, Observer, Outcome, Policy, Stats
 from ._locks import KeyedLocks, LockStatistics
 from ._many import get_or_create_many, update_or_create_many
-from ._policy import DEFAULT_POLICY, Policy
 from ._single import get_or_create, update_or_create
 from ._unique import UniqueMixin
 

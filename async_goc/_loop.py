@@ -5,21 +5,26 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from . import _native, _savepoint
-from ._conflict import Failure
-from ._events import Call, Outcome
-from ._fields import T
-from ._lookup import Lookup
+from ._call import Call, Outcome, Policy
+from ._databases import Failure, flush, settle
+from ._insert import (
+    complete_created,
+    complete_found,
+    find_rival,
+    insert_in_savepoint,
+    insert_natively,
+    is_watched,
+    strategy_for,
+)
+from ._lookup import Lookup, warn_if_not_covered
+from ._models import T
 from ._new_row import NewRow
-from ._policy import Policy
-from ._session import flush, settle
-from ._turn import Turn
-from ._verdict import find_rival, warn_if_not_covered
+from ._turns import Turn
 from .exceptions import ContentionError
 
 _INSERTS: Final[Mapping[str, Any]] = {
-    "savepoint": _savepoint.insert,
-    "native": _native.insert,
+    "savepoint": insert_in_savepoint,
+    "native": insert_natively,
 }
 
 
@@ -49,7 +54,7 @@ async def find_or_insert(
             if found is not None:
                 return found, turn.hit()
 
-        call.strategy = _native.strategy_for(policy.strategy, session, new_row, values)
+        call.strategy = strategy_for(policy.strategy, session, new_row, values)
         while True:
             call.attempts += 1
             made = await _INSERTS[call.strategy](session, new_row, values)
@@ -65,3 +70,26 @@ async def find_or_insert(
             if made.error is not None and call.attempts >= policy.attempts:
                 args = (lookup.plan.model, lookup.names, call.attempts)
                 raise ContentionError(*args) from made.error
+
+
+async def obtain(
+    session: AsyncSession,
+    lookup: Lookup[T],
+    new_row: NewRow[T],
+    policy: Policy,
+    call: Call,
+) -> tuple[T, bool]:
+    """Return the row, readable, and whether it has been created."""
+    instance, call.outcome = await find_or_insert(
+        session, lookup, new_row, policy, call
+    )
+    created = call.outcome is Outcome.CREATED
+    if created:
+        is_alone = not (
+            new_row.has_factory or is_watched(session.sync_session, new_row.mapper)
+        )
+        options = lookup.options
+        await complete_created(session, instance, options, is_alone=is_alone)
+    else:
+        await complete_found(session, instance, new_row.mapper)
+    return instance, created

@@ -9,18 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from . import _savepoint
-from ._completion import complete_created, complete_found, complete_updated
-from ._defaults import Defaults, Given
-from ._events import Call, Outcome
-from ._fields import T
-from ._fit import is_watched
-from ._lookup import Lookup, bind
-from ._loop import find_or_insert
-from ._new_row import Factory, NewRow
-from ._policy import DEFAULT_POLICY, Policy, check_policy
-from ._session import alone, resolve, settle
-from ._verdict import explain, require_cover
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
+from ._databases import settle
+from ._insert import complete_updated, explain, update_in_savepoint
+from ._lookup import Lookup, bind, require_cover
+from ._loop import obtain
+from ._models import T
+from ._new_row import Defaults, Factory, Given, NewRow
 
 
 async def get_or_create(
@@ -106,29 +101,6 @@ async def get_or_create(
             return await obtain(caller, wanted, new_row, policy, call)
 
 
-async def obtain(
-    session: AsyncSession,
-    lookup: Lookup[T],
-    new_row: NewRow[T],
-    policy: Policy,
-    call: Call,
-) -> tuple[T, bool]:
-    """Return the row, readable, and whether it has been created."""
-    instance, call.outcome = await find_or_insert(
-        session, lookup, new_row, policy, call
-    )
-    created = call.outcome is Outcome.CREATED
-    if created:
-        is_alone = not (
-            new_row.has_factory or is_watched(session.sync_session, new_row.mapper)
-        )
-        options = lookup.options
-        await complete_created(session, instance, options, is_alone=is_alone)
-    else:
-        await complete_found(session, instance, new_row.mapper)
-    return instance, created
-
-
 async def update_or_create(
     session: AsyncSession | async_scoped_session[AsyncSession],
     model: type[T],
@@ -210,7 +182,7 @@ async def _update(
     values = await given.values()
     await settle(session, lookup.plan.mapper)
     try:
-        await _savepoint.update(session, instance, values)
+        await update_in_savepoint(session, instance, values)
     except DBAPIError as error:
         explain(lookup, error, "updating", undone="this statement")
         raise

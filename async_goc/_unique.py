@@ -12,17 +12,11 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause
 
-from ._completion import readable
-from ._criteria import conjuncts, differs
-from ._defaults import Defaults, called
-from ._events import Call, Outcome
-from ._fields import default_field
-from ._lookup import Lookup, bind
-from ._new_row import Factory, NewRow
-from ._policy import DEFAULT_POLICY, Policy, check_policy
-from ._session import alone, resolve
-from ._single import obtain
-from ._verdict import require_cover
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
+from ._lookup import Lookup, bind, require_cover
+from ._loop import obtain
+from ._models import conjuncts, default_field, differs, readable
+from ._new_row import Defaults, Factory, NewRow, called
 from .exceptions import ContradictionError
 
 _KEY: Final = "async_goc.unique"

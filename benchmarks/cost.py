@@ -12,11 +12,11 @@ from lab import Action, NoLock, Ours, Tag, Way, connected, interleave
 from load import request
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from async_goc._events import Call
-from async_goc._lookup import bind
-from async_goc._ownership import _on_commit, _on_end
-from async_goc._session import alone
-from async_goc._turn import Turn
+from async_goc._call.events import Call
+from async_goc._call.session import alone
+from async_goc._lookup.lookup import bind
+from async_goc._turns.ownership import _on_commit, _on_end
+from async_goc._turns.turn import Turn
 
 _names = count()
 _WAY = Ours()

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from async_goc._conflict import is_duplicate_key, violation
+from async_goc._databases.errors import is_duplicate_key, violation
 
 
 # An id that the sequence does not come to.

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from backends import by_savepoint, on_postgres
+from backends import on_postgres
 from models import Tag
 from rivals import after_rival
 from sqlalchemy import make_url, select
@@ -41,7 +41,7 @@ async def test_round_trips(
 ) -> None:
     """However many calls a transaction has had, each costs the least.
 
-    Fails without `_same_name` in `_savepoint`: asyncpg prepares each new SAVEPOINT.
+    Fails without `same_savepoint_name`: asyncpg prepares each new SAVEPOINT.
     """
     wire, session = on_wire
     policy = Policy(strategy=strategy)
@@ -56,16 +56,3 @@ async def test_round_trips(
             assert created is (not trips)
             trips.append(wire.trips - before)
     assert trips == [miss, 1, lost]
-
-
-@by_savepoint
-async def test_without_names_of_savepoints(
-    session: AsyncSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where SQLAlchemy keeps its count of SAVEPOINTs elsewhere, a call goes on."""
-    monkeypatch.setattr("async_goc._savepoint._ORDINAL", "_nowhere")
-    for name in "ab":
-        _, created = await get_or_create(session, Tag, name=name)
-        assert created
-    connection = await session.connection()
-    assert not hasattr(connection.sync_connection, "_nowhere")

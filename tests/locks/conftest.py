@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from async_goc._locks import KeyedLocks
-from async_goc._queues import Queues
+from async_goc._locks.queues import Queues
+from async_goc._locks.registry import KeyedLocks
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from owners import Holder, line_up, tick
 
-from async_goc._owner import Answer
-from async_goc._queues import Queues
+from async_goc._locks.owner import Answer
+from async_goc._locks.queues import Queues
 
 
 @pytest.mark.parametrize("answer", [Answer.GRANTED, Answer.CREATED, Answer.FOUND])

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from async_goc._owner import Answer
-from async_goc._queues import _SWEEP
+from async_goc._locks.owner import Answer
+from async_goc._locks.queues import _SWEEP
 
 TICK = 0.01  # seconds: how finely the clock is advanced
 KEYS = st.sampled_from("ab")

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from owners import Holder, Task, line_up, tick
 
-from async_goc._owner import Answer
-from async_goc._queues import Queues
+from async_goc._locks.owner import Answer
+from async_goc._locks.queues import Queues
 
 
 async def test_owners_around_count_as_oneself(queues: Queues) -> None:

@@ -6,8 +6,8 @@ from time import perf_counter
 import pytest
 from owners import Holder, line_up, tick
 
-from async_goc._owner import Answer
-from async_goc._queues import Queues
+from async_goc._locks.owner import Answer
+from async_goc._locks.queues import Queues
 
 
 async def test_free_key_is_granted_again_and_again(queues: Queues) -> None:

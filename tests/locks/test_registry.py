@@ -10,10 +10,10 @@ from weakref import ref
 import pytest
 from owners import Holder, line_up
 
-from async_goc._locks import KeyedLocks
-from async_goc._memory import Memory
-from async_goc._owner import Answer
-from async_goc._queues import Counts, Queues
+from async_goc._locks.memory import Memory
+from async_goc._locks.owner import Answer
+from async_goc._locks.queues import Counts, Queues
+from async_goc._locks.registry import KeyedLocks
 
 
 async def test_other_threads_go_through_the_loop(queues: Queues) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import class_mapper, registry
 
 from async_goc import Policy, get_or_create
-from async_goc._coverage import is_covered
+from async_goc._models.constraints import is_covered
 from async_goc.exceptions import MissingConstraintError, MissingConstraintWarning
 
 strict = Policy(missing_constraint="error")

@@ -31,7 +31,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql.selectable import ForUpdateArg
 
 from async_goc import Policy, get_or_create
-from async_goc._plan import plan_for
+from async_goc._lookup.plan import plan_for
 
 unchecked = Policy(missing_constraint="ignore")
 

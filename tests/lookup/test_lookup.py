@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from async_goc import Policy, get_or_create
-from async_goc._fields import lookup_field
+from async_goc._models.fields import lookup_field
 from async_goc.exceptions import UnknownFieldError
 
 unchecked = Policy(missing_constraint="ignore")

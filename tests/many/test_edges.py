@@ -34,7 +34,7 @@ from async_goc import (
     get_or_create_many,
     update_or_create_many,
 )
-from async_goc._rows import Shape, distinct
+from async_goc._many.rows import Shape, distinct
 
 AB = [{"name": "a"}, {"name": "b"}]
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import class_mapper, registry
 
 from async_goc import Policy, get_or_create
-from async_goc._new_row import _construct
+from async_goc._new_row.new_row import _construct
 from async_goc.exceptions import UnknownFieldError
 
 quiet = Policy(missing_constraint="ignore")

@@ -15,9 +15,9 @@ from chaos import Chaos
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from async_goc import KeyedLocks, Policy
-from async_goc._owner import Answer, Owner
-from async_goc._policy import Hold
-from async_goc._queues import Queues
+from async_goc._call.policy import Hold
+from async_goc._locks.owner import Answer, Owner
+from async_goc._locks.queues import Queues
 
 pytestmark = [
     pytest.mark.heavy,

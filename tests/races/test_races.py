@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from async_goc import get_or_create, sqlite
-from async_goc._policy import Strategy
+from async_goc._call.policy import Strategy
 
 pytestmark = pytest.mark.heavy
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from async_goc._owner import Answer, Owner
-from async_goc._queues import Counts, Queues
+from async_goc._locks.owner import Answer, Owner
+from async_goc._locks.queues import Counts, Queues
 
 
 class Loop(asyncio.SelectorEventLoop):

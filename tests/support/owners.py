@@ -2,8 +2,8 @@
 
 import asyncio
 
-from async_goc._owner import Answer, Owner
-from async_goc._queues import Queues
+from async_goc._locks.owner import Answer, Owner
+from async_goc._locks.queues import Queues
 
 Task = asyncio.Task[Answer]
 

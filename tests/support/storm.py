@@ -11,7 +11,7 @@ from models import Tag
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from async_goc import Policy, get_or_create, sqlite
-from async_goc._policy import Strategy
+from async_goc._call.policy import Strategy
 
 
 def make_engine(url: str) -> AsyncEngine:

@@ -9,7 +9,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from async_goc._freeze import freezer, frozen
+from async_goc._turns.freeze import freezer, frozen
 
 SQLITE = create_async_engine("sqlite+aiosqlite:///none")
 VALUES = st.recursive(

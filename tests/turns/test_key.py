@@ -36,8 +36,8 @@ from sqlalchemy.orm import Session, registry
 from sqlalchemy.schema import CreateSchema
 
 from async_goc import KeyedLocks, Policy, get_or_create
-from async_goc._key import Key, key_of
-from async_goc._lookup import bind
+from async_goc._lookup.lookup import bind
+from async_goc._turns.key import Key, key_of
 
 # Nothing here connects.
 ENGINE = create_async_engine("postgresql+asyncpg://nowhere/none")

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from waiting import until
 
 from async_goc import KeyedLocks, Policy, get_or_create
-from async_goc._ownership import _is_in_file
+from async_goc._databases.connections import is_in_file
 
 
 def leaves_connections(test: Any) -> Any:
@@ -202,12 +202,12 @@ async def test_a_closed_connection_is_in_no_transaction(engine: AsyncEngine) -> 
     async with engine.connect() as connection:
         sync = connection.sync_connection
         assert sync is not None
-        assert not _is_in_file(sync)
+        assert not is_in_file(sync)
         await connection.execute(text("SELECT 1"))
-        assert _is_in_file(sync)
+        assert is_in_file(sync)
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
         await driver.close()
-        assert not _is_in_file(sync)
+        assert not is_in_file(sync)
         await connection.invalidate()
-        assert not _is_in_file(sync)
+        assert not is_in_file(sync)

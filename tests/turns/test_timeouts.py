@@ -85,4 +85,4 @@ async def test_timeout_names_what_sqlite_queues_for(
         _, created = await call
         await second.commit()
     assert created
-    assert "Tag (all rows: SQLite has one writer)" in caplog.text
+    assert "Tag (all rows: the database has one writer)" in caplog.text

@@ -27,7 +27,7 @@ from async_goc import (
     exceptions,
     get_or_create,
 )
-from async_goc._owner import Owner
+from async_goc._locks.owner import Owner
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])

@@ -1,0 +1,44 @@
+"""All that differs between databases and drivers.
+
+A new database is a row in `facts` and one in `errors`. `begin` makes a transaction real
+where the driver does not, and `tables` gives a statement many rows of values in a text
+that does not depend on how many there are.
+"""
+
+from .begin import dialect_of, flush, settle
+from .connections import connections_of, is_in_file, schemas_of
+from .errors import (
+    Failure,
+    Violation,
+    is_duplicate_key,
+    is_serialization_failure,
+    violation,
+)
+from .facts import (
+    IMMUTABLE_VALUES,
+    facts_of,
+    ignores_case,
+    inserts_natively,
+    skipping_insert,
+)
+from .tables import Source
+
+__all__ = [
+    "IMMUTABLE_VALUES",
+    "Failure",
+    "Source",
+    "Violation",
+    "connections_of",
+    "dialect_of",
+    "facts_of",
+    "flush",
+    "ignores_case",
+    "inserts_natively",
+    "is_duplicate_key",
+    "is_in_file",
+    "is_serialization_failure",
+    "schemas_of",
+    "settle",
+    "skipping_insert",
+    "violation",
+]

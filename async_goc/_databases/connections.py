@@ -1,0 +1,51 @@
+"""Know which connections a session holds, without asking it for one."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session, SessionTransaction
+
+_KEY: Final = "_async_goc"
+_MAP: Final = "schema_translate_map"
+
+
+# ``Session.connection()`` would take a connection from the pool to answer. So the root
+# transaction, which holds its connections anyway, is given a list of them. The listener
+# is for all sessions of the process: one for each session costs more than all the rest.
+@event.listens_for(Session, "after_begin")
+def _note(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    if transaction.parent is None:
+        vars(transaction).setdefault(_KEY, []).append(connection)
+
+
+def connections_of(session: Session) -> Sequence[Connection]:
+    """Return the connections that the session's transaction has begun on."""
+    root = session.get_transaction()
+    held: Sequence[Connection] = () if root is None else vars(root).get(_KEY, ())
+    if not held and isinstance(session.bind, Connection):
+        return (session.bind,)
+    return held
+
+
+def schemas_of(
+    session: Session, bind: Engine | Connection
+) -> Mapping[str | None, str | None]:
+    """Return the ``schema_translate_map`` in force for *bind*."""
+    for connection in connections_of(session):
+        if connection.engine is bind:
+            return connection.get_execution_options().get(_MAP) or {}
+    # Since SQLAlchemy 2.1, sessions have options that they give to each connection.
+    options: Mapping[str, Any] = getattr(session, "execution_options", {})
+    return options.get(_MAP) or bind.get_execution_options().get(_MAP) or {}
+
+
+def is_in_file(connection: Connection) -> bool:
+    """Whether an SQLite driver is in a transaction, and so may hold the file's lock."""
+    if connection.closed or connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    with suppress(ValueError):  # aiosqlite raises it where the connection is closed.
+        return bool(driver.in_transaction)
+    return False

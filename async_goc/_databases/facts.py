@@ -1,0 +1,81 @@
+"""What differs between databases, one row for each dialect."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import String
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+from .tables import Source, Types, array_table, document_table, no_table
+
+# Values of a driver's own that never change, and so can be part of a key.
+IMMUTABLE_VALUES: Final = (postgresql.Range,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the package asks of a database; the defaults suit one that is unknown."""
+
+    # Returns an INSERT into a table or a model that skips conflicts. It has no conflict
+    # target: a target names one constraint, and a rival that takes two unique values at
+    # once would fail the INSERT by the other one (seen in 10 of 3,200 races on
+    # PostgreSQL). Conflicts with a constraint that the lookup is not about are skipped
+    # as well; an INSERT inside a SAVEPOINT then tells which one it was.
+    skipping_insert: Callable[[Any], Any] | None = None
+    # Whether an error undoes only its statement, and not the whole transaction.
+    error_undoes_statement: bool = False
+    # Whether only one transaction at a time can write, whatever it writes.
+    has_one_writer: bool = False
+    # Whether text is compared without case, accents and trailing spaces by default.
+    ignores_case: bool = False
+    # Returns a table of many values for a SELECT to join: arrays, or a document.
+    table_of: Callable[[Dialect, Types], Source | None] = no_table
+    # Whether that table also keeps what an INSERT stores (a document changes floats).
+    inserts_from_table: bool = False
+
+
+_UNKNOWN: Final = Facts()
+_FACTS: Final[Mapping[str, Facts]] = {
+    "postgresql": Facts(
+        skipping_insert=lambda table: postgresql.insert(table).on_conflict_do_nothing(),
+        table_of=array_table,
+        inserts_from_table=True,
+    ),
+    "sqlite": Facts(
+        skipping_insert=lambda table: sqlite.insert(table).on_conflict_do_nothing(),
+        error_undoes_statement=True,
+        has_one_writer=True,
+        table_of=document_table,
+    ),
+    "mysql": Facts(ignores_case=True),
+    "mariadb": Facts(ignores_case=True),
+}
+
+
+def facts_of(dialect: Dialect) -> Facts:
+    return _FACTS.get(dialect.name, _UNKNOWN)
+
+
+def inserts_natively(dialect: Dialect) -> bool:
+    """Whether one statement can insert rows, skip conflicts, and return the rows."""
+    return facts_of(dialect).skipping_insert is not None and dialect.insert_returning
+
+
+def skipping_insert(dialect: Dialect, target: Any) -> Any:
+    """Return an INSERT into *target* that skips conflicts."""
+    make = facts_of(dialect).skipping_insert
+    assert make is not None  # noqa: S101 - asked for where inserts_natively() is true
+    return make(target)
+
+
+def ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether values of that type, as *dialect* has it, are equal in any case."""
+    if isinstance(type_, postgresql.CITEXT):
+        return True
+    collation = str(getattr(type_, "collation", None) or "").lower()
+    if collation:
+        return collation == "nocase" or "_ci" in collation
+    return facts_of(dialect).ignores_case and isinstance(type_, String)

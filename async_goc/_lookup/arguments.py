@@ -1,0 +1,99 @@
+"""Check what a call was given to look up by, before any SQL."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.interfaces import ORMOption
+from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
+
+from .._models import SQL
+from .plan import Plan
+
+
+def check_lookup(
+    model: type[object], criteria: Sequence[Any], values: Mapping[str, Any]
+) -> None:
+    """Refuse what could not identify a row.
+
+    Raises:
+        ValueError: There is nothing to look up by.
+        TypeError: A criterion is not an SQL expression.
+    """
+    if not criteria and not values:
+        msg = (
+            f"no lookup for {model.__name__}, which would match any row; "
+            "give keywords or criteria that identify one"
+        )
+        raise ValueError(msg)
+    for criterion in criteria:
+        if not isinstance(criterion, SQL):
+            msg = (
+                f"criterion {criterion!r} is no SQL expression; compare a mapped "
+                "attribute, as in Model.name == 'x' or Model.name.is_(None)"
+            )
+            raise TypeError(msg)
+
+
+def checked_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
+    """Return *options*, if that is what they are.
+
+    Raises:
+        TypeError: They are something else, such as a value looked up by.
+    """
+    given: tuple[Any, ...] = tuple(options)
+    if all(isinstance(option, ORMOption) for option in given):
+        return given
+    msg = (
+        f"options is {options!r}; give a sequence of loader options. To look up a "
+        f"column of that name, give {model.__name__}.options == {options!r} as a "
+        "positional criterion"
+    )
+    raise TypeError(msg)
+
+
+def parents_of(
+    session: AsyncSession, plan: Plan[Any], values: Mapping[str, Any]
+) -> Iterator[object]:
+    """Yield the instances among *values*, checked.
+
+    Raises:
+        TypeError: A value is no instance of the relationship's class.
+        ValueError: An instance is not in *session*.
+    """
+    for field in plan.parents:
+        parent = values[field.name]
+        if parent is None:
+            continue
+        where = f"{plan.model.__name__}.{field.name}"
+        wanted: Any = field.parent
+        if not isinstance(parent, wanted.class_):
+            msg = f"{where} takes a {wanted.class_.__name__}, got {parent!r}; pass one"
+            raise TypeError(msg)
+        if parent not in session:
+            msg = (
+                f"the {type(parent).__name__} given for {where} is not in this session "
+                "and has no row to look up by; session.add() or merge() it first"
+            )
+            raise ValueError(msg)
+        yield parent
+
+
+def locking(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
+    """Add FOR UPDATE.
+
+    Raises:
+        ValueError: The lock would make a row look missing.
+    """
+    flags: Mapping[str, Any] = how if isinstance(how, Mapping) else {}
+    if isinstance(how, ForUpdateArg):
+        names = ("nowait", "read", "of", "skip_locked", "key_share")
+        flags = {name: getattr(how, name) for name in names}
+    if flags.get("skip_locked"):
+        msg = (
+            "with_for_update has skip_locked, which makes a locked row look missing; "
+            "leave it out, or use nowait"
+        )
+        raise ValueError(msg)
+    return statement.with_for_update(**flags)

@@ -1,0 +1,155 @@
+"""Compile a lookup's names into a statement, once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from sqlalchemy import Column, ColumnElement, Select, bindparam, select
+from sqlalchemy.orm import Mapper, class_mapper
+
+from .._models import (
+    SQL,
+    Field,
+    T,
+    conjuncts,
+    default_field,
+    equality,
+    has_joins,
+    identity_of,
+    is_covered,
+    lookup_field,
+    memory,
+)
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Plan(Generic[T]):
+    """All that can be known of a lookup before its values are.
+
+    Attributes:
+        model: The mapped class.
+        mapper: Its mapper.
+        fields: What the names stand for, in the order of the names.
+        statement: The SELECT, with a bind parameter for each plain value.
+        binds: Which values the parameters take: (parameter, name, position), the
+            position being the one in a parent's identity, else ``None``.
+        expressions: The fields whose comparison is built from the value.
+        parents: The fields whose values are instances.
+        columns: The columns whose values the names fix.
+        has_overlap: Whether two names fix the same column.
+        is_covered: Whether a full unique constraint covers the plain names.
+        is_joined: Whether the model, or a subclass, has eager loading by joins, which
+            repeats a row for each member of a collection.
+        warned: The lookups whose missing constraint has been warned about.
+    """
+
+    model: type[T]
+    mapper: Mapper[T]
+    fields: tuple[Field, ...]
+    statement: Select[Any]
+    binds: tuple[tuple[str, str, int | None], ...]
+    expressions: tuple[Field, ...]
+    parents: tuple[Field, ...]
+    columns: frozenset[Column[Any]]
+    has_overlap: bool
+    is_covered: bool
+    is_joined: bool
+    warned: set[tuple[str, ...]]
+
+
+def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
+    """Return the plan for these names; the values only say which are NULL or SQL.
+
+    Raises:
+        UnknownFieldError: A name is no mapped attribute.
+        ValueError: A name is one that cannot identify a row.
+    """
+    names = tuple(values)
+    kinds = tuple(map(_kind, values.values()))
+    # Its own, not inherited; class_mapper() checks each time what it has checked once.
+    mapper: Mapper[T] = vars(model).get("__mapper__") or class_mapper(model)
+    key = ("plan", names, kinds)
+    return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
+
+
+def _kind(value: object) -> str:
+    """What about a value changes the SQL text."""
+    if value is None:
+        return "null"
+    return "sql" if isinstance(value, SQL) else "value"
+
+
+def _compile(
+    mapper: Mapper[T], names: tuple[str, ...], kinds: tuple[str, ...]
+) -> Plan[T]:
+    model = mapper.class_
+    fields = tuple(lookup_field(model, name) for name in names)
+    conditions: list[ColumnElement[bool]] = []
+    binds: list[tuple[str, str, int | None]] = []
+    expressions: list[Field] = []
+    for field, kind in zip(fields, kinds, strict=True):
+        if not field.is_plain or kind == "sql":
+            expressions.append(field)
+        elif kind == "null":
+            conditions += plain_conditions(mapper, field, None)
+        else:
+            for attribute, position in _places(mapper, field):
+                parameter = f"lookup_{field.name}_{position or 0}"
+                # Typed as the column: what can be stored can be looked up.
+                value = bindparam(parameter, type_=attribute.type)
+                conditions.append(attribute == value)
+                binds.append((parameter, field.name, position))
+    columns = [column for field in fields for column in field.columns]
+    covered = is_covered(mapper, conditions, dialect=None)
+    statement = select(model).where(*conditions)
+    return Plan(
+        model,
+        mapper,
+        fields,
+        # One row more than wanted shows the duplicates, without reading them all.
+        statement if covered else statement.limit(2),
+        tuple(binds),
+        tuple(expressions),
+        tuple(field for field in fields if field.parent is not None),
+        frozenset(columns),
+        len(set(columns)) < len(columns),
+        covered,
+        has_joins(mapper),
+        warned=set(),
+    )
+
+
+def _places(mapper: Mapper[Any], field: Field) -> Iterator[tuple[Any, int | None]]:
+    """Yield the attributes to compare, each with its place in a parent's identity."""
+    if field.parent is None:
+        yield getattr(mapper.class_, field.name), None
+        return
+    for column, position in zip(field.columns, field.key_positions, strict=True):
+        yield mapper.get_property_by_column(column).class_attribute, position
+
+
+def plain_conditions(
+    mapper: Mapper[Any], field: Field, value: Any
+) -> list[ColumnElement[bool]]:
+    identity = () if field.parent is None or value is None else identity_of(value)
+    return [
+        attribute
+        == (identity[position] if identity and position is not None else value)
+        for attribute, position in _places(mapper, field)
+    ]
+
+
+def pins_of(mapper: Mapper[Any], name: str, value: Any) -> dict[Any, Any]:
+    """Return the column values that an attribute value stands for, if known."""
+    field = default_field(mapper, name)
+    if field is None or not field.columns:
+        return {}
+    if field.parent is not None and value is not None and not identity_of(value):
+        return {}
+    conditions = (
+        plain_conditions(mapper, field, value)
+        if field.is_plain
+        else conjuncts(getattr(mapper.class_, name) == value)
+    )
+    equalities = filter(None, map(equality, conditions))
+    return {found.left: found.value for found in equalities}

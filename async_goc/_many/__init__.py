@@ -1,0 +1,10 @@
+"""The same verbs for many rows, by a constant number of statements.
+
+`verbs` is what people call, `input` checks their rows, `rows` tells these apart and
+puts them in order. `loop` has the steps of the loop for one row; `look` and `inserts`
+are its statements.
+"""
+
+from .verbs import get_or_create_many, update_or_create_many
+
+__all__ = ["get_or_create_many", "update_or_create_many"]

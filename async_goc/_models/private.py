@@ -1,0 +1,61 @@
+"""Every private name of SQLAlchemy that this package uses, and how it does without it.
+
+SQLAlchemy may rename any of them in a release. So each is looked for where it is used,
+by the name in the constant above the function, and a test runs the fallback by changing
+that constant. Where a public way exists it is taken: ``after_begin`` tells which
+connections a session holds, ``as_generic()`` what kind of type a column has.
+"""
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, inspect
+from sqlalchemy.orm import Session
+
+# SQLAlchemy numbers the SAVEPOINTs of a connection, and asyncpg prepares each statement
+# that it has not seen before: one round trip more for SAVEPOINT and one for RELEASE,
+# and two places in its cache. There is no public way to choose a SAVEPOINT's name.
+# Without it, nothing but those round trips is lost.
+SAVEPOINT_COUNT = "_Connection__savepoint_seq"
+
+# What a flush ends with: pending objects become persistent, the session's events of
+# that are sent, and a rollback makes the objects transient again. There is no public
+# way to say that a row was inserted without a flush. Without it, only flushes insert.
+REGISTER_PERSISTENT = "_register_persistent"
+
+# The objects that are new in a transaction, which its rollback makes transient again.
+# Rows that an INSERT … RETURNING has loaded are not among them, and there is no public
+# way to add them. Without it, only flushes insert.
+NEW_IN_TRANSACTION = "_new"
+
+
+@contextmanager
+def same_savepoint_name(connection: Connection | None) -> Generator[None, None, None]:
+    """Let the next SAVEPOINT have the name of the one that ends inside this context."""
+    count = getattr(connection, SAVEPOINT_COUNT, None)
+    try:
+        yield
+    finally:
+        if count is not None:
+            setattr(connection, SAVEPOINT_COUNT, count)
+
+
+def can_register(session: Session) -> bool:
+    """Whether the two functions below work: the session must be in a transaction."""
+    transaction = session.get_transaction()
+    return hasattr(session, REGISTER_PERSISTENT) and (
+        transaction is None or hasattr(transaction, NEW_IN_TRANSACTION)
+    )
+
+
+def register_pending(session: Session, instance: object) -> None:
+    """Make a pending instance persistent, and new in the transaction."""
+    getattr(session, REGISTER_PERSISTENT)({inspect(instance)})
+
+
+def register_loaded(session: Session, instances: Iterable[object]) -> None:
+    """Make persistent instances, loaded from their INSERT, new in the transaction."""
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    new: dict[Any, bool] = getattr(transaction, NEW_IN_TRANSACTION)
+    new.update(dict.fromkeys(map(inspect, instances), True))

@@ -1,0 +1,18 @@
+"""What a new row gets.
+
+`values` checks the defaults and evaluates them once; `new_row` adds what the lookup
+says, and makes the instance.
+"""
+
+from .new_row import Arguments, Factory, NewRow, has_constructor
+from .values import Defaults, Given, called
+
+__all__ = [
+    "Arguments",
+    "Defaults",
+    "Factory",
+    "Given",
+    "NewRow",
+    "called",
+    "has_constructor",
+]

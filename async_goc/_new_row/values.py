@@ -1,0 +1,141 @@
+"""Check, and evaluate once, what a row gets beyond the lookup."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Container, Mapping
+from typing import Any, TypeAlias, TypeGuard
+
+from sqlalchemy.orm import QueryableAttribute
+
+from .._lookup import Lookup, pins_of
+from .._models import default_field, differs, unknown
+from ..exceptions import ContradictionError
+
+Values: TypeAlias = Mapping[Any, Any]
+Defaults: TypeAlias = Values | Callable[[], Values | Awaitable[Values]]
+
+
+class Given:
+    """What the caller gives a row beyond the lookup.
+
+    Args:
+        lookup: The lookup.
+        defaults: The values, or a function of them.
+        takes: Names that are legal without being attributes.
+        may_contradict: Whether a lookup's column may get another value.
+
+    Raises:
+        UnknownFieldError: A name is none that the model can take.
+        ContradictionError: A value contradicts the lookup.
+        TypeError: The defaults are no mapping.
+    """
+
+    __slots__ = ("_defaults", "_lookup", "_takes", "_values", "may_contradict")
+
+    def __init__(
+        self,
+        lookup: Lookup[Any],
+        defaults: Defaults | None,
+        *,
+        takes: Container[str] = (),
+        may_contradict: bool = False,
+    ) -> None:
+        self._lookup = lookup
+        self._takes = takes
+        self.may_contradict = may_contradict
+        self._values: dict[str, Any] | None = None
+        self._defaults: Any = {} if defaults is None else defaults
+        if defaults is not None and not callable(defaults):
+            self._defaults = self._checked(defaults, is_flushed=False)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether there are functions to call."""
+        defaults = self._defaults
+        return callable(defaults) or any(map(callable, defaults.values()))
+
+    async def values(self) -> dict[str, Any]:
+        """Evaluate the functions, the first time; the caller has flushed.
+
+        Raises:
+            UnknownFieldError: As above, where the defaults were a function.
+            ContradictionError: As above, where the value was a function.
+        """
+        if self._values is None:
+            self._values = await self.afresh()
+        return self._values
+
+    async def afresh(self) -> dict[str, Any]:
+        """Evaluate the functions, once more."""
+        defaults = self._defaults
+        if callable(defaults):
+            defaults = self._checked(await called(defaults), is_flushed=True)
+        evaluated = {
+            name: await called(value) if callable(value) else value
+            for name, value in defaults.items()
+        }
+        return self._checked(evaluated, is_flushed=True)
+
+    def _checked(self, defaults: object, *, is_flushed: bool) -> dict[str, Any]:
+        """Return *defaults* by name, once each is known to be legal."""
+        if not _is_mapping(defaults):
+            msg = f"the defaults are {defaults!r}; give a mapping, or a function of one"
+            raise TypeError(msg)
+        plan = self._lookup.plan
+        checked: dict[str, Any] = {}
+        for key, value in defaults.items():
+            name = _name(key, plan.model)
+            field = default_field(plan.mapper, name)
+            if field is None:
+                if name not in self._takes:
+                    raise unknown(plan.mapper, name)
+            elif (
+                not self.may_contradict
+                and not callable(value)
+                and (
+                    self._lookup.criteria
+                    or name in self._lookup.values
+                    or not plan.columns.isdisjoint(field.columns)
+                )
+            ):
+                self._compare(name, value, is_flushed=is_flushed)
+            checked[name] = value
+        return checked
+
+    def _compare(self, name: str, value: object, *, is_flushed: bool) -> None:
+        """Raise if the lookup gives the new row another value than *value*."""
+        plan = self._lookup.plan
+        fed = self._lookup.fed_values(is_flushed=is_flushed)
+        if name in fed:
+            if differs(fed[name], value):
+                raise ContradictionError(plan.model, name, fed[name], value)
+            return
+        pins = pins_of(plan.mapper, name, value)
+        for other in fed if pins else ():
+            for column, theirs in pins_of(plan.mapper, other, fed[other]).items():
+                if column in pins and differs(theirs, pins[column]):
+                    raise ContradictionError(plan.model, name, theirs, pins[column])
+
+
+def _is_mapping(defaults: object) -> TypeGuard[Values]:
+    return isinstance(defaults, Mapping)
+
+
+def _name(key: Any, model: type[object]) -> str:
+    """The attribute name that a key of the defaults stands for."""
+    if _is_attribute(key):
+        owner: Any = key.class_
+        return key.key if issubclass(model, owner) else str(key)
+    if not isinstance(key, str):
+        msg = f"default {key!r} is no name; use a string or a mapped attribute"
+        raise TypeError(msg)
+    return key
+
+
+def _is_attribute(key: object) -> TypeGuard[QueryableAttribute[Any]]:
+    return isinstance(key, QueryableAttribute)
+
+
+async def called(function: Callable[[], Any]) -> Any:
+    """Return what the function returns, or what it is a coroutine function of."""
+    result = function()
+    return await result if inspect.isawaitable(result) else result

@@ -1,0 +1,118 @@
+"""Make values hashable, and equal where SQL takes them for equal."""
+
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from numbers import Number
+from typing import Any, Final, cast
+from uuid import UUID
+
+from sqlalchemy import JSON, LargeBinary, Uuid
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+from .._databases import IMMUTABLE_VALUES, ignores_case
+
+Freeze = Callable[[Any], Hashable]
+
+PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})  # Most values are.
+_IMMUTABLE: Final = (
+    *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
+    *(IPv4Address, IPv6Address, IPv4Network, IPv6Network),
+    *IMMUTABLE_VALUES,
+)
+
+
+def freezer(
+    type_: TypeEngine[Any], dialect: Dialect, *, is_exact: bool = False
+) -> Freeze:
+    """Return what makes a value of that type hashable, and equal where SQL's are.
+
+    Args:
+        type_: The column's type.
+        dialect: The database's.
+        is_exact: Whether two values that SQL tells apart must not become equal. (Two
+            that SQL takes for equal may then differ.)
+    """
+    impl = type_.dialect_impl(dialect)
+    # A document's text depends on the order of its keys. Bytes are comparable as they
+    # are; a driver may wrap them in what is not.
+    plain: Any = (JSON, LargeBinary)
+    process: Any = None if isinstance(impl, plain) else impl.bind_processor(dialect)
+    alike: Any = None
+    if isinstance(impl, Uuid):
+        alike = _as_uuid
+    elif not is_exact and ignores_case(impl, dialect):
+        alike = _folded
+    stand_in: Freeze = _Itself if is_exact else type
+    if process is None and alike is None:
+        return partial(frozen, stand_in=stand_in) if is_exact else frozen
+
+    def freeze(value: Any) -> Hashable:
+        # A value that the type refuses gets its error from the database call.
+        with suppress(Exception):
+            value = value if process is None else process(value)
+        with suppress(Exception):
+            value = value if alike is None else alike(value)
+        return frozen(value, stand_in)
+
+    return freeze
+
+
+class _Itself:
+    """Equal to nothing but itself; it keeps the value, whose place none other takes."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value: Any = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _as_uuid(value: Any) -> UUID:
+    return UUID(str(value))
+
+
+def _folded(text: str) -> str:
+    """Drop what such a collation may not see: case, accents, spaces at the end."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
+
+
+def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
+    """Return a hashable equivalent that later changes of *value* do not reach.
+
+    Equal values get equal ones. What may change, and its hash with it, is told apart
+    by its *stand_in* only.
+    """
+    kind = cast("Any", type(value))
+    if kind in PLAIN:
+        return cast("Hashable", value)
+    if issubclass(kind, Mapping):
+        return frozenset(
+            (frozen(k, stand_in), frozen(v, stand_in)) for k, v in value.items()
+        )
+    if issubclass(kind, set | frozenset):
+        return frozenset(frozen(v, stand_in) for v in value)
+    if issubclass(kind, list | tuple):
+        return tuple([frozen(v, stand_in) for v in value])
+    if issubclass(kind, bytearray | memoryview):
+        return bytes(value)
+    # Anything else may change, and with it its hash. Not a number is not even itself.
+    is_fixed = issubclass(kind, _IMMUTABLE) and (
+        not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
+    )
+    return cast("Hashable", value if is_fixed else stand_in(value))
