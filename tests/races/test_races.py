@@ -1,13 +1,10 @@
 """Real rivals: tasks, and processes."""
 
 import asyncio
-import json
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
+import processes
 import pytest
 import storm
 from backends import on_postgres, on_sqlite
@@ -68,19 +65,8 @@ async def test_storm_of_processes(
     """The same from 4 processes at once; created is True once per key, over all."""
     tasks = 5 if url.startswith("sqlite") else 10
     keys = 10 if url.startswith("sqlite") else 20
-    script = str(Path(storm.__file__))
-    arguments = [sys.executable, script, url, str(keys), str(tasks), strategy]
-    pipe = asyncio.subprocess.PIPE
-    processes = [
-        await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
-    outputs = await asyncio.gather(*(p.communicate(b"go\n") for p in processes))
-    assert [p.returncode for p in processes] == [0] * 4
-    results: list[dict[str, Any]] = [json.loads(out) for out, _ in outputs]
+    call = (url, keys, tasks, strategy)
+    results = await processes.at_once(storm, *[call] * 4)
     assert sum(result["calls"] for result in results) == 4 * tasks * keys
     created: Counter[str] = Counter()
     for result in results:
