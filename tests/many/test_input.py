@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from backends import on_sqlite
 from models import Author, Pen, Tag
 from sqlalchemy import func, inspect
 from sqlalchemy.exc import MultipleResultsFound
@@ -29,6 +30,7 @@ async def test_nothing_asked(session: AsyncSession, statements: list[str]) -> No
     assert events[0].outcome == "hit"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("rows", "call", "error", "message"),
     [
@@ -59,6 +61,7 @@ async def test_wrong_arguments(
     assert statements == []
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("key", "error"), [("books", ValueError), ("titles", ValueError)]
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from backends import before_sql
 from sqlalchemy.ext.asyncio import AsyncSession
 from words import Alias, Form, Path, User, Watched, Word, ask
 
@@ -136,6 +137,7 @@ async def test_values_without_a_hash(session: AsyncSession) -> None:
     assert "async_goc.unique" not in session.info
 
 
+@before_sql
 async def test_wrong_arguments(session: AsyncSession, statements: list[str]) -> None:
     """They fail before any SQL."""
     with pytest.raises(UnknownFieldError):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from backends import Sessions, by_savepoint, on_postgres
+from backends import Sessions, before_sql, by_savepoint, on_postgres
 from models import Author, Node, Page
 from rivals import after_rival, on_lost
 from sqlalchemy import delete, event, func, select
@@ -214,6 +214,7 @@ async def test_constraint_error(session: AsyncSession) -> None:
     assert len((await session.scalars(select(Page))).all()) == 2
 
 
+@before_sql
 async def test_names_that_no_row_can_take(
     session: AsyncSession, statements: list[str]
 ) -> None:
