@@ -1,8 +1,7 @@
 """Calls cancelled at every place where they can be."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -26,10 +25,9 @@ Answer = tuple[int, bool]
 Transaction = Callable[[Sessions, Ask], Coroutine[Any, Any, Answer]]
 
 
-@pytest.fixture(autouse=True)
-def cheap_collections(backend: str) -> Iterator[None]:
-    with steps.cheap_collections() if "sqlite" in backend else nullcontext():
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def cheap_collections() -> None:
+    steps.cheap_collections()
 
 
 @pytest.fixture(autouse=True)
