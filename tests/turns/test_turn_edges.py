@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from backends import Sessions, on_postgres
+from backends import Sessions, by_savepoint, on_postgres
 from models import Place, Tag
 from rivals import after_rival
 from sqlalchemy import func, select
@@ -192,6 +192,7 @@ class Stranger(Owner):
 
 
 @on_postgres
+@by_savepoint
 async def test_the_limit_is_the_calls(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
