@@ -7,8 +7,8 @@ keys were released), then `queues` (one event loop's), then `registry` (all of t
 under the public name).
 """
 
+# pyright: reportUnusedImport=false
+
 from .owner import Answer, Owner
 from .queues import Queues
 from .registry import KeyedLocks, LockStatistics
-
-__all__ = ["Answer", "KeyedLocks", "LockStatistics", "Owner", "Queues"]

@@ -5,6 +5,8 @@ what was found out about it, `fields` says what an attribute's name stands for, 
 `constraints` which of its unique constraints cover a lookup.
 """
 
+# pyright: reportUnusedImport=false
+
 from .constraints import (
     Unique,
     conditions_on,
@@ -22,32 +24,3 @@ from .private import (
     register_pending,
     same_savepoint_name,
 )
-
-__all__ = [
-    "SQL",
-    "Equality",
-    "Field",
-    "T",
-    "Unique",
-    "can_register",
-    "columns_of",
-    "conditions_on",
-    "conjuncts",
-    "covering",
-    "default_field",
-    "differs",
-    "equality",
-    "has_joins",
-    "identity_of",
-    "is_covered",
-    "lookup_field",
-    "memory",
-    "nullable",
-    "readable",
-    "register_loaded",
-    "register_pending",
-    "same_savepoint_name",
-    "sql_text",
-    "uniques_of",
-    "unknown",
-]

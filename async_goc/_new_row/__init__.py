@@ -4,15 +4,7 @@
 says, and makes the instance.
 """
 
+# pyright: reportUnusedImport=false
+
 from .new_row import Arguments, Factory, NewRow, has_constructor
 from .values import Defaults, Given, called
-
-__all__ = [
-    "Arguments",
-    "Defaults",
-    "Factory",
-    "Given",
-    "NewRow",
-    "called",
-    "has_constructor",
-]
