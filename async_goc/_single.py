@@ -15,7 +15,7 @@ from ._insert import complete_updated, explain, update_in_savepoint
 from ._lookup import Lookup, bind, require_cover
 from ._loop import obtain
 from ._models import T
-from ._new_row import Defaults, Factory, Given, NewRow
+from ._new_row import Defaults, Factory, NewRow, NewValues
 
 
 async def get_or_create(
@@ -162,24 +162,24 @@ async def update_or_create(
                 takes_arguments=create_defaults is not None,
                 may_contradict=True,
             )
-            given = new_row.given
+            new_values = new_row.new_values
             if create_defaults is not None:
-                given = Given(wanted, defaults, may_contradict=True)
+                new_values = NewValues(wanted, defaults, may_contradict=True)
             require_cover(caller, wanted, policy)
             # SQLite locks no row, but the file: before it is read.
             await settle(caller, wanted.plan.mapper)
             instance, created = await obtain(caller, wanted, new_row, policy, call)
             if not created:
-                await _update(caller, wanted, instance, given)
+                await _update(caller, wanted, instance, new_values)
                 if call.outcome is not Outcome.LOST_RACE:
                     call.outcome = Outcome.UPDATED
     return instance, created
 
 
 async def _update(
-    session: AsyncSession, lookup: Lookup[Any], instance: object, given: Given
+    session: AsyncSession, lookup: Lookup[Any], instance: object, new_values: NewValues
 ) -> None:
-    values = await given.values()
+    values = await new_values.values()
     await settle(session, lookup.plan.mapper)
     try:
         await update_in_savepoint(session, instance, values)

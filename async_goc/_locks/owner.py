@@ -71,7 +71,7 @@ class Waiter:
         return future.done() and not future.cancelled() and future.result() is answer
 
 
-def heir_of(line: Iterable[Waiter]) -> Waiter | None:
+def next_waiter(line: Iterable[Waiter]) -> Waiter | None:
     """Who comes next: the first of those with the highest rank."""
     live = (waiter for waiter in line if waiter.is_live)
     return max(live, key=lambda waiter: waiter.rank, default=None)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from weakref import ref
 
 from .memory import Memory
-from .owner import Answer, Owner, Waiter, heir_of
+from .owner import Answer, Owner, Waiter, next_waiter
 
 # Seconds between looks for owners that ended unnoticed, while somebody waits.
 _SWEEP: Final = 0.05
@@ -110,7 +110,7 @@ class Queues:
         limit: float | None,
         *,
         around: Collection[Owner] = (),
-        complain: Callable[[float], object] | None = None,
+        on_timeout: Callable[[float], object] | None = None,
     ) -> Answer:
         """Wait for *key*, which somebody else holds.
 
@@ -119,7 +119,7 @@ class Queues:
             owner: Who wants it.
             limit: Seconds to wait at most; ``None``: no limit.
             around: Other owners who cannot go on before this wait has ended.
-            complain: Called when the time is over, with the seconds for which the
+            on_timeout: Called when the time is over, with the seconds for which the
                 present owner has held the key.
         """
         if self._is_cycle(key, owner, around):
@@ -131,7 +131,7 @@ class Queues:
         # Not asyncio.wait_for, nor asyncio.timeout: they cancel the task, and another
         # cancellation at the same time may get lost.
         timer = limit is not None and loop.call_later(
-            limit, self._give_up, waiter, complain
+            limit, self._give_up, waiter, on_timeout
         )
         try:
             return await waiter.answer
@@ -161,10 +161,10 @@ class Queues:
         del owner.keys[key]
         self.memory.add(key, exists=answer is not Answer.GRANTED)
         line = self._lines.get(key, ())
-        heir = heir_of(line) if answer is Answer.GRANTED else None
-        if heir is not None:
-            self._give(key, heir.owner)
-            self._answer(heir, Answer.GRANTED)
+        successor = next_waiter(line) if answer is Answer.GRANTED else None
+        if successor is not None:
+            self._give(key, successor.owner)
+            self._answer(successor, Answer.GRANTED)
             return
         del self._holders[key]
         for waiter in list(line):
@@ -221,14 +221,14 @@ class Queues:
                 self._suspects = set()
 
     def _give_up(
-        self, waiter: Waiter, complain: Callable[[float], object] | None
+        self, waiter: Waiter, on_timeout: Callable[[float], object] | None
     ) -> None:
         if waiter.is_live:
             self.counts.timeouts += 1
             held = perf_counter() - self._holders[waiter.key].keys[waiter.key]
             self._answer(waiter, Answer.TIMEOUT)
-            if complain is not None:
-                complain(held)
+            if on_timeout is not None:
+                on_timeout(held)
 
     def _answer(self, waiter: Waiter, answer: Answer) -> None:
         self._leave(waiter)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from .._lookup import parents_of, plan_for
-from .._models import SQL, Unique, default_field, uniques_of, unknown
+from .._models import SQL, Unique, default_field, uniques_of, unknown_field
 from .rows import Shape
 
 # Enough to make round trips a small part; a statement's arrays stay below a megabyte
@@ -35,7 +35,7 @@ def check_names(
     named = list(dict.fromkeys(map(tuple, rows)))
     for name in dict.fromkeys(chain(*named)):
         if default_field(mapper, name) is None and name not in takes:
-            raise unknown(mapper, name)
+            raise unknown_field(mapper, name)
     return named
 
 
@@ -143,7 +143,7 @@ def changed_names(
     for name in names:
         field = default_field(shape.mapper, name)
         if update is not None and field is None:
-            raise unknown(shape.mapper, name)
+            raise unknown_field(shape.mapper, name)
         if field is not None and fixed.isdisjoint(field.columns):
             changed.add(name)
         elif update is not None:

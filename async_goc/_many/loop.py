@@ -16,7 +16,7 @@ from .._databases import settle
 from .._insert import complete_found, explain, guard
 from .._lookup import warn_if_not_covered
 from .._models import T, columns_of, readable
-from .._new_row import Given
+from .._new_row import NewValues
 from .creation import Creation
 from .look import look, look_anew
 from .rows import Row, Shape
@@ -45,7 +45,7 @@ class Bulk(Generic[T]):
         policy: Policy,
         call: Call,
         *,
-        defaults: Given,
+        defaults: NewValues,
         options: Sequence[ORMOption] = (),
     ) -> None:
         self._session = session

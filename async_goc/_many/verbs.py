@@ -13,7 +13,7 @@ from .._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, 
 from .._databases import dialect_of
 from .._lookup import checked_options, require_cover
 from .._models import T
-from .._new_row import Arguments, Defaults, Given
+from .._new_row import Arguments, Defaults, NewValues
 from .input import changed_names, check_keys, check_names, checked_size, infer
 from .loop import Bulk
 from .rows import Row, Shape, distinct
@@ -183,7 +183,9 @@ async def _run(
     lookups = shape.alike(rows)
     for lookup, _ in lookups:
         require_cover(session, lookup, request.policy)
-    defaults = Given(lookups[0][0], request.defaults, takes=takes, may_contradict=True)
+    defaults = NewValues(
+        lookups[0][0], request.defaults, takes=takes, may_contradict=True
+    )
     changes = changed_names(shape, named, request.update)
     if has_pending:
         await session.flush()  # A parent gets its key.

@@ -14,7 +14,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Equality, conjuncts, differs, equality
-from .fields import Field, default_field, lookup_field, unknown
+from .fields import Field, default_field, lookup_field, unknown_field
 from .mapping import T, columns_of, has_joins, identity_of, memory, nullable, readable
 
 __all__ = [
@@ -39,5 +39,5 @@ __all__ = [
     "readable",
     "sql_text",
     "uniques_of",
-    "unknown",
+    "unknown_field",
 ]

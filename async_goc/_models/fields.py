@@ -66,7 +66,7 @@ def lookup_field(model: type[object], name: str) -> Field:
     mapper = class_mapper(model)
     field = _resolve(mapper, name)  # once for each plan
     if field is None:
-        raise unknown(mapper, name)
+        raise unknown_field(mapper, name)
     if field.obstacle is not None:
         msg = (
             f"{model.__name__}.{name} {field.obstacle}, so it cannot identify a row; "
@@ -85,7 +85,7 @@ def default_field(mapper: Mapper[Any], name: str) -> Field | None:
     return field
 
 
-def unknown(mapper: Mapper[Any], name: str) -> UnknownFieldError:
+def unknown_field(mapper: Mapper[Any], name: str) -> UnknownFieldError:
     """Build the error for a *name* that the model cannot take."""
     by_column = [
         prop.key

@@ -5,14 +5,14 @@ says, and makes the instance.
 """
 
 from .new_row import Arguments, Factory, NewRow, has_constructor
-from .values import Defaults, Given, called
+from .values import Defaults, NewValues, called
 
 __all__ = [
     "Arguments",
     "Defaults",
     "Factory",
-    "Given",
     "NewRow",
+    "NewValues",
     "called",
     "has_constructor",
 ]

@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only
 
 from .._lookup import Lookup
 from .._models import T, conjuncts, default_field, equality, memory
-from .values import Defaults, Given
+from .values import Defaults, NewValues
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 
@@ -54,7 +54,7 @@ class NewRow(Generic[T]):
 
     Attributes:
         lookup: The lookup.
-        given: The defaults, checked.
+        new_values: The defaults, checked.
 
     Raises:
         UnknownFieldError: The defaults name something the model cannot take.
@@ -62,7 +62,7 @@ class NewRow(Generic[T]):
         TypeError: The defaults or the factory are of the wrong type.
     """
 
-    __slots__ = ("_factory", "given", "lookup")
+    __slots__ = ("_factory", "lookup", "new_values")
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class NewRow(Generic[T]):
         self.lookup: Lookup[T] = lookup
         self._factory = factory
         takes = Arguments(factory, lookup.plan.mapper) if takes_arguments else ()
-        self.given: Given = Given(
+        self.new_values: NewValues = NewValues(
             lookup, defaults, takes=takes, may_contradict=may_contradict
         )
 
@@ -100,10 +100,10 @@ class NewRow(Generic[T]):
             UnknownFieldError: As above, where the defaults were a function.
             ContradictionError: As above, where the value was a function.
         """
-        given = await self.given.values()
+        given = await self.new_values.values()
         mapper = self.lookup.plan.mapper
         fed = self.lookup.fed_values(is_flushed=True)
-        if self.given.may_contradict:
+        if self.new_values.may_contradict:
             changed = {c for name in given for c in _columns(mapper, name)}
             fed = {n: fed[n] for n in fed if changed.isdisjoint(_columns(mapper, n))}
         values = {name: _stored(mapper, name, fed[name]) for name in fed} | given

@@ -7,14 +7,14 @@ from typing import Any, TypeAlias, TypeGuard
 from sqlalchemy.orm import QueryableAttribute
 
 from .._lookup import Lookup, pins_of
-from .._models import default_field, differs, unknown
+from .._models import default_field, differs, unknown_field
 from ..exceptions import ContradictionError
 
 Values: TypeAlias = Mapping[Any, Any]
 Defaults: TypeAlias = Values | Callable[[], Values | Awaitable[Values]]
 
 
-class Given:
+class NewValues:
     """What the caller gives a row beyond the lookup.
 
     Args:
@@ -87,7 +87,7 @@ class Given:
             field = default_field(plan.mapper, name)
             if field is None:
                 if name not in self._takes:
-                    raise unknown(plan.mapper, name)
+                    raise unknown_field(plan.mapper, name)
             elif (
                 not self.may_contradict
                 and not callable(value)

@@ -163,7 +163,7 @@ async def wait(
     left = None if limit is None else max(0.0, limit - call.waited)
     began = perf_counter()
 
-    def complain(held: float) -> None:
+    def on_timeout(held: float) -> None:
         # Never the values: an expression may have some.
         names = [c if c.isidentifier() else "an expression" for c in key.columns]
         _log.warning(
@@ -177,7 +177,7 @@ async def wait(
 
     try:
         return await queues.wait(
-            key, owner, left, around=owners_around(), complain=complain
+            key, owner, left, around=owners_around(), on_timeout=on_timeout
         )
     finally:
         call.waited += perf_counter() - began
