@@ -12,8 +12,9 @@ import pytest
 
 from async_goc._locks.memory import Memory
 from async_goc._locks.owner import Answer, Owner
-from async_goc._locks.queues import Counts, Queues
+from async_goc._locks.queues import Queues
 from async_goc._locks.registry import KeyedLocks
+from async_goc._locks.statistics import Counts
 
 Task = asyncio.Task[Answer]
 
