@@ -43,3 +43,6 @@ class Memory:
         # looking once too seldom a lost race.
         released, _ = self._released.get(key, (self._forgotten, False))
         return released >= since
+
+    def __len__(self) -> int:
+        return len(self._released)
