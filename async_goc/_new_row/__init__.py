@@ -1,6 +1,6 @@
 """What a new row gets.
 
-`values` checks the defaults and evaluates them once; `new_row` adds what the lookup
+`values` checks the defaults, and evaluates them once. `new_row` adds what the lookup
 says, and makes the instance.
 """
 
