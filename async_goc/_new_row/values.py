@@ -32,8 +32,8 @@ class NewValues:
         self._takes = takes
         # Whether a column that is looked up may get another value.
         self.may_contradict = may_contradict
-        # The result of the first evaluation. After a lost race, update_or_create() needs
-        # the values a second time, and no function may run twice.
+        # The result of the first evaluation: after a lost race, update_or_create()
+        # needs the values a second time, and no function may run twice.
         self._values: dict[str, Any] | None = None
         self._defaults: Any = {} if defaults is None else defaults
         if defaults is not None and not callable(defaults):
