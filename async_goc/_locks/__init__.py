@@ -1,4 +1,4 @@
-"""Keyed locks in plain asyncio: who holds a key, and who waits for it.
+"""Keyed locks in plain asyncio: which owner holds a key, and which wait for it.
 
 This room knows nothing of SQLAlchemy, nor of what a key stands for. It is an adviser:
 the unique constraint in the database is the judge. So whatever goes wrong here (a wait

@@ -1,4 +1,4 @@
-"""Say who may hold a key, and who waits for one."""
+"""Say what may hold a key, and what waits for one."""
 
 import asyncio
 from abc import ABC, abstractmethod

@@ -19,8 +19,8 @@ _SWEEP: Final = 0.05
 # `asyncio.Lock` wakes one waiter at a time, so 200 concurrent hits on one key took
 # 1237 ms instead of 102. It is released by a line of code, which a second cancellation
 # can skip: of 80 requests with deadlines, 40 left their lock held for ever. It does not
-# know who waits for whom, so two transactions that take two keys in opposite orders
-# hang. And it is bound to the event loop that it was first contended on.
+# know what its holder waits for, so two transactions that take two keys in opposite
+# orders hang. And it is bound to the event loop that it was first contended on.
 #
 # So a key is held by an owner, which can be asked whether it is still alive, and a
 # release says what the owner leaves behind. If the row exists, every waiter is told at

@@ -64,8 +64,8 @@ class KeyedLocks:
         queues = self._open_queues()
         held, waiting = sum(q.held for q in queues), sum(q.waiting for q in queues)
         # How many of them are known to exist would have to be counted one by one.
-        known = sum(len(q.memory) for q in queues)
-        return f"<KeyedLocks: {held} held, {waiting} waiting, {known} remembered>"
+        remembered = sum(len(q.memory) for q in queues)
+        return f"<KeyedLocks: {held} held, {waiting} waiting, {remembered} remembered>"
 
     def __deepcopy__(self, _: object) -> "KeyedLocks":
         # dataclasses.asdict() copies a policy deeply, but a copy of this registry would

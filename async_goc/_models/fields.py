@@ -74,7 +74,7 @@ def default_field(mapper: Mapper[Any], name: str) -> Field | None:
         # It is not mapped: a property, or a plain attribute of the class. A name that
         # the class lacks counts as a property without a setter.
         found = inspect.getattr_static(mapper.class_, name, property())
-        is_settable = not isinstance(found, (property, *_NOT_VALUES))
+        is_settable = not isinstance(found, _NOT_VALUES)
         if isinstance(found, property):
             is_settable = found.fset is not None
         field = Field(name=name, is_settable=is_settable)
