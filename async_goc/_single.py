@@ -15,7 +15,7 @@ from ._insert import complete_updated, explain, update
 from ._lookup import Lookup, bind, require_cover
 from ._loop import find_or_create
 from ._models import T
-from ._new_row import Defaults, Factory, Given, NewRow
+from ._new_row import Defaults, Factory, NewRow, NewValues
 
 
 async def get_or_create(
@@ -162,9 +162,9 @@ async def update_or_create(
             takes_arguments=create_defaults is not None,
             may_contradict=True,
         )
-        changes = new_row.given
+        changes = new_row.new_values
         if create_defaults is not None:
-            changes = Given(wanted, defaults, may_contradict=True)
+            changes = NewValues(wanted, defaults, may_contradict=True)
         require_cover(call, wanted)
         # SQLite locks the file instead of a row, and has to before it is read.
         await settle(call.session, wanted.plan.mapper)
@@ -177,7 +177,7 @@ async def update_or_create(
 
 
 async def _change(
-    session: AsyncSession, lookup: Lookup[Any], instance: object, changes: Given
+    session: AsyncSession, lookup: Lookup[Any], instance: object, changes: NewValues
 ) -> None:
     values = await changes.values()
     await settle(session, lookup.plan.mapper)

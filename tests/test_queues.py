@@ -12,8 +12,9 @@ import pytest
 
 from async_goc._locks.memory import Memory
 from async_goc._locks.owner import Answer, Owner
-from async_goc._locks.queues import Counts, Queues
+from async_goc._locks.queues import Queues
 from async_goc._locks.registry import KeyedLocks
+from async_goc._locks.statistics import Counts
 
 Task = asyncio.Task[Answer]
 
@@ -129,7 +130,7 @@ async def test_complaint_about_the_time(queues: Queues, *, fails: bool) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     told: list[float] = []
 
-    def complain(held: float) -> None:
+    def on_timeout(held: float) -> None:
         told.append(held)
         if fails:
             raise OSError
@@ -137,7 +138,8 @@ async def test_complaint_about_the_time(queues: Queues, *, fails: bool) -> None:
     before = perf_counter()
     queues.take("k", holder)
     async with asyncio.timeout(5):
-        assert await queues.wait("k", owner, 0.01, complain=complain) is Answer.TIMEOUT
+        answer = await queues.wait("k", owner, 0.01, on_timeout=on_timeout)
+    assert answer is Answer.TIMEOUT
     assert 0 <= told.pop() <= perf_counter() - before
     assert (told, queues.counts.timeouts) == ([], 1)
 

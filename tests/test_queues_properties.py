@@ -17,7 +17,8 @@ from hypothesis.stateful import (
 )
 
 from async_goc._locks.owner import Answer, Owner
-from async_goc._locks.queues import _SWEEP, Counts, Queues
+from async_goc._locks.queues import _SWEEP, Queues
+from async_goc._locks.statistics import Counts
 
 TICK = 0.01  # seconds: how finely the clock is advanced
 KEYS = st.sampled_from("ab")
@@ -295,7 +296,7 @@ class Registry(RuleBasedStateMachine):
         # 3. No leak
         if not self.loop._ready:
             assert self.queues.waiting == len(waiting)
-            places = [len(line) for line in self.queues._lines.values()]
+            places = [len(line) for line in self.queues._queues.values()]
             assert all(places)
             assert sum(places) == len(waiting)
             owners = {owner for owner in self.owners + self.dead if owner.waits}

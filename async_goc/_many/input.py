@@ -12,8 +12,8 @@ from sqlalchemy.orm import Mapper
 from .._call import Call
 from .._databases import dialect_of
 from .._lookup import parents_of, plan_for, require_cover
-from .._models import SQL, Unique, default_field, uniques_of, unknown
-from .._new_row import Arguments, Defaults, Given
+from .._models import SQL, Unique, default_field, uniques_of, unknown_field
+from .._new_row import Arguments, Defaults, NewValues
 from .rows import Row, Shape, distinct
 
 # Enough to make round trips a small part; a statement's arrays stay below a megabyte
@@ -31,7 +31,7 @@ class Input:
     # Each row once, in the order of the keys.
     rows: Sequence[Row[Any]]
     # What fills the names that a new row lacks.
-    defaults: Given
+    defaults: NewValues
     # The names whose values an existing row gets.
     changes: frozenset[str]
 
@@ -55,7 +55,7 @@ async def read(
     lookups = [lookup for lookup, _ in shape.alike(rows)]
     for lookup in lookups:
         require_cover(call, lookup)
-    new_values = Given(lookups[0], defaults, takes=takes, may_contradict=True)
+    new_values = NewValues(lookups[0], defaults, takes=takes, may_contradict=True)
     changes = changed_names(shape, named, update)
     if has_pending:
         await call.session.flush()
@@ -80,7 +80,7 @@ def check_names(
     named = list(dict.fromkeys(map(tuple, rows)))
     for name in dict.fromkeys(chain(*named)):
         if default_field(mapper, name) is None and name not in takes:
-            raise unknown(mapper, name)
+            raise unknown_field(mapper, name)
     return named
 
 
@@ -188,7 +188,7 @@ def changed_names(
     for name in names:
         field = default_field(shape.mapper, name)
         if update is not None and field is None:
-            raise unknown(shape.mapper, name)
+            raise unknown_field(shape.mapper, name)
         if field is not None and fixed.isdisjoint(field.columns):
             changed.add(name)
         elif update is not None:

@@ -1,8 +1,8 @@
 """What a mapped class tells us, without asking the database.
 
-`criteria` takes SQL expressions apart, `mapping` knows a class's columns and remembers
-what was found out about it, `fields` says what an attribute's name stands for, and
-`constraints` which of its unique constraints cover a lookup.
+Read `mapping` first (a class's columns, and how what is found out about it is kept),
+then `criteria`, which takes SQL expressions apart. `fields` says what the name of an
+attribute stands for, and `constraints` which unique constraint covers a lookup.
 """
 
 # pyright: reportUnusedImport=false
@@ -16,7 +16,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Equality, conjuncts, differs, equality
-from .fields import Field, default_field, lookup_field, unknown
+from .fields import Field, default_field, lookup_field, unknown_field
 from .mapping import T, columns_of, has_joins, identity_of, memory, nullable, readable
 from .private import (
     can_register,

@@ -1,10 +1,10 @@
 """What a new row gets.
 
-`values` checks the defaults and evaluates them once; `new_row` adds what the lookup
+`values` checks the defaults, and evaluates them once. `new_row` adds what the lookup
 says, and makes the instance.
 """
 
 # pyright: reportUnusedImport=false
 
 from .new_row import Arguments, Factory, NewRow, has_constructor
-from .values import Defaults, Given, called
+from .values import Defaults, NewValues, called

@@ -150,7 +150,7 @@ class Turn:
                 self._owner,
                 left,
                 around=call.owners_around(),
-                complain=partial(_warn, call, key),
+                on_timeout=partial(_warn, call, key),
             )
         finally:
             call.waited += perf_counter() - began
