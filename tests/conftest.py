@@ -3,11 +3,14 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import models
 import psycopg
 import pytest
 import servers
-from models import Base
-from sqlalchemy import Engine, create_engine, event
+import wide
+import words
+from backends import BACKENDS, Sessions
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -17,15 +20,7 @@ from sqlalchemy.ext.asyncio import (
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
-Sessions = async_sessionmaker[AsyncSession]
-
-POSTGRES = ["postgresql+asyncpg", "postgresql+psycopg"]
-BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
-
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
-by_savepoint = pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
-on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+METADATA = [module.Base.metadata for module in (models, words, wide)]
 
 
 @pytest.fixture
@@ -52,11 +47,18 @@ def server() -> Iterator[str]:
         yield where
 
 
+def create_tables(connection: Connection) -> None:
+    for metadata in METADATA:
+        metadata.create_all(connection)
+
+
 @pytest.fixture(scope="session")
 def tables(server: str) -> Iterator[Engine]:
     """A synchronous engine for the database that has our tables."""
     engine = create_engine(f"postgresql+psycopg://{server}/goc_test")
-    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS citext")
+        create_tables(connection)
     yield engine
     engine.dispose()
 
@@ -66,23 +68,32 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database that has our tables, to be copied."""
     path = tmp_path_factory.mktemp("empty") / "test.db"
     engine = create_engine(f"sqlite:///{path}")
-    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        create_tables(connection)
     engine.dispose()
     return path
 
 
+@pytest.fixture(scope="session")
+def deletes() -> str:
+    """The statements that empty all tables."""
+    tables = [t for metadata in METADATA for t in reversed(metadata.sorted_tables)]
+    return ";".join(str(table.delete()) for table in tables)
+
+
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database with our tables, all empty."""
+    fixture = request.getfixturevalue  # A test needs the one database or the other.
     if backend.startswith("sqlite"):
-        path = shutil.copy(request.getfixturevalue("file"), tmp_path)
+        path = shutil.copy(fixture("file"), fixture("tmp_path"))
         yield f"{backend}:///{path}"
         return
-    tables: Engine = request.getfixturevalue("tables")
+    tables: Engine = fixture("tables")
+    deletes: str = fixture("deletes")
     yield tables.url.set(drivername=backend).render_as_string(hide_password=False)
-    deletes = (str(table.delete()) for table in reversed(Base.metadata.sorted_tables))
     with tables.begin() as connection:
-        connection.exec_driver_sql(";".join(deletes))
+        connection.exec_driver_sql(deletes)
 
 
 @pytest.fixture

@@ -1,0 +1,182 @@
+"""SQLite: real transactions, configured or not."""
+
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from backends import POSTGRES
+from models import Base, Tag
+from sqlalchemy import event, func, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from async_goc import Policy, Stats, get_or_create, sqlite
+from async_goc.exceptions import SqliteTransactionWarning
+
+pytestmark = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
+
+
+@pytest.fixture
+async def plain(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine as create_async_engine() makes it."""
+    engine = create_async_engine(url)
+    yield engine
+    await engine.dispose()
+
+
+async def tags(engine: AsyncEngine) -> int:
+    async with AsyncSession(engine) as session:
+        return await session.scalar(select(func.count()).select_from(Tag)) or 0
+
+
+async def leaves_nothing_after_rollback(engine: AsyncEngine) -> bool:
+    async with AsyncSession(engine) as session:
+        await get_or_create(session, Tag, name="red")
+        with pytest.raises(IntegrityError):
+            await get_or_create(session, Tag, name="b", defaults={"colour": "bad"})
+        await get_or_create(session, Tag, name="blue")
+        await session.rollback()
+    return await tags(engine) == 0
+
+
+async def test_outer_rollback_configured(engine: AsyncEngine) -> None:
+    """On a configured engine, a rollback undoes what the savepoint released."""
+    assert await leaves_nothing_after_rollback(engine)
+
+
+async def test_outer_rollback_plain(plain: AsyncEngine) -> None:
+    """So it does on an engine that nobody has configured."""
+    assert await leaves_nothing_after_rollback(plain)
+
+
+async def test_plain_engine_looks_again(plain: AsyncEngine) -> None:
+    """A row that a rival inserts before our transaction begins is found."""
+
+    async def rival() -> dict[str, Any]:
+        async with AsyncSession(plain) as other, other.begin():
+            other.add(Tag(name="red", colour="rival"))
+        return {}
+
+    stats = Stats()
+    policy = Policy(observer=stats)
+    async with AsyncSession(plain) as session:
+        tag, created = await get_or_create(
+            session, Tag, name="red", defaults=rival, policy=policy
+        )
+    assert (tag.colour, created) == ("rival", False)
+    assert stats["hit"] == 1  # not a lost race: no INSERT was tried
+
+
+async def test_deferred_engine_reports_the_database_error(url: str) -> None:
+    """An engine that begins by itself, deferred, is left alone: BUSY comes through."""
+    engine = sqlite.configure(create_async_engine(url), begin="DEFERRED")
+
+    async def rival() -> dict[str, Any]:
+        async with AsyncSession(engine) as other, other.begin():
+            other.add(Tag(name="red"))
+        return {}
+
+    async with AsyncSession(engine) as session:
+        with pytest.raises(OperationalError) as raised:
+            await get_or_create(session, Tag, name="red", defaults=rival)
+        assert raised.value.orig.sqlite_errorname == "SQLITE_BUSY_SNAPSHOT"
+    await engine.dispose()
+
+
+async def test_autocommit_warns_once(url: str) -> None:
+    """AUTOCOMMIT cannot be rolled back: one warning per engine, with the remedy."""
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with AsyncSession(engine) as session:
+        with pytest.warns(SqliteTransactionWarning, match=r"sqlite\.conf") as caught:
+            await get_or_create(session, Tag, name="red")
+        await get_or_create(session, Tag, name="blue")
+    assert [w.filename for w in caught] == [__file__]
+    assert "AUTOCOMMIT" in str(caught[0].message)
+    await engine.dispose()
+
+
+async def test_static_pool_warns_once(backend: str) -> None:
+    """One connection for all sessions: one warning per engine, with the remedy."""
+    assert backend not in POSTGRES
+    engine = create_async_engine("sqlite+aiosqlite://")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    with pytest.warns(SqliteTransactionWarning, match="database file") as caught:
+        assert await leaves_nothing_after_rollback(engine)
+    assert len(caught) == 1
+    await engine.dispose()
+
+
+async def test_session_in_an_external_transaction(engine: AsyncEngine) -> None:
+    """A session that joins a connection's transaction leaves it to its owner."""
+    async with engine.connect() as connection:
+        transaction = await connection.begin()
+        async with AsyncSession(
+            connection, join_transaction_mode="create_savepoint"
+        ) as session:
+            await get_or_create(session, Tag, name="red")
+            await session.commit()
+        await transaction.rollback()
+    assert await tags(engine) == 0
+
+
+async def test_settings(url: str) -> None:
+    """configure() sets each connection up, and may be called twice."""
+    engine = create_async_engine(url)
+    assert sqlite.configure(engine, busy_timeout=1.5, journal_mode="DELETE") is engine
+    sqlite.configure(engine, busy_timeout=2.5, foreign_keys=False)
+    begun: list[str] = []
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        begun.extend([statement] if statement.startswith("BEGIN") else [])
+
+    async with engine.connect() as connection:
+        values = {
+            name: await connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("busy_timeout", "journal_mode", "foreign_keys")
+        }
+    assert values == {"busy_timeout": 2500, "journal_mode": "wal", "foreign_keys": 0}
+    assert begun == ["BEGIN IMMEDIATE"]
+    await engine.dispose()
+
+
+async def test_autocommit_connection_of_a_configured_engine(
+    engine: AsyncEngine,
+) -> None:
+    """Who asks for AUTOCOMMIT on one connection gets it: VACUUM works."""
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text("VACUUM"))
+    assert await leaves_nothing_after_rollback(engine)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"begin": "LATER"}, "begin is 'LATER'"),
+        ({"journal_mode": "wal2"}, "journal_mode is 'wal2'"),
+        ({"busy_timeout": -1}, "give seconds"),
+    ],
+)
+async def test_wrong_settings(plain: AsyncEngine, arguments: Any, message: str) -> None:
+    """Values out of range are refused at once."""
+    with pytest.raises(ValueError, match=message):
+        sqlite.configure(plain, **arguments)
+
+
+async def test_other_databases(backend: str) -> None:
+    """Only SQLite engines can be configured."""
+    assert backend not in POSTGRES
+    engine = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    with pytest.raises(ValueError, match="not SQLite"):
+        sqlite.configure(engine)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit=")
+async def test_drivers_own_transactions(url: str) -> None:
+    """With autocommit=False the driver begins by itself, and is left alone."""
+    engine = create_async_engine(url, connect_args={"autocommit": False})
+    assert await leaves_nothing_after_rollback(engine)
+    await engine.dispose()

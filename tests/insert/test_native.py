@@ -1,0 +1,191 @@
+"""The strategy "native": one statement that skips conflicts, and no SAVEPOINT."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from backends import Sessions, on_postgres
+from models import (
+    Cat,
+    Setting,
+    Tag,
+)
+from sqlalchemy import (
+    func,
+    inspect,
+    null,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from async_goc import Event, Policy, get_or_create
+
+NATIVE = Policy(strategy="native", missing_constraint="ignore")
+
+
+@pytest.fixture
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    async with AsyncSession(engine) as session:
+        yield session
+
+
+async def test_an_ordinary_object(session: AsyncSession) -> None:
+    """The row comes back as a flush would have left it."""
+    tag, _ = await get_or_create(
+        session, Tag, name="red", defaults={"note": "n"}, policy=NATIVE
+    )
+    state: Any = inspect(tag)
+    assert state.persistent
+    assert not state.modified
+    assert not state.expired_attributes
+    assert tag.made_at is not None
+    assert tag in session
+    assert tag not in session.dirty
+    assert await session.get(Tag, tag.id) is tag
+    tag.colour = "blue"
+    await session.flush()
+    key = tag.id
+    session.expunge_all()
+    found = await session.get_one(Tag, key)
+    assert (found.name, found.colour) == ("red", "blue")
+
+
+async def test_defaults(session: AsyncSession) -> None:
+    """Those of the column apply, SQL expressions are sent, None is as in a flush."""
+    cat, _ = await get_or_create(
+        session, Cat, name="Tom", defaults={"lives": None}, policy=NATIVE
+    )
+    assert (cat.kind, cat.lives) == ("cat", 9)
+    tag, _ = await get_or_create(
+        session,
+        Tag,
+        name="red",
+        defaults={"colour": func.lower("BLUE"), "slug": null()},
+        policy=NATIVE,
+    )
+    assert (tag.colour, tag.slug) == ("blue", None)
+    setting, _ = await get_or_create(
+        session, Setting, function="f", data=None, policy=NATIVE
+    )
+    _, created = await get_or_create(
+        session, Setting, function="f", data=None, policy=NATIVE
+    )
+    assert setting.data is None
+    assert not created
+
+
+async def test_deferred_columns_stay_deferred(session: AsyncSession) -> None:
+    """They are not loaded with the rest, and not expired."""
+    tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    state: Any = inspect(tag)
+    assert "note" in state.unloaded
+    assert "note" not in state.expired_attributes
+
+
+@pytest.mark.parametrize("is_nested", [True, False])
+async def test_rollback_makes_it_transient(
+    session: AsyncSession, *, is_nested: bool
+) -> None:
+    """As any object that was new in the transaction. Fails without `_new[state]`."""
+    await session.begin()
+    savepoint = await session.begin_nested() if is_nested else session
+    tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    await savepoint.rollback()
+    assert inspect(tag).transient
+    assert tag not in session
+    assert tag.name == "red"
+    again, created = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    assert created
+    assert again is not tag
+
+
+async def test_released_savepoint(session: AsyncSession) -> None:
+    """It is new to the transaction around, then."""
+    async with session.begin_nested():
+        tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
+    assert inspect(tag).persistent
+    await session.rollback()
+    assert inspect(tag).transient
+
+
+@on_postgres
+async def test_primary_key_of_a_deleted_row(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The session still has the old row's object; the new row gets one of its own."""
+    old, _ = await get_or_create(session, Tag, id=7, name="old", policy=NATIVE)
+    await session.commit()
+    async with engine.begin() as connection:
+        await connection.execute(Tag.__table__.delete())
+    new, created = await get_or_create(session, Tag, id=7, name="new", policy=NATIVE)
+    assert created
+    assert new is not old
+    assert await session.get(Tag, 7) is new
+    assert old not in session
+
+
+@on_postgres
+async def test_errors_end_the_transaction(session: AsyncSession) -> None:
+    """As those of any statement; the note says so."""
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(
+            session, Tag, name="red", defaults={"colour": "bad"}, policy=NATIVE
+        )
+    (note,) = raised.value.__notes__
+    assert "good_colour" in note
+    assert "Roll the transaction back" in note
+    with pytest.raises(DBAPIError):
+        await session.execute(select(1))
+    await session.rollback()
+    assert await session.scalar(select(func.count(Tag.id))) == 0
+
+
+async def test_errors_of_an_sqlite_statement(sessions: Sessions) -> None:
+    """SQLite undoes the statement only."""
+    async with sessions() as session:
+        if session.bind.dialect.name != "sqlite":
+            return
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(session, Tag, name="red", defaults={"colour": "bad"})
+        assert "goes on" in raised.value.__notes__[0]
+        await session.execute(select(1))
+
+
+@on_postgres
+async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
+    """Skipped, too; the SAVEPOINT tells, and the transaction goes on."""
+    session.add(Tag(name="blue", slug="s"))
+    events: list[Event] = []
+    policy = Policy(strategy="native", attempts=1, observer=events.append)
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create(
+            session, Tag, name="red", defaults={"slug": "s"}, policy=policy
+        )
+    assert "slug" in raised.value.__notes__[0]
+    assert "goes on" in raised.value.__notes__[0]
+    assert [(e.strategy, e.attempts) for e in events] == [("savepoint", 1)]
+    assert await session.scalar(select(func.count(Tag.id))) == 1
+
+
+@pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
+async def test_two_values_at_once(engine: AsyncEngine) -> None:
+    """Rivals who take two unique values lose, or win, both.
+
+    Fails, now and then, with `index_elements=["name"]` as the conflict target.
+    """
+    policy = Policy(strategy="native", locks=None)
+    start = asyncio.Barrier(12)
+
+    async def ask(number: int) -> bool:
+        await start.wait()
+        name = f"tag {number}"
+        async with AsyncSession(engine) as session, session.begin():
+            _, created = await get_or_create(
+                session, Tag, name=name, defaults={"slug": name}, policy=policy
+            )
+        return created
+
+    for number in range(20):
+        assert sum(await asyncio.gather(*(ask(number) for _ in range(12)))) == 1

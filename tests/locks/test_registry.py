@@ -1,0 +1,139 @@
+"""One registry for all event loops and threads, and what it remembers."""
+
+import asyncio
+import gc
+from dataclasses import asdict
+from threading import get_ident
+from time import perf_counter
+from weakref import ref
+
+import pytest
+from owners import Holder, line_up
+
+from async_goc._locks.memory import Memory
+from async_goc._locks.owner import Answer
+from async_goc._locks.queues import Queues
+from async_goc._locks.registry import KeyedLocks
+from async_goc._locks.statistics import Counts
+
+
+async def test_other_threads_go_through_the_loop(queues: Queues) -> None:
+    """A call runs in the loop's thread: at once in it, soon from any other."""
+    threads: list[int] = []
+
+    def note(number: int) -> None:
+        threads.extend([number, get_ident()])
+
+    async def run() -> None:
+        queues.run(note, 2)
+
+    queues.run(note, 0)
+    assert threads == [0, get_ident()]
+    await asyncio.to_thread(queues.run, note, 1)
+    await asyncio.to_thread(asyncio.run, run())
+    assert threads == [0, get_ident(), 1, get_ident(), 2, get_ident()]
+
+
+def test_ended_loop_is_left_alone() -> None:
+    """Nothing is called any more in a loop that is closed, nor in one that is gone."""
+    loop = asyncio.new_event_loop()
+    queues = Queues(loop, 1, Counts())
+    assert not queues.is_closed()
+    loop.close()
+    assert queues.is_closed()
+    queues.run(pytest.fail, "called")
+    del loop
+    gc.collect()
+    assert queues.is_closed()
+    queues.run_soon(pytest.fail, "called")
+
+
+def test_memory_is_bounded() -> None:
+    """The oldest keys are forgotten; of those, nothing is known but when, at most."""
+    memory, before = Memory(2), perf_counter()
+    after = before + 60
+    assert not memory.has_changed("a", before)
+    for key in ("a", "b", "a", "c"):
+        memory.add(key, exists=True)
+    assert [memory.exists(key) for key in "abcd"] == [True, False, True, False]
+    assert all(memory.has_changed(key, before) for key in "abcd")
+    assert not any(memory.has_changed(key, after) for key in "abcd")
+    for key in "ad":
+        memory.forget(key)
+    assert [memory.exists(key) for key in "acd"] == [False, True, False]
+    assert memory.has_changed("a", before)
+    memory.add("c", exists=False)
+    assert not memory.exists("c")
+
+
+async def test_memory_of_nothing() -> None:
+    """With no keys known each may exist, and may have changed since any release."""
+    queues, owner, before = KeyedLocks(0).queues(), Holder(), perf_counter()
+    queues.take("k", owner)
+    queues.release("k", owner, Answer.CREATED)
+    assert not queues.memory.exists("k")
+    assert queues.memory.has_changed("another", before)
+    assert not queues.memory.has_changed("k", before + 60)
+    with pytest.raises(ValueError, match="known_keys is -1; give 0"):
+        KeyedLocks(-1)
+
+
+def test_statistics_of_several_loops() -> None:
+    """What happened is added up; what is held and waits, over the open loops only."""
+    locks = KeyedLocks()
+
+    def figures() -> dict[str, int]:
+        return {name: n for name, n in asdict(locks.statistics()).items() if n}
+
+    async def use() -> None:
+        assert locks.queues() is locks.queues()
+        locks.queues().take("k", Holder())
+        await line_up(locks.queues(), Holder())
+
+    assert figures() == {}
+    with asyncio.Runner() as first:
+        first.run(use())
+        with asyncio.Runner() as second:
+            second.run(use())
+            assert figures() == {"held": 2, "waiting": 2, "acquired": 2, "waited": 2}
+        assert figures() == {"held": 1, "waiting": 1, "acquired": 2, "waited": 2}
+    assert figures() == {"acquired": 2, "waited": 2}
+
+
+@pytest.mark.parametrize("is_contended", [False, True])
+def test_queues_go_with_their_loop(*, is_contended: bool) -> None:
+    """Loops that come and go leave nothing behind, though keys were held to the end."""
+    locks = KeyedLocks()
+
+    async def use() -> list[ref[object]]:
+        queues, holder, owner = locks.queues(), Holder(), Holder()
+        queues.take("k", holder)
+        queues.take("kept", holder)
+        if is_contended:
+            (task,) = await line_up(queues, owner)
+            queues.release("k", holder)
+            assert await task is Answer.GRANTED
+        return [ref(asyncio.get_running_loop()), ref(queues), ref(holder), ref(owner)]
+
+    left = [each for _ in range(20) for each in asyncio.run(use())]
+    gc.collect()
+    assert not [each() for each in left if each() is not None]
+
+
+def test_loop_closed_in_the_middle_of_a_wait_goes_with_the_next() -> None:
+    """A loop that ends with somebody waiting is forgotten when another one begins."""
+    locks = KeyedLocks()
+
+    async def use() -> None:
+        locks.queues().take("k", Holder())
+        await line_up(locks.queues(), Holder(), limit=30)
+
+    left = []
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # the task has not been cancelled
+        loop.run_until_complete(use())
+        loop.close()
+        left.append(ref(loop))
+    gc.collect()
+    assert [each() for each in left] == [None, None, loop]

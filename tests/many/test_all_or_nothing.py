@@ -1,0 +1,68 @@
+"""A call for many rows that fails has changed nothing."""
+
+from typing import Any
+
+import pytest
+from models import Author, Employee, Page, Tag
+from rows import count, named
+from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from async_goc import (
+    Event,
+    Policy,
+    get_or_create,
+    get_or_create_many,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "strategy"), [(Page, "native"), (Employee, "savepoint")]
+)
+async def test_all_or_nothing(
+    session: AsyncSession, model: type[Any], strategy: str
+) -> None:
+    """A NOT NULL violation in row 7,000: nothing remains, the transaction goes on."""
+    ann = Author(name="Ann")
+    session.add(ann)
+    tag, _ = await get_or_create(session, Tag, name="mine")
+    # A statement, or a flush, for each chunk.
+    rows: list[dict[str, Any]] = [
+        {"name": f"{number:05}"} | ({"badge": number} if model is Employee else {})
+        for number in range(10_000)
+    ]
+    rows[7_000]["badge" if model is Employee else "name"] = None
+    events: list[Event] = []
+    policy = Policy(missing_constraint="ignore", observer=events.append)
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create_many(
+            session, model, rows, key="name", chunk_size=1_000, policy=policy
+        )
+    assert "this call has been undone" in raised.value.__notes__[0]
+    assert (events[0].outcome, events[0].strategy) == ("failed", strategy)
+    assert await count(session, model) == 0
+    for mine in (ann, tag):
+        assert inspect(mine).persistent
+        assert not inspect(mine).expired_attributes
+    await session.commit()
+    assert await count(session, Tag) == 1
+
+
+async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
+    """The error says which, and nothing of the call remains."""
+    await get_or_create(session, Tag, name="old", defaults={"slug": "taken"})
+    rows = [*named("a", "b"), {"name": "c", "slug": "taken"}]
+    with pytest.raises(IntegrityError) as raised:
+        await get_or_create_many(session, Tag, rows, key="name")
+    assert "slug" in raised.value.__notes__[0]
+    assert await count(session) == 1
+
+
+async def test_rollback(session: AsyncSession) -> None:
+    """What was created is transient again; and can be created again."""
+    result = await get_or_create_many(session, Tag, named("a", "b"))
+    await session.rollback()
+    assert all(inspect(tag).transient for tag, _ in result)
+    again = await get_or_create_many(session, Tag, named("a", "b"))
+    assert [created for _, created in again] == [True, True]

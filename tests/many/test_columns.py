@@ -1,0 +1,105 @@
+"""Rows inserted in bulk: their types, defaults and keys, whatever the columns."""
+
+from typing import Any
+
+import pytest
+from backends import on_postgres
+from sqlalchemy import (
+    inspect,
+    select,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from wide import Arrays, Beast, Dog, Keys, Wide
+
+from async_goc import Policy, get_or_create_many
+
+
+async def test_readable(session: AsyncSession) -> None:
+    """All columns are loaded, expressions included; deferred ones are not."""
+    ((odd, _),) = await get_or_create_many(session, Wide, [{"name": "a", "note": "n"}])
+    assert (odd.double, odd.shade, odd.level) == (14, "dark", 7)
+    assert "note" in inspect(odd).unloaded
+
+
+async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) -> None:
+    """A sibling's column has one for each row, too."""
+    rows = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+    for model in (Beast, Dog):
+        result = await get_or_create_many(session, model, rows)
+        assert all(created for _, created in result)
+        chips = await session.scalars(select(Beast.__table__.c.chip))
+        assert len(set(chips) - {None}) in {0, 3}
+        await session.rollback()
+
+
+@on_postgres
+async def test_primary_key_of_a_deleted_row(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The object of the old row shows the new one."""
+    await get_or_create_many(session, Keys, [{"id": 7, "padded": "old"}], key="padded")
+    await session.commit()
+    await session.refresh((await session.scalars(select(Keys))).one())
+    old = await session.get(Keys, 7)
+    async with engine.begin() as connection:
+        await connection.execute(Keys.__table__.delete())
+    ((new, created),) = await get_or_create_many(
+        session, Keys, [{"id": 7, "padded": "new"}], key="padded"
+    )
+    assert created
+    assert new is old
+    assert new.padded.strip() == "new"
+
+
+@on_postgres
+async def test_too_long(session: AsyncSession) -> None:
+    """An array's type does not cut off what the column refuses."""
+    with pytest.raises(DBAPIError):
+        await get_or_create_many(session, Wide, [{"name": "far too long"}])
+    with pytest.raises(DBAPIError):
+        await get_or_create_many(session, Wide, [{"name": "a", "word": "x" * 10}])
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        (["padded"], [{"padded": "ab"}, {"padded": "abcd"}]),
+        (["fraction"], [{"fraction": 0.1 + 0.2}, {"fraction": 1e300}]),
+        (["data"], [{"data": b"\0"}, {"data": b"x"}]),
+        (
+            ["fraction", "padded"],
+            [{"fraction": 0.5, "padded": "a"}, {"fraction": 0.5, "padded": "b"}],
+        ),
+        (["padded"], [{"padded": None}]),
+        (["document"], [{"document": None}]),
+    ],
+)
+async def test_keys(
+    session: AsyncSession, names: list[str], rows: list[dict[str, Any]]
+) -> None:
+    """They are told apart, and found again, whichever way they travel."""
+    policy = Policy(missing_constraint="ignore")
+    for expected in (True, False):
+        result = await get_or_create_many(session, Keys, rows, key=names, policy=policy)
+        assert [created for _, created in result] == [expected] * len(rows)
+        assert len({instance.id for instance, _ in result}) == len(rows)
+        session.expunge_all()
+
+
+@on_postgres
+async def test_case_that_does_not_matter(session: AsyncSession) -> None:
+    """Keys that only the database takes for equal share a row, and an instance."""
+    rows = [
+        {"name": n, "items": ["x", n], "wrapped": n, "varied": ["v"]}
+        for n in ("Ann", "ANN", "bob")
+    ]
+    result = await get_or_create_many(session, Arrays, rows)
+    assert sum(created for _, created in result) == 2
+    assert result[0][0] is result[1][0]
+    assert result[2][0].items == ["x", "bob"]
+    assert result[2][0].wrapped == "[bob]"
+    assert result[2][0].varied == ["v"]
+    again = await get_or_create_many(session, Arrays, rows)
+    assert [instance for instance, _ in again] == [instance for instance, _ in result]
+    assert not any(created for _, created in again)

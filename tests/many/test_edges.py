@@ -1,0 +1,235 @@
+"""Many rows, where something is in the way."""
+
+import asyncio
+import gc
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import pytest
+from backends import Sessions, each_strategy, on_postgres, on_sqlite
+from models import Place, Tag
+from sqlalchemy import (
+    Column,
+    Date,
+    DateTime,
+    Interval,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    func,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
+from waiting import until
+
+from async_goc import (
+    Event,
+    KeyedLocks,
+    Policy,
+    get_or_create,
+    get_or_create_many,
+    update_or_create_many,
+)
+from async_goc._many.rows import Shape, distinct
+
+AB = [{"name": "a"}, {"name": "b"}]
+
+
+async def test_pending_rows(engine: AsyncEngine) -> None:
+    """The caller's own are flushed before the guard, and found; autoflush or not."""
+    async with AsyncSession(engine, autoflush=False) as session:
+        session.add(mine := Tag(name="b"))
+        result = await get_or_create_many(session, Tag, AB)
+        assert [created for _, created in result] == [True, False]
+        assert result[1][0] is mine
+        session.add(mine := Tag(name="c"))
+        result = await get_or_create_many(session, Tag, [{"name": "c"}])
+        assert result == [(mine, False)]
+
+
+@each_strategy
+async def test_without_locks(session: AsyncSession) -> None:
+    """The registry may be switched off."""
+    policy = Policy(locks=None)
+    for expected in (True, False):
+        result = await get_or_create_many(session, Tag, AB, policy=policy)
+        assert [created for _, created in result] == [expected] * 2
+
+
+@on_sqlite
+async def test_without_a_key(engine: AsyncEngine) -> None:
+    """On one SQLite connection there is nothing to queue for."""
+    async with engine.connect() as connection, AsyncSession(connection) as session:
+        result = await get_or_create_many(session, Tag, AB)
+        assert all(created for _, created in result)
+
+
+@on_postgres
+async def test_leader_that_rolls_back(sessions: Sessions) -> None:
+    """The key goes to who waits for it, and with it the right to create the row."""
+    locks = KeyedLocks()
+    policy = Policy(locks=locks, wait_timeout=None)
+    async with sessions() as leader, sessions() as follower:
+        await get_or_create(leader, Tag, name="b", policy=policy)
+        call = asyncio.create_task(get_or_create_many(follower, Tag, AB, policy=policy))
+        await until(lambda: locks.statistics().waiting)
+        await leader.rollback()
+        assert all(created for _, created in await call)
+        assert locks.statistics().held == 2
+    assert locks.statistics().held == 0
+
+
+@on_postgres
+@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
+async def test_a_call_that_is_collected(sessions: Sessions) -> None:
+    """Wherever the collector runs, the keys are released by the loop.
+
+    It fails, by a hang, with `run_soon` taken out of `Turns.__exit__`.
+    """
+    locks = KeyedLocks()
+    policy = Policy(locks=locks, wait_timeout=None)
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)  # It refuses what another thread does.
+    loop.set_exception_handler(lambda *_: None)  # A task was destroyed.
+    is_suspended = asyncio.Event()
+
+    async def nothing_comes() -> str:
+        is_suspended.set()
+        return await loop.create_future()
+
+    async def lead(session: AsyncSession) -> None:
+        defaults = {"colour": nothing_comes}
+        await get_or_create_many(session, Tag, AB, defaults=defaults, policy=policy)
+
+    async with sessions() as leader, sessions() as follower:
+        task = asyncio.create_task(lead(leader))
+        await is_suspended.wait()
+        call = asyncio.create_task(get_or_create_many(follower, Tag, AB, policy=policy))
+        await until(lambda: locks.statistics().waiting)
+        del task
+        await asyncio.to_thread(gc.collect)
+        async with asyncio.timeout(5):
+            result = await call
+        assert all(created for _, created in result)
+        await follower.rollback()
+
+
+@each_strategy
+@pytest.mark.parametrize("is_old", [True, False])
+async def test_what_a_statement_cannot_insert(
+    engine: AsyncEngine, session: AsyncSession, *, is_old: bool
+) -> None:
+    """SQL among the values, or a database without RETURNING: the unit of work."""
+    rows: list[dict[str, Any]] = [{"name": "a", "slug": "s"}]
+    if is_old:
+        engine.dialect.insert_returning = False
+    else:
+        rows[0]["slug"] = func.lower("S")
+    events: list[Event] = []
+    policy = Policy(observer=events.append)
+    result = await get_or_create_many(session, Tag, rows, key="name", policy=policy)
+    assert (result[0][1], result[0][0].slug) == (True, "s")
+    assert events[0].strategy == "savepoint"
+
+
+@each_strategy
+async def test_names_beyond_columns(session: AsyncSession) -> None:
+    """They are no part of a constraint; and a composite is no key."""
+    rows = [{"x": 1, "y": 2, "colour": "blue"}]
+    ((place, created),) = await get_or_create_many(session, Place, rows)
+    assert (created, place.x, place.colour) == (True, 1, "blue")
+    with pytest.raises(ValueError, match="cannot be a key of many rows"):
+        await get_or_create_many(session, Place, [{"point": (1, 2)}], key="point")
+
+
+@each_strategy
+async def test_update_without_onupdate(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """Nothing has to be read again then."""
+    await get_or_create_many(session, Tag, AB)
+    statements.clear()
+    rows = [{"name": "a", "colour": "red"}]
+    ((tag, created),) = await update_or_create_many(session, Tag, rows)
+    assert (tag.colour, created) == ("red", False)
+    assert statements == ["SELECT", "SAVEPOINT", "SELECT", "UPDATE", "RELEASE"]
+
+
+EAST = timezone(timedelta(hours=9))
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NAIVE = NOON.replace(tzinfo=None)
+DAY = date(2026, 1, 1)
+
+
+class Size(StrEnum):
+    SMALL = "s"
+
+
+@pytest.mark.parametrize(
+    ("type_", "values", "same"),
+    [
+        (Numeric(), [2.5, 1, Decimal(10)], [Decimal("2.5"), 1.0, 10]),
+        (String(), ["t", "s"], ["t", Size.SMALL]),
+        (
+            DateTime(timezone=True),
+            [NOON, NOON + timedelta(hours=1)],
+            [NOON.astimezone(EAST), NOON + timedelta(hours=1)],
+        ),
+        (DateTime(), [NAIVE, NOON], [NAIVE, NOON]),
+        (Date(), [date(2026, 1, 10), DAY], [date(2026, 1, 10), DAY]),
+        (Interval(), [timedelta(2), timedelta(1)], [timedelta(2), timedelta(1)]),
+    ],
+)
+def test_order_of_keys(type_: Any, values: list[Any], same: list[Any]) -> None:
+    """It is that of the values, whatever types they have."""
+    key = Column("key", type_, primary_key=True)
+
+    class Model:
+        pass
+
+    mapper = registry().map_imperatively(Model, Table("model", MetaData(), key))
+    shape = Shape(mapper, ("key",), postgresql.dialect())
+    (_, one), (_, other) = (
+        distinct([{"key": value} for value in each], shape)
+        for each in (values, [*reversed(same), *same])
+    )
+    places = [values.index(row.values["key"]) for row in one]
+    assert places == [same.index(row.values["key"]) for row in other]
+
+
+@each_strategy
+@on_postgres
+async def test_keys_where_an_index_is_partial(session: AsyncSession) -> None:
+    """The values decide whether it counts, so each row is looked at by itself."""
+    locks = KeyedLocks()
+    rows = [{"code": code, "closed_at": None, "x": x} for x, code in enumerate("ab")]
+    await get_or_create_many(
+        *(session, Place, rows),
+        key=["code", "closed_at"],
+        policy=Policy(locks=locks, missing_constraint="ignore"),
+    )
+    held = [key.values for key in locks.queues()._holders]
+    assert sorted(held) == [(None, "a"), (None, "b")]
+
+
+@each_strategy
+async def test_a_table_of_any_name(session: AsyncSession) -> None:
+    """Ours, of the values, is not in its way."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Given(Base):
+        __tablename__ = "given"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int] = mapped_column(unique=True)
+
+    await (await session.connection()).run_sync(Base.metadata.create_all)
+    rows = [{"number": 2}, {"number": 1}]
+    for expected in (True, False):
+        result = await get_or_create_many(session, Given, rows, key="number")
+        assert [(g.number, new) for g, new in result] == [(2, expected), (1, expected)]

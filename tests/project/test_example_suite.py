@@ -1,0 +1,34 @@
+"""The tests that users may copy pass, under pytest-asyncio and without a warning."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.heavy
+
+SUITE = Path(__file__).parents[2] / "examples" / "testing"
+
+
+@pytest.mark.parametrize(
+    "backend", ["sqlite+aiosqlite", "postgresql+asyncpg"], indirect=True
+)
+def test_example_suite(url: str) -> None:
+    """All of it runs: a coroutine that nobody awaits would pass as well.
+
+    The tables have other names than ours.
+    """
+    # Not the working tree but what is installed: -P. No files beside the examples.
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-B", "-m", "pytest", *options, SUITE],
+        env={**os.environ, "TEST_DATABASE_URL": url},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("13 passed in"), done.stdout

@@ -1,0 +1,141 @@
+"""Whoever waits for whom: each call ends, here or in the database."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from backends import POSTGRES, Sessions
+from models import Tag
+from sqlalchemy import text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from waiting import until
+
+from async_goc import KeyedLocks, Policy, get_or_create
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.parametrize("backend", POSTGRES, indirect=True),
+    pytest.mark.timeout(20),
+]
+
+DEADLOCK = "40P01"
+
+
+@pytest.fixture
+def policy(locks: KeyedLocks) -> Policy:
+    return Policy(locks=locks)
+
+
+async def within_five_seconds(*calls: Awaitable[Any]) -> list[Any]:
+    """Run the calls at once, and return what each one came to."""
+    async with asyncio.timeout(5):
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def check(results: list[Any]) -> None:
+    """At least one has succeeded; the others got the database's own error."""
+    errors = [result for result in results if isinstance(result, BaseException)]
+    assert len(errors) < len(results)
+    for error in errors:
+        assert isinstance(error, DBAPIError)
+        assert getattr(error.orig, "sqlstate", None) == DEADLOCK
+
+
+@pytest.mark.parametrize("members", [2, 3])
+async def test_rings(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks, members: int
+) -> None:
+    """Each asks for the next one's key: the database, not the queue, finds the victim.
+
+    It fails with `_is_cycle` answering False.
+    """
+    barrier = asyncio.Barrier(members)
+
+    async def member(number: int) -> None:
+        async with sessions.begin() as session:
+            for step in (0, 1):
+                name = f"tag {(number + step) % members}"
+                await get_or_create(session, Tag, name=name, policy=policy)
+                if not step:
+                    await barrier.wait()
+
+    results = await within_five_seconds(*map(member, range(members)))
+    check(results)
+    figures = locks.statistics()
+    assert figures.deadlocks_avoided >= members
+    assert (figures.held, figures.waiting, figures.timeouts) == (0, 0, 0)
+
+
+async def test_a_row_lock_and_a_key(sessions: Sessions, policy: Policy) -> None:
+    """One waits for a row in the database, for the other to wait for its key here.
+
+    Neither side sees the whole cycle; after wait_timeout the database does.
+    """
+    async with sessions.begin() as session:
+        session.add(Tag(name="row"))
+    lock_row = update(Tag).where(Tag.name == "row").values(colour="blue")
+    has_key, has_row = asyncio.Event(), asyncio.Event()
+
+    async def key_then_row() -> None:
+        async with sessions.begin() as session:
+            await get_or_create(session, Tag, name="key", policy=policy)
+            has_key.set()
+            await has_row.wait()
+            await session.execute(lock_row)
+
+    async def row_then_key() -> None:
+        async with sessions.begin() as session:
+            await session.execute(lock_row)
+            has_row.set()
+            await has_key.wait()
+            await get_or_create(session, Tag, name="key", policy=policy)
+
+    check(await within_five_seconds(key_then_row(), row_then_key()))
+
+
+async def test_an_owner_that_never_commits(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """The others wait as long as for any transaction: until the server ends it."""
+    async with sessions() as owner, sessions() as follower:
+        await owner.execute(text("SET idle_in_transaction_session_timeout = 1500"))
+        await get_or_create(owner, Tag, name="x", policy=policy)
+        call = get_or_create(follower, Tag, name="x", policy=policy)
+        [result] = await within_five_seconds(call)
+        assert result[1] is True
+        await follower.commit()
+        await owner.invalidate()
+    assert locks.statistics().timeouts == 1
+
+
+async def test_an_owner_without_a_connection(
+    url: str, policy: Policy, locks: KeyedLocks
+) -> None:
+    """It waits for a connection; those who have one do not wait for it.
+
+    It fails, by timeouts, with the takeover in `Queues.take` taken out.
+    """
+    engine = create_async_engine(url, pool_size=3, max_overflow=0)
+    sessions = async_sessionmaker(engine)
+
+    all_taken, go = asyncio.Barrier(4), asyncio.Event()
+
+    async def call(*, is_connected: bool) -> bool:
+        async with sessions.begin() as session:
+            if is_connected:
+                await session.connection()
+            await all_taken.wait()
+            if is_connected:
+                await go.wait()
+            _, created = await get_or_create(session, Tag, name="x", policy=policy)
+        return created
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        calls = [group.create_task(call(is_connected=i < 3)) for i in range(4)]
+        await until(lambda: locks.statistics().acquired == 1)
+        go.set()
+    assert sum(call.result() for call in calls) == 1
+    assert locks.statistics().timeouts == 0
+    await engine.dispose()

@@ -1,0 +1,60 @@
+"""What the tests store: one class for each thing a mapping can be."""
+
+from .base import Base
+from .classes import Animal, Badge, Cat, Employee, Person, Ticket
+from .library import (
+    Author,
+    Book,
+    BookTag,
+    Desk,
+    Letter,
+    Note,
+    Pen,
+    Pile,
+    Review,
+    Seat,
+    Tag,
+)
+from .shapes import (
+    City,
+    Loose,
+    Node,
+    Page,
+    Place,
+    Point,
+    Region,
+    Setting,
+    Shout,
+    Shouted,
+)
+
+__all__ = [
+    "Animal",
+    "Author",
+    "Badge",
+    "Base",
+    "Book",
+    "BookTag",
+    "Cat",
+    "City",
+    "Desk",
+    "Employee",
+    "Letter",
+    "Loose",
+    "Node",
+    "Note",
+    "Page",
+    "Pen",
+    "Person",
+    "Pile",
+    "Place",
+    "Point",
+    "Region",
+    "Review",
+    "Seat",
+    "Setting",
+    "Shout",
+    "Shouted",
+    "Tag",
+    "Ticket",
+]

@@ -1,0 +1,15 @@
+"""Rows to give to a call, and how many there are."""
+
+from typing import Any
+
+from models import Tag
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+def named(*names: str) -> list[dict[str, Any]]:
+    return [{"name": name} for name in names]
+
+
+async def count(session: AsyncSession, model: type[object] = Tag) -> int:
+    return await session.scalar(select(func.count()).select_from(model)) or 0

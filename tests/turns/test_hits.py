@@ -1,0 +1,169 @@
+"""Rows that exist: who finds one keeps nobody waiting."""
+
+import asyncio
+
+from backends import Sessions, on_postgres, on_sqlite
+from models import Author, Book, Tag
+from sqlalchemy import event, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import selectinload
+from sqlalchemy.util import await_only
+from waiting import sent, until
+
+from async_goc import (
+    KeyedLocks,
+    Policy,
+    Stats,
+    get_or_create,
+)
+
+
+@on_postgres
+async def test_hits_do_not_queue(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """A session with a connection looks first; one without knows what exists."""
+    async with sessions.begin() as session:
+        await get_or_create(session, Tag, name="x", policy=policy)
+    async with sessions() as session:
+        await get_or_create(session, Tag, name="x", policy=policy)
+        await session.rollback()
+        await session.connection()
+        await get_or_create(session, Tag, name="x", policy=policy)
+    assert locks.statistics().acquired == 1
+
+
+@on_postgres
+async def test_released_since_the_look(
+    engine: AsyncEngine, policy: Policy, stats: Stats
+) -> None:
+    """The row may have come between the look and the queue, with nobody to wait for.
+
+    It fails with `has_changed` taken out of `Turn.comes`.
+    """
+    counts = sent(engine)
+
+    async def rival() -> None:
+        async with AsyncSession(engine) as other, other.begin():
+            await get_or_create(other, Tag, name="x", policy=policy)
+
+    def run(*_: object) -> None:
+        await_only(rival())
+
+    async with AsyncSession(engine) as session:
+        await session.connection()
+        event.listen(engine.sync_engine, "after_cursor_execute", run, once=True)
+        _, created = await get_or_create(session, Tag, name="x", policy=policy)
+    assert not created
+    assert (counts["INSERT"], stats["lost_race"]) == (1, 0)
+
+
+@on_sqlite
+async def test_sqlite_hits_keep_the_writers_waiting(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """Here, that is: the hit has begun a transaction, and the file is locked.
+
+    It fails with `_keep` taken out of `Turn.__exit__`.
+    """
+    async with sessions.begin() as session:
+        session.add(Tag(name="x"))
+    async with sessions() as one, sessions() as other:
+        await get_or_create(one, Tag, name="x", policy=policy)
+        call = asyncio.create_task(get_or_create(other, Tag, name="y", policy=policy))
+        await until(lambda: locks.statistics().waiting == 1)
+        await one.commit()
+        await call
+        await other.commit()
+    assert locks.statistics().held == 0
+
+
+@on_sqlite
+async def test_an_engine_that_begins_nothing_keeps_nobody_waiting(
+    url: str, policy: Policy, locks: KeyedLocks
+) -> None:
+    """Unconfigured, a look begins no transaction; so the key goes with the call."""
+    engine = create_async_engine(url)
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Tag(name="x"))
+    async with AsyncSession(engine) as session:
+        await get_or_create(session, Tag, name="x", policy=policy)
+        assert locks.statistics().held == 0
+    await engine.dispose()
+
+
+@on_postgres
+async def test_rows_known_to_exist_may_have_gone(
+    engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """A deleted row is created again; who asks next waits without a connection.
+
+    It fails with `forget` taken out of `Turn.comes`.
+    """
+    async with sessions.begin() as session:
+        tag, _ = await get_or_create(session, Tag, name="x", policy=policy)
+        await session.delete(tag)
+        await session.flush()
+        await get_or_create(session, Tag, name="x", policy=policy)
+    async with sessions.begin() as session:
+        await session.delete(await session.get_one(Tag, (await _only(session)).id))
+
+    async with sessions() as first, sessions() as second:
+        _, created = await get_or_create(first, Tag, name="x", policy=policy)
+        assert created
+        call = asyncio.create_task(get_or_create(second, Tag, name="x", policy=policy))
+        await until(lambda: locks.statistics().waiting)
+        assert engine.pool.checkedout() == 1
+        await first.commit()
+        _, created = await call
+        assert not created
+
+
+async def _only(session: AsyncSession) -> Tag:
+    return (await session.scalars(select(Tag))).one()
+
+
+@on_postgres
+async def test_finders_share_what_they_find(
+    sessions: Sessions, policy: Policy, stats: Stats, locks: KeyedLocks
+) -> None:
+    """The first of many looks; the others then read in parallel: no creator, hits."""
+    async with sessions.begin() as session:
+        session.add(Tag(name="x"))
+
+    async def request() -> None:
+        async with sessions.begin() as session:
+            await get_or_create(session, Tag, name="x", policy=policy)
+
+    await asyncio.gather(*(request() for _ in range(10)))
+    assert locks.statistics().acquired == 1
+    assert stats["hit"] == 10
+
+
+@on_postgres
+async def test_followers_honour_what_they_asked_for(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """Who has waited gets its options and its own defaults' checks, like any hit."""
+    async with sessions.begin() as session:
+        session.add(Author(name="ann"))
+
+    async def request() -> int:
+        async with sessions() as session:
+            ann = (await session.scalars(select(Author))).one()
+            book, created = await get_or_create(
+                session,
+                Book,
+                author=ann,
+                title="x",
+                options=[selectinload(Book.reviews)],
+                policy=policy,
+            )
+            if created:
+                await until(lambda: locks.statistics().waiting == 4)
+            assert book.reviews == []
+            await session.commit()
+        return created
+
+    assert sum(await asyncio.gather(*(request() for _ in range(5)))) == 1
+    assert locks.statistics().collapsed == 4

@@ -1,0 +1,88 @@
+"""A call that has waited long enough goes on without the key."""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+import pytest
+from backends import Sessions, on_postgres, on_sqlite
+from models import Tag
+from waiting import until
+
+from async_goc import (
+    Event,
+    KeyedLocks,
+    Outcome,
+    Policy,
+    get_or_create,
+)
+
+
+@on_postgres
+async def test_timeout(
+    sessions: Sessions,
+    policy: Policy,
+    locks: KeyedLocks,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After wait_timeout the database decides, and a log record says who held what."""
+    events: list[Event] = []
+    brief = replace(policy, wait_timeout=0.01, observer=events.append)
+    with caplog.at_level(logging.WARNING, logger="async_goc"):
+        async with sessions() as first, sessions() as second:
+            await get_or_create(first, Tag, name="secret", policy=policy)
+            call = asyncio.create_task(
+                get_or_create(second, Tag, name="secret", policy=brief)
+            )
+            await until(lambda: locks.statistics().timeouts)
+            await first.commit()
+            tag, created = await call
+    assert (tag.name, created) == ("secret", False)
+    [happened] = events
+    assert happened.outcome in {Outcome.LOST_RACE, Outcome.WAITED_HIT}
+    assert 0.01 <= happened.waited < happened.elapsed
+    [record] = caplog.records
+    assert record.name == "async_goc"
+    assert "Tag (name)" in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+@on_postgres
+async def test_who_goes_on_without_the_key_is_waited_for(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """After a timeout, and the owner's rollback, the call creates the row, and holds.
+
+    It fails with `take` taken out of `Turn.created`.
+    """
+    brief = replace(policy, wait_timeout=0.01)
+    async with sessions() as first, sessions() as second, sessions() as third:
+        await get_or_create(first, Tag, name="x", policy=policy)
+        call = asyncio.create_task(get_or_create(second, Tag, name="x", policy=brief))
+        await until(lambda: locks.statistics().timeouts)
+        await first.rollback()
+        _, created = await call
+        assert created
+        call = asyncio.create_task(get_or_create(third, Tag, name="x", policy=policy))
+        await until(lambda: locks.statistics().waiting)
+        await second.commit()
+        _, created = await call
+        assert not created
+    assert locks.statistics().held == 0
+
+
+@on_sqlite
+async def test_timeout_names_what_sqlite_queues_for(
+    sessions: Sessions, policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On SQLite that is the database, and there the call waits on."""
+    brief = replace(policy, wait_timeout=0)
+    async with sessions() as first, sessions() as second:
+        await get_or_create(first, Tag, name="x", policy=policy)
+        call = asyncio.create_task(get_or_create(second, Tag, name="y", policy=brief))
+        await until(lambda: caplog.records)
+        await first.commit()
+        _, created = await call
+        await second.commit()
+    assert created
+    assert "Tag (all rows: the database has one writer)" in caplog.text

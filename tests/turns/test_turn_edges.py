@@ -1,0 +1,228 @@
+"""What a call in the queue may meet, beside rivals."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from backends import Sessions, on_postgres
+from models import Place, Tag
+from rivals import after_rival
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from waiting import until
+
+from async_goc import (
+    Event,
+    KeyedLocks,
+    Policy,
+    exceptions,
+    get_or_create,
+)
+from async_goc._locks.owner import Owner
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
+async def test_defaults_that_end_the_transaction(
+    session: AsyncSession, policy: Policy, locks: KeyedLocks, end: str
+) -> None:
+    """What the call then creates is held, and let go, by the next transaction.
+
+    It fails with `owner_of` taken out of `Turn.created`.
+    """
+
+    async def ending() -> Mapping[str, Any]:
+        await getattr(session, end)()
+        return {}
+
+    await get_or_create(session, Tag, name="before", policy=policy)
+    await get_or_create(session, Tag, name="x", defaults=ending, policy=policy)
+    assert locks.statistics().held == 1
+    await session.commit()
+    assert locks.statistics().held == 0
+
+
+async def test_another_session_in_the_defaults(
+    engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """It does not wait for the call that waits for it; on SQLite, not for any row.
+
+    It fails with `around` taken out of `Turn._wait`.
+    """
+    if engine.dialect.name == "sqlite":
+        # On a configured one, the database itself has one writer at a time.
+        engine = create_async_engine(engine.url)
+        sessions = async_sessionmaker(engine)
+
+    async def colour() -> str:
+        async with sessions.begin() as other:
+            _, created = await get_or_create(other, Tag, name="x", policy=policy)
+            assert created
+        return "blue"
+
+    async with asyncio.timeout(5), sessions.begin() as session:
+        _, created = await get_or_create(
+            session, Tag, name="x", defaults={"colour": colour}, policy=policy
+        )
+    assert not created
+    assert locks.statistics().deadlocks_avoided == 1
+    assert locks.statistics().held == 0
+    await engine.dispose()
+
+
+@on_postgres
+@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
+async def test_a_call_that_is_collected(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """Wherever the collector runs, the key is released by the loop.
+
+    It fails, by a hang, with `run_soon` taken out of `Turn.__exit__`.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)  # It refuses what another thread does.
+    loop.set_exception_handler(lambda *_: None)  # A task was destroyed.
+
+    is_suspended = asyncio.Event()
+
+    async def nothing_comes() -> str:
+        is_suspended.set()
+        return await loop.create_future()
+
+    async def lead(session: AsyncSession) -> None:
+        defaults = {"colour": nothing_comes}
+        await get_or_create(session, Tag, name="x", defaults=defaults, policy=policy)
+
+    async with sessions() as leader, sessions() as follower:
+        task = asyncio.create_task(lead(leader))
+        await is_suspended.wait()
+        call = asyncio.create_task(
+            get_or_create(follower, Tag, name="x", policy=policy)
+        )
+        await until(lambda: locks.statistics().waiting)
+        del task
+        await asyncio.to_thread(gc.collect)
+        async with asyncio.timeout(5):
+            _, created = await call
+        assert created
+        await follower.rollback()
+
+
+class Unhashable(str):
+    """A string that defines how it compares, and so has no hash."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@on_postgres
+async def test_values_without_a_hash(
+    session: AsyncSession, policy: Policy, locks: KeyedLocks
+) -> None:
+    """They have no key; the call is served all the same."""
+    _, created = await get_or_create(session, Tag, name=Unhashable("x"), policy=policy)
+    assert created
+    assert locks.statistics().acquired == 0
+
+
+@on_postgres
+async def test_the_log_has_no_values(
+    sessions: Sessions, policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An expression may have some in it."""
+    brief = replace(policy, wait_timeout=0)
+    looks = func.concat(func.lower(Place.email), "secret") == "xsecret"
+    async with sessions() as one, sessions() as other:
+        lax = replace(brief, missing_constraint="ignore")
+        await get_or_create(one, Place, looks, defaults={"x": 1}, policy=lax)
+        await get_or_create(other, Place, looks, defaults={"x": 2}, policy=lax)
+        await one.rollback()
+        await other.rollback()
+    with caplog.at_level(logging.WARNING):
+        [record] = caplog.records
+    assert "Place (an expression)" in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+@on_postgres
+async def test_a_lost_race_tells_all_who_wait(
+    engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """The rival's row is there: they need not come one after the other.
+
+    It fails with `turn.lost()` taken out of the loop.
+    """
+    rival = after_rival(engine, Tag(name="x"))
+
+    async def defaults() -> Mapping[str, Any]:
+        await until(lambda: locks.statistics().waiting == 4)
+        return await rival()
+
+    async def request() -> bool:
+        async with sessions.begin() as session:
+            _, created = await get_or_create(
+                session, Tag, name="x", defaults=defaults, policy=policy
+            )
+        return created
+
+    assert not any(await asyncio.gather(*(request() for _ in range(5))))
+    assert locks.statistics().acquired == 1
+
+
+class Stranger(Owner):
+    """One who takes a key, and keeps it."""
+
+    def is_alive(self) -> bool:
+        return True
+
+    def rank(self) -> int:
+        return 1
+
+
+@on_postgres
+async def test_the_limit_is_the_calls(
+    sessions: Sessions, policy: Policy, locks: KeyedLocks
+) -> None:
+    """wait_timeout counts all the waits of a call together.
+
+    It fails with `- self._call.waited` taken out of `Turn._wait`.
+    """
+    events: list[Event] = []
+    brief = replace(policy, wait_timeout=1, observer=events.append)
+    time = asyncio.get_running_loop().time
+    async with sessions() as one, sessions() as other:
+        await other.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        await other.execute(select(Tag))
+        await get_or_create(one, Tag, name="x", policy=policy)
+        call = asyncio.create_task(get_or_create(other, Tag, name="x", policy=brief))
+        began = time()
+        await until(lambda: locks.statistics().waiting and time() > began + 0.8)
+        queues = locks.queues()
+        [key] = queues._holders
+        await one.commit()
+        # Its snapshot hides the row that it is told of; and the key is taken again.
+        stranger = Stranger()
+        assert queues.take(key, stranger)
+        with pytest.raises(exceptions.SnapshotConflictError):
+            await call
+        queues.release(key, stranger)
+    assert locks.statistics().waited == 2
+    assert 1 <= events[0].waited < 1.6
+
+
+def test_policies_can_be_copied() -> None:
+    """As by dataclasses.asdict(); the registry stays the one that it is."""
+    policy = Policy(locks=KeyedLocks())
+    assert asdict(policy)["locks"] is policy.locks

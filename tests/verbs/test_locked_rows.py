@@ -1,0 +1,186 @@
+"""Rows that are locked are read again, and nothing else in the session changes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from backends import on_postgres
+from models import Author, Employee, Page, Person, Tag
+from sqlalchemy import event, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import ORMExecuteState
+
+from async_goc import (
+    get_or_create,
+    get_or_create_many,
+    update_or_create,
+    update_or_create_many,
+)
+
+AB = [{"name": "a"}, {"name": "b"}]
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+
+async def locked(session: AsyncSession, verb: str, model: Any, **row: Any) -> object:
+    if verb == "update_or_create_many":
+        ((found, _),) = await update_or_create_many(session, model, [row], key="name")
+    elif verb == "update_or_create":
+        found, _ = await update_or_create(session, model, name=row["name"])
+    else:
+        found, _ = await get_or_create(
+            session, model, name=row["name"], with_for_update=True
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    "verb", ["get_or_create", "update_or_create", "update_or_create_many"]
+)
+async def test_what_is_loaded_already(engine: AsyncEngine, verb: str) -> None:
+    """Its columns are read anew, all of them; its collections are as they were."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        ann, _ = await get_or_create(session, Author, name="Ann")
+        tag, _ = await get_or_create(session, Tag, name="a", defaults={"note": "old"})
+        bob, _ = await get_or_create(session, Employee, name="Bob", badge=1)
+        books = ann.books
+        await session.commit()
+        async with AsyncSession(engine) as rival, rival.begin():
+            await rival.execute(update(Author).values(book_count=1))
+            await rival.execute(update(Tag).values(colour="red", note="new"))
+            await rival.execute(update(Employee).values(badge=2))
+        assert await locked(session, verb, Author, name="Ann", book_count=1) is ann
+        assert await locked(session, verb, Tag, name="a", colour="red") is tag
+        assert await locked(session, verb, Person, name="Bob", kind="employee") is bob
+        assert (ann.book_count, tag.colour, tag.note, bob.badge) == (1, "red", "new", 2)
+        assert ann.books is books
+
+
+@pytest.mark.parametrize(
+    "verb", ["get_or_create", "update_or_create", "update_or_create_many"]
+)
+async def test_what_is_loaded_under_another_key(engine: AsyncEngine, verb: str) -> None:
+    """A rival has renamed two rows crosswise: each is found by its new name."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        _a, _ = await get_or_create(session, Tag, name="a")
+        b, _ = await get_or_create(session, Tag, name="b")
+        await session.commit()
+        async with AsyncSession(engine) as rival, rival.begin():
+            for name, new in (("a", "c"), ("b", "a"), ("c", "b")):
+                renaming = update(Tag).where(Tag.name == name)
+                await rival.execute(renaming.values(name=new, colour=new))
+        assert await locked(session, verb, Tag, name="a", colour="a") is b
+        assert (b.name, b.colour) == ("a", "a")
+        assert not session.dirty
+
+
+@on_postgres
+@pytest.mark.parametrize("verb", ["update_or_create", "update_or_create_many"])
+async def test_who_looks_before_the_lock(engine: AsyncEngine, verb: str) -> None:
+    """What a listener reads before the row is locked is not taken for its values."""
+    async with (
+        AsyncSession(engine, expire_on_commit=False) as session,
+        AsyncSession(engine) as rival,
+    ):
+        page, _ = await get_or_create(session, Page, name="a")
+        await session.commit()
+        await rival.execute(update(Page).values(views=50))
+
+        def note(asked: ORMExecuteState) -> None:
+            if not asked.is_column_load:
+                seen.append(page.views)
+
+        seen: list[int] = []
+        event.listen(session.sync_session, "do_orm_execute", note)
+        values = {"name": "a", "views": 0}
+        if verb == "update_or_create":
+            asked: Any = update_or_create(session, Page, name="a", defaults=values)
+        else:
+            asked = update_or_create_many(session, Page, [values], key="name")
+        asking = asyncio.create_task(asked)
+        async with AsyncSession(engine) as other:
+            while not await other.scalar(WAITING):
+                pass
+        await rival.commit()
+        await asking
+        await session.commit()
+        assert seen
+        assert await rival.scalar(select(Page.views)) == 0
+
+
+@on_postgres
+async def test_what_cannot_be_read_anew(engine: AsyncEngine) -> None:
+    """What the session had loaded is as it was, and the transaction goes on."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        page, _ = await get_or_create(session, Page, name="a")
+        await session.commit()
+
+        def fail(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+            if "WHERE page.id =" in sql:
+                fails.append(sql)
+                msg = "as asked"
+                raise ZeroDivisionError(msg)
+
+        fails: list[str] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", fail)
+        with pytest.raises(ZeroDivisionError):
+            async with session.begin_nested():
+                await update_or_create(session, Page, name="a")
+        assert "FOR UPDATE" in fails[0]
+        assert (page.name, page.views) == ("a", 0)
+        event.remove(engine.sync_engine, "before_cursor_execute", fail)
+        await update_or_create(session, Page, name="a", defaults={"views": 1})
+        assert page.views == 1
+
+
+@pytest.mark.parametrize("how", ["delete", "expunge"])
+async def test_what_is_not_in_the_session_any_more(
+    engine: AsyncEngine, how: str
+) -> None:
+    """Rows of a later chunk, or whose DELETE is pending: they are found, or made."""
+    async with AsyncSession(engine, autoflush=False) as session:
+        a, _ = await get_or_create(session, Tag, name="a")
+        await get_or_create(session, Tag, name="b")
+        if how == "delete":
+            await session.delete(a)
+        rows = [{**row, "colour": "red"} for row in AB]
+        result = await update_or_create_many(
+            *(session, Tag, rows),
+            key="name",
+            chunk_size=1,
+            progress=lambda *_: session.expunge_all() if how == "expunge" else None,
+        )
+        assert [created for _, created in result] == [how == "delete", False]
+        assert [tag.colour for tag, _ in result] == ["red", "red"]
+
+
+async def test_loaded_deferred_columns(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """They are read along with the others, and not one by one."""
+    names = [{"name": str(number), "note": "x"} for number in range(5)]
+    tags = [tag for tag, _ in await get_or_create_many(session, Tag, names, key="name")]
+    for tag in tags:
+        await session.refresh(tag, ["note"])
+    statements.clear()
+    await update_or_create_many(session, Tag, names, key="name")
+    assert statements == ["SELECT", "SAVEPOINT", "SELECT", "RELEASE"]
+    assert [tag.note for tag in tags] == ["x"] * 5
+
+
+@on_postgres
+async def test_rows_that_cannot_be_locked(engine: AsyncEngine) -> None:
+    """What the session has loaded of them is as it was."""
+    async with (
+        AsyncSession(engine, expire_on_commit=False) as session,
+        AsyncSession(engine) as rival,
+    ):
+        tags = [tag for tag, _ in await get_or_create_many(session, Tag, AB)]
+        await session.commit()
+        await rival.execute(select(Tag).where(Tag.name == "b").with_for_update())
+        await session.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        rows = [{**row, "colour": "red"} for row in AB]
+        with pytest.raises(DBAPIError):
+            await update_or_create_many(session, Tag, rows, key="name")
+        assert [tag.name for tag in tags] == ["a", "b"]
+        assert session.in_transaction()
