@@ -2,7 +2,8 @@
 
 Read `mapping` first (a class's columns, and how what is found out about it is kept),
 then `criteria`, which takes SQL expressions apart. `fields` says what the name of an
-attribute stands for, and `constraints` which unique constraint covers a lookup.
+attribute stands for, `constraints` which unique constraint covers a lookup, and
+`private` which private names of SQLAlchemy are used, and what happens without them.
 """
 
 # pyright: reportUnusedImport=false

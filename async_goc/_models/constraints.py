@@ -139,7 +139,7 @@ def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:
         if table.primary_key.columns:
             yield _unique(table.primary_key, dialect)
         for constraint in table.constraints:
-            # A deferrable constraint may be checked long after the INSERT, so the INSERT
+            # A deferrable constraint may be checked long after the INSERT, which then
             # does not tell which of two rows came first.
             if isinstance(constraint, UniqueConstraint) and not constraint.deferrable:
                 yield _unique(constraint, dialect)
