@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -140,7 +141,9 @@ WAYS: tuple[type[Way], ...] = (NoLock, Plain, Ours)
 
 def postgres() -> AbstractContextManager[str]:
     """Return the tests' own server, not yet started."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    tests = Path(__file__).parents[1] / "tests"
+    # The second is where it was before the tests had folders.
+    sys.path += [str(tests / "support"), str(tests)]
     started: AbstractContextManager[str] = importlib.import_module("servers").postgres()
     return started
 
@@ -210,6 +213,21 @@ async def interleave(
             if number >= warmup:
                 taken[name].append(elapsed)
     return taken
+
+
+def pin() -> None:
+    """Share one core with the server, which is started later.
+
+    On two, who waits for whom wakes up another core each time: that takes longer than
+    what is measured, and depends on who ran before.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def console(width: int) -> Console:
+    """Return one that is so wide where it is not a terminal."""
+    return Console(width=None if Console().is_terminal else width, highlight=False)
 
 
 def show(console: Console, title: str, heads: str, rows: list[tuple[Any, ...]]) -> None:
