@@ -29,9 +29,7 @@ class Tag(Base):
 
 def postgres() -> AbstractContextManager[str]:
     """Return the tests' own server, not yet started."""
-    tests = Path(__file__).parents[1] / "tests"
-    # The second is where it was before the tests had folders.
-    sys.path += [str(tests / "support"), str(tests)]
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
     started: AbstractContextManager[str] = importlib.import_module("servers").postgres()
     return started
 
