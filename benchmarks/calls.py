@@ -1,8 +1,8 @@
-"""Make the calls of one case in one way; wait before and after, to be measured.
+"""Make the calls of one case in one way, each time that a line comes in.
 
     python benchmarks/calls.py USER@HOST:PORT CASE WAY
 
-``instructions.py`` starts it, and answers each word that it says with an empty line.
+``instructions.py`` starts it, and measures what it does between a line and its answer.
 """
 
 import asyncio
@@ -81,29 +81,30 @@ async def work(where: str, case: Case, way: str) -> None:
     contender: Contender = resolve_name(case.ways[way])(place)
     async with contender:
         if case.what == "bulk":
-            await _measured(case, partial(_bulk, contender))
+            await _serve(case, partial(_bulk, contender))
         elif case.where == "request":
-            await _measured(case, partial(_one_by_one, case, contender.request))
+            await _serve(case, partial(_one_by_one, case, contender.request))
         else:
             async with contender.transaction() as call:
-                await _measured(case, partial(_one_by_one, case, call))
+                await _serve(case, partial(_one_by_one, case, call))
     await engine.dispose()
 
 
-async def _measured(case: Case, make: Callable[[int], Awaitable[None]]) -> None:
+async def _serve(case: Case, make: Callable[[int], Awaitable[None]]) -> None:
     await make(case.warm_up)
     # The collector's work is part of the price, but not what it does for the imports.
     gc.collect()
     gc.freeze()
     _say(f"{READY} {_versions()}")
-    await make(case.calls)
-    _say(DONE)
+    # Blocking is meant: nothing else is to run.
+    while sys.stdin.readline():
+        await make(case.calls)
+        _say(DONE)
 
 
 def _say(word: str) -> None:
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
-    sys.stdin.readline()
 
 
 def _versions() -> str:

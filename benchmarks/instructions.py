@@ -2,7 +2,7 @@
 
     python benchmarks/instructions.py [--case NAME ...]
     python benchmarks/instructions.py --ours --python OLD --python NEW
-    python benchmarks/instructions.py --case bulk --wall 7 --python OLD --python NEW
+    python benchmarks/instructions.py --case bulk --wall 40 --python OLD --python NEW
 
 Seconds depend on the machine and its neighbours; instructions repeat within 1 %. They
 are counted by valgrind's tool callgrind, in the client alone, and only while the calls
@@ -25,8 +25,9 @@ import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -58,43 +59,30 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Per call: thousands of instructions, or milliseconds."""
+    """Thousands of instructions per call."""
 
     amount: float
     versions: str
 
 
-def measure(task: Task, python: str, seed: int, *, is_counted: bool) -> Figure:
-    with ExitStack() as stack:
-        where = stack.enter_context(postgres())
-        stack.enter_context(tables(where))
-        out = Path(stack.enter_context(TemporaryDirectory())) / "callgrind.out"
-        tool = (*VALGRIND, f"--callgrind-out-file={out}") if is_counted else ()
+@contextmanager
+def started(
+    task: Task, python: str, *tool: str, seed: int = 0
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Yield a process that is about to make calls, and what it runs on."""
+    with postgres() as where, tables(where):
         script = Path(__file__).with_name("calls.py")
-        process = stack.enter_context(
-            subprocess.Popen(
-                [*tool, python, script, where, task.case, task.way],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            )
-        )
-        stack.callback(process.kill)
-        versions = _expect(process, READY)
-        if is_counted:
-            _order(process, "--instr=on")
-        started = perf_counter()
-        _go_on(process)
-        _expect(process, DONE)
-        amount = (perf_counter() - started) * 1e3
-        if is_counted:
-            _order(process, "--instr=off")
-        _go_on(process)
-        process.wait()
-        if is_counted:
-            amount = _total(out) / 1e3
-        return Figure(amount / task.calls, versions)
+        with subprocess.Popen(
+            [*tool, python, script, where, task.case, task.way],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ) as process:
+            try:
+                yield process, _expect(process, READY)
+            finally:
+                process.kill()
 
 
 def _expect(process: subprocess.Popen[str], word: str) -> str:
@@ -106,10 +94,24 @@ def _expect(process: subprocess.Popen[str], word: str) -> str:
     return rest
 
 
-def _go_on(process: subprocess.Popen[str]) -> None:
+def _call(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
+    _expect(process, DONE)
+
+
+def counted(task: Task, python: str, seed: int) -> Figure:
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "callgrind.out"
+        tool = (*VALGRIND, f"--callgrind-out-file={out}")
+        with started(task, python, *tool, seed=seed) as (process, versions):
+            _order(process, "--instr=on")
+            _call(process)
+            _order(process, "--instr=off")
+            # It ends, and callgrind writes its file, when there is no more to read.
+            process.communicate()
+        return Figure(_total(out) / task.calls / 1e3, versions)
 
 
 def _order(process: subprocess.Popen[str], order: str) -> None:
@@ -129,12 +131,12 @@ def count(
     """Count side by side: neighbours change the time, and not the instructions."""
     figures: dict[Task, Figure] = {}
 
-    def counted(task: Task, seed: int) -> Figure:
-        return measure(task, pythons[task.python], seed, is_counted=True)
-
     with ThreadPoolExecutor(jobs) as pool:
         counts = {
-            task: [pool.submit(counted, task, seed) for seed in range(seeds)]
+            task: [
+                pool.submit(counted, task, pythons[task.python], seed)
+                for seed in range(seeds)
+            ]
             for task in tasks
         }
         for task, futures in counts.items():
@@ -166,12 +168,18 @@ def rows(pythons: int, figures: dict[Task, Figure]) -> list[tuple[str, ...]]:
 def wall(case: str, pythons: list[str], rounds: int) -> list[tuple[str, ...]]:
     """Take the milliseconds of ours; every other round begins at the other end."""
     taken: list[list[float]] = [[] for _ in pythons]
-    for number in range(rounds):
-        for index in range(len(pythons))[:: -1 if number % 2 else 1]:
-            task = Task(index, case, CASES[case].way)
-            figure = measure(task, pythons[index], number, is_counted=False)
-            taken[index].append(figure.amount)
-        _note(f"{case}: {', '.join(f'{series[-1]:,.2f}' for series in taken)} ms")
+    tasks = [Task(number, case, CASES[case].way) for number in range(len(pythons))]
+    with ExitStack() as stack:
+        lanes = [
+            (task, stack.enter_context(started(task, python))[0], taken[task.python])
+            for task, python in zip(tasks, pythons, strict=True)
+        ]
+        for number in range(rounds):
+            for task, process, series in lanes[:: -1 if number % 2 else 1]:
+                began = perf_counter()
+                _call(process)
+                series.append((perf_counter() - began) * 1e3 / task.calls)
+            _note(f"{case}: {', '.join(f'{series[-1]:,.2f}' for series in taken)} ms")
     found: list[tuple[str, ...]] = []
     for number, series in enumerate(taken, 1):
         ratios = [own / first for own, first in zip(series, taken[0], strict=True)]
