@@ -196,8 +196,8 @@ def _part(
     found: Equality, sources: Mapping[str, Sequence[Any]], dialect: Dialect
 ) -> _Part:
     left: Any = found.left
-    label = left.name if isinstance(left, Column) else str(sql_text(left, dialect))
     freeze = freezer(left.type, dialect)
+    label = left.name if isinstance(left, Column) else str(sql_text(left, dialect))
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
         value = found.value  # The column would keep the model alive.

@@ -88,7 +88,7 @@ class TransactionOwner(Owner):
         return bool(self._kept)
 
     def leave(self, key: Key, answer: Answer, hold: Hold) -> None:
-        """Release a key that a call has taken and that is not kept, as the call ends."""
+        """Release a key that a call has taken, at its end, unless the key is kept."""
         if key in self._kept:
             return
         if key.table is None:
