@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from ._call import Call, Outcome, Policy
+from ._call import Call, Outcome, Strategy
 from ._databases import Failure, flush, settle
 from ._insert import (
     complete_created,
@@ -28,68 +26,78 @@ _INSERTS: Final[Mapping[str, Any]] = {
 }
 
 
+async def find_or_create(
+    call: Call, lookup: Lookup[T], new_row: NewRow[T]
+) -> tuple[T, bool]:
+    """Return the row, readable, and whether it has been created."""
+    strategy = call.policy.strategy
+    instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
+    session, mapper = call.session, new_row.mapper
+    if call.outcome is not Outcome.CREATED:
+        await complete_found(session, instance, mapper)
+        return instance, False
+    is_alone = not (new_row.has_factory or is_watched(session.sync_session, mapper))
+    await complete_created(session, instance, lookup.options, is_alone=is_alone)
+    return instance, True
+
+
 async def find_or_insert(
-    session: AsyncSession,
-    lookup: Lookup[T],
-    new_row: NewRow[T],
-    policy: Policy,
-    call: Call,
+    call: Call, lookup: Lookup[T], new_row: NewRow[T], strategy: Strategy
 ) -> tuple[T, Outcome]:
     """Return the row, and how it came to be there."""
-    with Turn(session, lookup, policy, call) as turn:
+    session = call.session
+    with Turn(call, lookup) as turn:
         await turn.reserve()
         found = await lookup.look(session)
         if found is None and await flush(session):
             found = await lookup.look(session)
-        while found is None and await turn.queue():
+        while found is None and await turn.queue(turn.keys):
             found = await lookup.look(session)
         if found is not None:
             return found, turn.hit()
 
-        warn_if_not_covered(session, lookup, policy)
+        warn_if_not_covered(call, lookup)
+        # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()
-        # Not sooner: on SQLite this takes the write lock, and the values may be slow.
         if await settle(session, lookup.plan.mapper):
             found = await lookup.look(session)
             if found is not None:
                 return found, turn.hit()
 
-        call.strategy = strategy_for(policy.strategy, session, new_row, values)
-        while True:
-            call.attempts += 1
-            made = await _INSERTS[call.strategy](session, new_row, values)
-            if not isinstance(made, Failure):
-                turn.created()
-                return made, Outcome.CREATED
-            found = await find_rival(session, lookup, made)
-            if found is not None:
-                turn.lost()
-                return found, Outcome.LOST_RACE
-            # Unlike a skipped INSERT, a failed one says what it is in conflict with.
-            call.strategy = "savepoint"
-            if made.error is not None and call.attempts >= policy.attempts:
-                args = (lookup.plan.model, lookup.names, call.attempts)
-                raise ContentionError(*args) from made.error
+        strategy = strategy_for(strategy, session, new_row, values)
+        instance, outcome = await _insert(call, lookup, new_row, values, strategy)
+        if outcome is Outcome.CREATED:
+            turn.created(turn.keys)
+        else:
+            turn.lost(turn.keys)
+        return instance, outcome
 
 
-async def obtain(
-    session: AsyncSession,
+async def _insert(
+    call: Call,
     lookup: Lookup[T],
     new_row: NewRow[T],
-    policy: Policy,
-    call: Call,
-) -> tuple[T, bool]:
-    """Return the row, readable, and whether it has been created."""
-    instance, call.outcome = await find_or_insert(
-        session, lookup, new_row, policy, call
-    )
-    created = call.outcome is Outcome.CREATED
-    if created:
-        is_alone = not (
-            new_row.has_factory or is_watched(session.sync_session, new_row.mapper)
-        )
-        options = lookup.options
-        await complete_created(session, instance, options, is_alone=is_alone)
-    else:
-        await complete_found(session, instance, new_row.mapper)
-    return instance, created
+    values: Mapping[str, Any],
+    strategy: Strategy,
+) -> tuple[T, Outcome]:
+    """Insert the row, or return the rival's; try again if that has vanished."""
+    attempt = 1
+    call.attempts += 1
+    while True:
+        call.strategy = strategy
+        made = await _INSERTS[strategy](call.session, new_row, values)
+        if not isinstance(made, Failure):
+            return made, Outcome.CREATED
+        found = await find_rival(call.session, lookup, made)
+        if found is not None:
+            return found, Outcome.LOST_RACE
+        if made.error is None:
+            # A skipped INSERT does not say what it conflicts with. One inside a
+            # SAVEPOINT does, and so it ends the attempt.
+            strategy = "savepoint"
+        elif attempt < call.policy.attempts:
+            attempt += 1
+            call.attempts += 1
+        else:
+            args = (lookup.plan.model, lookup.names, attempt)
+            raise ContentionError(*args) from made.error

@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._databases import settle
-from ._insert import complete_updated, explain, update_in_savepoint
+from ._insert import complete_updated, explain, update
 from ._lookup import Lookup, bind, require_cover
-from ._loop import obtain
+from ._loop import find_or_create
 from ._models import T
-from ._new_row import Defaults, Factory, Given, NewRow
+from ._new_row import Defaults, Factory, NewRow, NewValues
 
 
 async def get_or_create(
@@ -84,21 +84,19 @@ async def get_or_create(
             a lost race; unchanged, with a note.
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
     """
-    check_policy(model, policy)
-    with Call("get_or_create", model, policy.strategy, policy.observer) as call:
-        caller = resolve(session)
-        with alone(caller):
-            wanted = bind(
-                caller,
-                model,
-                criteria,
-                lookup,
-                options=options,
-                with_for_update=with_for_update,
-            )
-            new_row = NewRow(wanted, defaults, factory)
-            require_cover(caller, wanted, policy)
-            return await obtain(caller, wanted, new_row, policy, call)
+    with Call("get_or_create", session, model, policy) as call:
+        call.claim_session()
+        wanted = bind(
+            call.session,
+            model,
+            criteria,
+            lookup,
+            options=options,
+            with_for_update=with_for_update,
+        )
+        new_row = NewRow(wanted, defaults, factory)
+        require_cover(call, wanted)
+        return await find_or_create(call, wanted, new_row)
 
 
 async def update_or_create(
@@ -146,43 +144,41 @@ async def update_or_create(
         Exception: All else that :func:`get_or_create` raises. (A value that
             contradicts the lookup changes what it names.)
     """
-    check_policy(model, policy)
-    with Call("update_or_create", model, policy.strategy, policy.observer) as call:
-        caller = resolve(session)
-        with alone(caller):
-            # Of the model alone: an outer join's other side cannot be locked.
-            lock = {"of": model}
-            wanted = bind(
-                caller, model, criteria, lookup, options=options, with_for_update=lock
-            )
-            new_row = NewRow(
-                wanted,
-                defaults if create_defaults is None else create_defaults,
-                factory,
-                takes_arguments=create_defaults is not None,
-                may_contradict=True,
-            )
-            given = new_row.given
-            if create_defaults is not None:
-                given = Given(wanted, defaults, may_contradict=True)
-            require_cover(caller, wanted, policy)
-            # SQLite locks no row, but the file: before it is read.
-            await settle(caller, wanted.plan.mapper)
-            instance, created = await obtain(caller, wanted, new_row, policy, call)
-            if not created:
-                await _update(caller, wanted, instance, given)
-                if call.outcome is not Outcome.LOST_RACE:
-                    call.outcome = Outcome.UPDATED
-    return instance, created
+    with Call("update_or_create", session, model, policy) as call:
+        call.claim_session()
+        # Of the model alone: the other side of an outer join cannot be locked.
+        lock = {"of": model}
+        wanted = bind(
+            call.session, model, criteria, lookup, options=options, with_for_update=lock
+        )
+        new_row = NewRow(
+            wanted,
+            defaults if create_defaults is None else create_defaults,
+            factory,
+            takes_arguments=create_defaults is not None,
+            may_contradict=True,
+        )
+        changes = new_row.new_values
+        if create_defaults is not None:
+            changes = NewValues(wanted, defaults, may_contradict=True)
+        require_cover(call, wanted)
+        # SQLite locks the file instead of a row, and has to before the row is read.
+        await settle(call.session, wanted.plan.mapper)
+        instance, created = await find_or_create(call, wanted, new_row)
+        if not created:
+            await _change(call.session, wanted, instance, changes)
+            if call.outcome is not Outcome.LOST_RACE:
+                call.outcome = Outcome.UPDATED
+        return instance, created
 
 
-async def _update(
-    session: AsyncSession, lookup: Lookup[Any], instance: object, given: Given
+async def _change(
+    session: AsyncSession, lookup: Lookup[Any], instance: object, changes: NewValues
 ) -> None:
-    values = await given.values()
+    values = await changes.values()
     await settle(session, lookup.plan.mapper)
     try:
-        await update_in_savepoint(session, instance, values)
+        await update(session, instance, values)
     except DBAPIError as error:
         explain(lookup, error, "updating", undone="this statement")
         raise

@@ -12,9 +12,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause
 
-from ._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
+from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._lookup import Lookup, bind, require_cover
-from ._loop import obtain
+from ._loop import find_or_create
 from ._models import conjuncts, default_field, differs, readable
 from ._new_row import Defaults, Factory, NewRow, called
 from .exceptions import ContradictionError
@@ -26,15 +26,10 @@ Criteria = ColumnElement[bool] | Sequence[ColumnElement[bool]]
 
 
 class _Known(NamedTuple):
-    """An instance that was found, or created, under a key.
-
-    Attributes:
-        instance: The instance, weakly.
-        values: Its values then, of the columns that the lookup asked about.
-        columns: These columns.
-    """
+    """An instance that was found, or created, under a key."""
 
     instance: ref[Any]
+    # What it had then in the columns that the lookup asked about, by attribute name.
     values: Mapping[str, Any]
     columns: frozenset[Column[Any]]
 
@@ -85,29 +80,28 @@ class UniqueMixin:
         Raises:
             Exception: What :func:`get_or_create` raises.
         """
-        check_policy(cls, policy)
-        with Call("as_unique", cls, policy.strategy, policy.observer) as call:
-            caller = resolve(session)
+        with Call("as_unique", session, cls, policy) as call:
+            sync_session = call.session.sync_session
             key = _key(cls, lookup)
-            known: Self | None = _known(caller.sync_session, key)
+            known: Self | None = _known(sync_session, key)
             if known is not None and not options:
                 call.outcome = Outcome.CACHED
                 return known
-            with alone(caller):
-                criteria: tuple[ColumnElement[bool], ...] = ()
-                values = lookup
-                if _is_overridden(cls):
-                    found = cls.unique_filter(**lookup)
-                    criteria = tuple(found) if isinstance(found, Sequence) else (found,)
-                    values = {}
-                wanted = bind(caller, cls, criteria, values, options=options)
-                if criteria:
-                    defaults = _with_lookup(wanted, lookup, defaults)
-                new_row = NewRow(wanted, defaults, factory)
-                require_cover(caller, wanted, policy)
-                instance, _ = await obtain(caller, wanted, new_row, policy, call)
-                _remember(caller.sync_session, key, wanted, instance)
-        return instance
+            call.claim_session()
+            criteria: tuple[ColumnElement[bool], ...] = ()
+            values = lookup
+            if _is_overridden(cls):
+                found = cls.unique_filter(**lookup)
+                criteria = tuple(found) if isinstance(found, Sequence) else (found,)
+                values = {}
+            wanted = bind(call.session, cls, criteria, values, options=options)
+            if criteria:
+                defaults = _with_lookup(wanted, lookup, defaults)
+            new_row = NewRow(wanted, defaults, factory)
+            require_cover(call, wanted)
+            instance, _ = await find_or_create(call, wanted, new_row)
+            _remember(sync_session, key, wanted, instance)
+            return instance
 
     @classmethod
     def unique_hash(cls, **lookup: Any) -> Hashable:

@@ -1,4 +1,4 @@
-"""Warn where the caller can see what it is about."""
+"""Warn with the line that has called the package, whatever runs below it."""
 
 from inspect import currentframe
 from types import FrameType
@@ -10,6 +10,8 @@ _PACKAGE: Final = f"{__package__}."
 
 def warn_caller(warning: Warning) -> None:
     """Warn, and point at the line that has called the package."""
+    # A fixed `stacklevel` would name one of our own lines as soon as a call passes
+    # through one more function here. (`skip_file_prefixes` needs Python 3.12.)
     level, frame = 1, currentframe()
     while frame is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back

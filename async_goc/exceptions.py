@@ -1,4 +1,4 @@
-"""Everything this library raises or warns with.
+"""Say what went wrong, and what to do about it.
 
 * AsyncGocError
   * UnknownFieldError       (also a ValueError)
@@ -10,7 +10,7 @@
   * MissingConstraintWarning
   * SqliteTransactionWarning
 
-Database errors that are not ours to explain are re-raised unchanged.
+Any other error of the database passes through unchanged.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,13 @@ __all__ = [
     "UnknownFieldError",
 ]
 
-# Each class hands all its data to ``super().__init__`` and builds the text in
-# ``__str__``: that way it survives pickling between processes.
+# Each class hands all its data to `super().__init__` and builds its text in `__str__`.
+# Pickle calls the class with `args` again, so a finished text in there would become the
+# first parameter of the copy.
 
 
 class AsyncGocError(Exception):
-    """Base class: ``except AsyncGocError`` catches all of ours, and only ours."""
+    """Base class of this library's errors, and of no others."""
 
 
 class UnknownFieldError(AsyncGocError, ValueError):
@@ -41,7 +42,7 @@ class UnknownFieldError(AsyncGocError, ValueError):
     Attributes:
         model: The mapped class.
         field: The name.
-        matches: What may have been meant, best first.
+        matches: Names that may have been meant, the closest first.
     """
 
     def __init__(
@@ -88,22 +89,8 @@ class ContradictionError(AsyncGocError, ValueError):
         )
 
 
-def _uncovered(model: type[object], lookup: Sequence[str]) -> str:
-    return (
-        f"no unique constraint of {model.__name__} covers the lookup by "
-        f"{', '.join(lookup) or 'criteria'}, so nothing stops two transactions from "
-        "each inserting the row (NULLs never conflict); add a unique constraint on "
-        "these columns, or pass Policy(missing_constraint='ignore')"
-    )
-
-
-class MissingConstraintError(AsyncGocError):
-    """No unique constraint covers the lookup, and the policy asks for one.
-
-    Attributes:
-        model: The mapped class.
-        lookup: The names looked up.
-    """
+class _MissingConstraint(Exception):  # noqa: N818
+    """What the error and the warning about a missing constraint have in common."""
 
     def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
         self.model = model
@@ -111,19 +98,34 @@ class MissingConstraintError(AsyncGocError):
         super().__init__(model, self.lookup)
 
     def __str__(self) -> str:
-        return _uncovered(self.model, self.lookup)
+        return (
+            f"no unique constraint of {self.model.__name__} covers the lookup by "
+            f"{', '.join(self.lookup) or 'criteria'}, so nothing stops two "
+            "transactions from each inserting the row (NULLs never conflict); add a "
+            "unique constraint on these columns, or pass "
+            "Policy(missing_constraint='ignore')"
+        )
+
+
+class MissingConstraintError(_MissingConstraint, AsyncGocError):
+    """No unique constraint covers the lookup, and the policy asks for one.
+
+    Attributes:
+        model: The mapped class.
+        lookup: The names looked up.
+    """
 
 
 class SnapshotConflictError(AsyncGocError):
     """The rival's row exists, but this transaction's snapshot cannot see it.
 
-    Happens from REPEATABLE READ upwards on PostgreSQL. No statement of this
-    transaction can see the row; a new transaction can.
+    This happens on PostgreSQL, from REPEATABLE READ upwards. No statement of this
+    transaction can see the row, but a new transaction can.
 
     Attributes:
         model: The mapped class.
         lookup: The names looked up.
-        constraint: The violated constraint, where the database named one.
+        constraint: The violated constraint's name, if the database gave one.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class SnapshotConflictError(AsyncGocError):
 
 
 class ContentionError(AsyncGocError):
-    """Rivals created and deleted the row again in each of our attempts.
+    """A rival's row was in the way of each attempt, and gone again afterwards.
 
     Attributes:
         model: The mapped class.
@@ -168,10 +170,10 @@ class ContentionError(AsyncGocError):
 
 
 class AsyncGocWarning(UserWarning):
-    """Base class of our warnings."""
+    """Base class of this library's warnings, and of no others."""
 
 
-class MissingConstraintWarning(AsyncGocWarning):
+class MissingConstraintWarning(_MissingConstraint, AsyncGocWarning):
     """No unique constraint covers the lookup: duplicates are possible.
 
     Attributes:
@@ -179,20 +181,12 @@ class MissingConstraintWarning(AsyncGocWarning):
         lookup: The names looked up.
     """
 
-    def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
-        self.model = model
-        self.lookup: tuple[str, ...] = tuple(lookup)
-        super().__init__(model, self.lookup)
-
-    def __str__(self) -> str:
-        return _uncovered(self.model, self.lookup)
-
 
 class SqliteTransactionWarning(AsyncGocWarning):
     """This SQLite engine cannot keep the library's promises.
 
     Attributes:
-        reason: What about the engine is at fault.
+        reason: What is wrong with the engine.
         remedy: What to do about it.
     """
 

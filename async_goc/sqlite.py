@@ -20,15 +20,15 @@ def configure(
     busy_timeout: float = 5.0,
     foreign_keys: bool = True,
 ) -> AsyncEngine:
-    """Make *engine* begin real transactions, and set each new connection up.
+    """Make *engine* begin real transactions, and set up each new connection.
 
-    Python's sqlite3 begins a transaction before INSERT, UPDATE and DELETE only, so
-    reads are not repeatable, and the release of a savepoint that came first commits.
-    (get_or_create() begins before its own savepoint; it cannot help where a savepoint
-    of the caller's came before the call, as in the usual test fixture.) Afterwards
-    every transaction of the engine starts with a BEGIN of SQLAlchemy's. Call it
-    once, before the engine is first used; connections that are open already keep
-    their settings.
+    Python's sqlite3 begins a transaction only before INSERT, UPDATE and DELETE. So
+    reads are not repeatable, and releasing a savepoint commits if the savepoint came
+    before any of these. (get_or_create() begins before its own savepoint. It cannot
+    help where the caller has opened one before the call, as the usual test fixture
+    does.) After this call, each transaction of the engine starts with a BEGIN by
+    SQLAlchemy. Call it once, before the engine is first used: connections that are
+    already open keep their settings.
 
     Args:
         engine: An engine with the ``sqlite+aiosqlite`` dialect, without
@@ -36,8 +36,8 @@ def configure(
         begin: ``"IMMEDIATE"`` takes the write lock at the start: transactions
             queue there, and none fails later because another one has written
             since it read. ``"DEFERRED"`` lets readers run beside a writer.
-        journal_mode: ``"WAL"`` lets readers and a writer work at the same time. It
-            is stored in the database file.
+        journal_mode: ``"WAL"`` lets readers and a writer work at the same time. The
+            mode is stored in the database file.
         busy_timeout: Seconds to wait for another connection's lock before
             "database is locked".
         foreign_keys: Whether foreign keys are enforced.
@@ -50,13 +50,14 @@ def configure(
     """
     _check(engine, begin, journal_mode, busy_timeout)
     pragmas = (
-        # First of all: changing the journal mode may have to wait.
+        # This one comes first, because a change of the journal mode may have to wait.
         f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}",
         f"PRAGMA journal_mode = {journal_mode}",
         f"PRAGMA foreign_keys = {int(foreign_keys)}",
     )
 
     def on_connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        # Left alone, sqlite3 would begin its own transactions beside ours.
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in pragmas:
@@ -65,18 +66,14 @@ def configure(
 
     def on_begin(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
-        # It is in one already if the engine was configured twice.
+        # SQLite refuses a BEGIN inside a transaction, and an engine that was configured
+        # twice has two of these listeners.
         if not driver.in_transaction and not _is_autocommit(connection):
             connection.exec_driver_sql(f"BEGIN {begin}")
 
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
     return engine
-
-
-def _is_autocommit(connection: Connection) -> bool:
-    options = connection.get_execution_options()
-    return bool(options.get("isolation_level") == "AUTOCOMMIT")
 
 
 def _check(
@@ -95,3 +92,8 @@ def _check(
     if busy_timeout < 0:
         msg = f"busy_timeout is {busy_timeout}; give seconds, 0 or more"
         raise ValueError(msg)
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    options = connection.get_execution_options()
+    return bool(options.get("isolation_level") == "AUTOCOMMIT")

@@ -4,23 +4,8 @@
 `session` keeps a second task out of a session that a call is using.
 """
 
-from .events import Call, Event, Observer, Outcome, Stats
-from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_policy
-from .session import alone, note_owner, owners_around, resolve
+# pyright: reportUnusedImport=false
 
-__all__ = [
-    "DEFAULT_POLICY",
-    "Call",
-    "Event",
-    "Hold",
-    "Observer",
-    "Outcome",
-    "Policy",
-    "Stats",
-    "Strategy",
-    "alone",
-    "check_policy",
-    "note_owner",
-    "owners_around",
-    "resolve",
-]
+from .call import Call
+from .events import Event, Observer, Outcome, Stats
+from .policy import DEFAULT_POLICY, Hold, Policy, Strategy

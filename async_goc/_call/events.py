@@ -3,8 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from time import perf_counter
-from typing import Protocol, Self
+from typing import Protocol
 
 
 class Outcome(StrEnum):
@@ -36,7 +35,8 @@ class Event:
         outcome: How the call ended.
         strategy: How it inserted: as its policy says, or by ``"savepoint"`` where
             ``"native"`` does not fit. On a hit, the policy's.
-        attempts: INSERTs tried; 0 on a hit.
+        attempts: How often it tried to insert, as ``Policy.attempts`` counts; 0 on a
+            hit.
         waited: Seconds spent in the queue of this process.
         elapsed: Seconds from the call to its end.
         error: What the call raised, if it failed.
@@ -63,62 +63,6 @@ class Observer(Protocol):
         """Take one event."""
 
 
-class Call:
-    """One call under way: a context that reports how it ended.
-
-    Attributes:
-        model: The mapped class.
-        attempts: INSERTs tried so far.
-        waited: Seconds queued so far.
-        outcome: How it has ended, unless it raises.
-        strategy: How it inserts.
-    """
-
-    __slots__ = (
-        "_observer",
-        "_started",
-        "_verb",
-        "attempts",
-        "model",
-        "outcome",
-        "strategy",
-        "waited",
-    )
-
-    def __init__(
-        self, verb: str, model: type[object], strategy: str, observer: Observer | None
-    ) -> None:
-        self._verb = verb
-        self.model = model
-        self._observer = observer
-        self.strategy = strategy
-        self.attempts = 0
-        self.waited = 0.0
-        self.outcome = Outcome.FAILED
-
-    def __enter__(self) -> Self:
-        if self._observer is not None:
-            self._started = perf_counter()
-        return self
-
-    def __exit__(
-        self, _: object, error: BaseException | None, _traceback: object
-    ) -> None:
-        if self._observer is not None:
-            self._observer(
-                Event(
-                    verb=self._verb,
-                    model=self.model,
-                    outcome=self.outcome if error is None else Outcome.FAILED,
-                    strategy=self.strategy,
-                    attempts=self.attempts,
-                    waited=self.waited,
-                    elapsed=perf_counter() - self._started,
-                    error=error,
-                )
-            )
-
-
 class Stats:
     """An observer that counts outcomes per model.
 
@@ -140,3 +84,10 @@ class Stats:
     def __getitem__(self, outcome: Outcome | str) -> int:
         """The calls that ended with *outcome*, over all models."""
         return sum(n for (_, seen), n in self.counts.items() if seen == outcome)
+
+    def __repr__(self) -> str:
+        counts = Counter[str]()
+        for (_, outcome), number in self.counts.items():
+            counts[outcome] += number
+        listed = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+        return f"<Stats: {listed or 'no calls'}>"

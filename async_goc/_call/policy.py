@@ -24,9 +24,12 @@ class Policy:
             SAVEPOINT; or ``"native"``, by one statement that skips conflicts (on
             PostgreSQL and SQLite), where the row can do without the unit of work.
             Native, an error other than a lost race ends a PostgreSQL transaction.
-        attempts: INSERTs tried, the first included, when the rival's row
-            vanishes again each time; then
-            :exc:`~async_goc.exceptions.ContentionError`.
+        attempts: How often to try to insert, the first time included, when the rival's
+            row vanishes again each time; then
+            :exc:`~async_goc.exceptions.ContentionError`. An attempt ends with an INSERT
+            that succeeds, or says what it conflicts with. A native INSERT that is
+            skipped says nothing; if no row is found then, the same attempt goes on with
+            one inside a SAVEPOINT.
         locks: The registry in which calls for the same row queue, so that duplicates
             in this process cost one INSERT; by default one for the whole process.
             ``None``: they meet in the database only.
@@ -91,17 +94,3 @@ def _check_choice(name: str, value: object, choices: Any) -> None:
 
 
 DEFAULT_POLICY: Final = Policy()
-
-
-def check_policy(model: type[object], policy: object) -> None:
-    """Refuse what is no policy, such as a value to look up a column by.
-
-    Raises:
-        TypeError: It is something else.
-    """
-    if not isinstance(policy, Policy):
-        msg = (
-            f"policy is {policy!r}; give a Policy. To look up a column of that name, "
-            f"give {model.__name__}.policy == {policy!r} as a positional criterion"
-        )
-        raise TypeError(msg)

@@ -5,6 +5,8 @@ where the driver does not, and `tables` gives a statement many rows of values in
 that does not depend on how many there are.
 """
 
+# pyright: reportUnusedImport=false
+
 from .begin import dialect_of, flush, settle
 from .connections import connections_of, is_in_file, schemas_of
 from .errors import (
@@ -22,23 +24,3 @@ from .facts import (
     skipping_insert,
 )
 from .tables import Source
-
-__all__ = [
-    "IMMUTABLE_VALUES",
-    "Failure",
-    "Source",
-    "Violation",
-    "connections_of",
-    "dialect_of",
-    "facts_of",
-    "flush",
-    "ignores_case",
-    "inserts_natively",
-    "is_duplicate_key",
-    "is_in_file",
-    "is_serialization_failure",
-    "schemas_of",
-    "settle",
-    "skipping_insert",
-    "violation",
-]

@@ -6,25 +6,11 @@ finds nothing against it. `completion` loads what the new instance lacks, and `v
 decides what a database error means: a lost race, or the caller's error.
 """
 
+# pyright: reportUnusedImport=false
+
 from .completion import complete_created, complete_found, complete_updated, fill_empty
 from .native import insert_natively, strategy_for
-from .obstacles import is_watched, obstacles
-from .savepoint import guard, insert_all, insert_in_savepoint, update_in_savepoint
+from .native_many import insert_many, obstacle_to_many
+from .obstacles import is_watched
+from .savepoint import guard, insert_all, insert_in_savepoint, update
 from .verdict import explain, find_rival
-
-__all__ = [
-    "complete_created",
-    "complete_found",
-    "complete_updated",
-    "explain",
-    "fill_empty",
-    "find_rival",
-    "guard",
-    "insert_all",
-    "insert_in_savepoint",
-    "insert_natively",
-    "is_watched",
-    "obstacles",
-    "strategy_for",
-    "update_in_savepoint",
-]

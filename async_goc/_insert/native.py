@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from .._call import Strategy
-from .._databases import Failure, facts_of, inserts_natively, skipping_insert
+from .._databases import Failure, facts_of, skipping_insert
 from .._models import T, columns_of, memory, nullable, readable, register_pending
 from .._new_row import NewRow
 from .obstacles import obstacles
@@ -44,9 +44,6 @@ def _obstacles(
     session: Session, new_row: NewRow[Any], values: Mapping[str, Any]
 ) -> Iterator[str]:
     mapper = new_row.mapper
-    dialect = session.get_bind(mapper).dialect
-    if not inserts_natively(dialect):
-        yield f"there is no native insert for {dialect.name} {dialect.driver}"
     if new_row.has_factory:
         yield "a factory makes it"
     yield from obstacles(session, mapper, values.keys())

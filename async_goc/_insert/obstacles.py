@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
+from .._databases import inserts_natively
 from .._models import can_register, columns_of, memory
 from .._new_row import has_constructor
 from .originals import Originals
@@ -26,6 +27,9 @@ def obstacles(
         mapper: The model's mapper.
         names: What the rows are given, by attribute name.
     """
+    dialect = session.get_bind(mapper).dialect
+    if not inserts_natively(dialect):
+        yield f"there is no native insert for {dialect.name} {dialect.driver}"
     yield from memory(mapper, "obstacles", lambda: list(_of_model(mapper)))
     if mapper.relationships and not columns_of(mapper).keys() >= set(names):
         yield "relationships may be populated"

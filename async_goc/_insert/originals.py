@@ -35,6 +35,8 @@ class Originals:
         self._held: list[tuple[InstanceState[Any], str, Any]] = []
         # The attributes that have been assumed to be empty.
         self._assumed: list[tuple[Any, str]] = []
+        # The instances that the guard inserts.
+        self._losers: list[Any] = []
 
     @contextmanager
     def noted(self) -> Generator[None, None, None]:
@@ -48,12 +50,12 @@ class Originals:
         finally:
             event.remove(self._session, "before_flush", self._note)
 
-    def check_new(self, instance: object) -> None:
-        """Refuse an instance that was in the database before the guard.
+    def add(self, instance: object) -> None:
+        """Take *instance* out of what it refers to if the guard fails.
 
-        Raises:
-            TypeError: The factory returned such a one.
+        Raises TypeError if the instance was in the database before the guard.
         """
+        self._losers.append(instance)
         state: Any = inspect(instance)
         if state.persistent and state not in self._new:
             msg = f"factory returned {instance!r}, which is not new; make a new one"
@@ -77,8 +79,8 @@ class Originals:
                 set_committed_value(parent, name, None)
                 self._assumed.append((parent, name))
 
-    def restore(self, *losers: Any) -> None:
-        """Put all back, and take *losers* out of what they refer to; runs no SQL."""
+    def restore(self) -> None:
+        """Put all back, without SQL."""
         persistent = [state for state in self._values if state.persistent]
         # Columns first: collections read keys and positions from their members.
         for is_column in (True, False):
@@ -92,7 +94,7 @@ class Originals:
         for parent, name in self._assumed:
             if parent in self._session:
                 self._session.expire(parent, [name])
-        for loser in losers:
+        for loser in self._losers:
             _take_out(loser)
 
     def unknown(self) -> list[tuple[object, set[str]]]:

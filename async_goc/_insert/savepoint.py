@@ -1,7 +1,11 @@
-"""Write inside a SAVEPOINT, so that what fails costs the caller nothing."""
+"""Write inside a SAVEPOINT, so that what fails costs the caller nothing.
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+The session must be settled before: what the caller still has pending would otherwise be
+flushed by the guard, and be undone with it.
+"""
+
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import inspect
@@ -18,11 +22,7 @@ from .originals import Originals
 async def insert_in_savepoint(
     session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
-    """Insert the row, or return the database's error.
-
-    The session must be settled. Whatever is raised or returned as an error, the
-    SAVEPOINT has been rolled back and the caller's objects are as they were.
-    """
+    """Insert the row, or return the database's error."""
     made = await insert_all(session, [(new_row, values)])
     return made if isinstance(made, Failure) else made[0]
 
@@ -30,82 +30,82 @@ async def insert_in_savepoint(
 async def insert_all(
     session: AsyncSession, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
 ) -> list[T] | Failure:
-    """Insert all of the rows, or none; likewise."""
+    """Insert all of the rows, or none and return the database's error."""
     # In one greenlet: each step of an AsyncSession would switch to one of its own.
     return await session.run_sync(_insert_all, rows)
+
+
+async def update(
+    session: AsyncSession, instance: object, values: Mapping[str, Any]
+) -> None:
+    """Change the row, by one UPDATE of the columns that differ."""
+    await session.run_sync(_update, instance, values)
+
+
+@asynccontextmanager
+async def guard(session: AsyncSession, mapper: Mapper[Any]) -> AsyncGenerator[None]:
+    """Guard a block that awaits, as :func:`_guarded` does one that does not."""
+    guarded = _guarded(session.sync_session, mapper)
+    await session.run_sync(lambda _: guarded.__enter__())
+    try:
+        yield
+    except BaseException as error:
+        cause = (type(error), error, error.__traceback__)
+        await session.run_sync(lambda _: guarded.__exit__(*cause))
+        raise
+    await session.run_sync(lambda _: guarded.__exit__(None, None, None))
+
+
+@contextmanager
+def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
+    """Undo all that is done inside if it fails, and restore the caller's objects."""
+    originals = Originals(session)
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    try:
+        # The names first: the SAVEPOINT is counted when it begins.
+        with (
+            same_savepoint_name(connection),
+            session.begin_nested(),
+            originals.noted(),
+        ):
+            yield originals
+    except BaseException as error:
+        originals.restore()
+        if isinstance(error, DBAPIError):
+            for instance, names in originals.unknown():
+                # Its row may have been deleted in the meantime.
+                with suppress(InvalidRequestError):
+                    session.refresh(instance, sorted(names))
+        raise
 
 
 def _insert_all(
     session: Session, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
 ) -> list[T] | Failure:
-    originals = Originals(session)
     made: list[T] = []
-    connection = session.connection(bind_arguments={"mapper": rows[0][0].mapper})
     try:
-        with same_savepoint_name(connection), session.begin_nested(), originals.noted():
+        with _guarded(session, rows[0][0].mapper) as originals:
             for new_row, values in rows:
                 originals.assume_empty(new_row.one_to_one_parents(values))
-                # The database sees the SAVEPOINT with the first statement: the
-                # constructor has run by then.
+                # SQLAlchemy sends the SAVEPOINT with the first statement, which is
+                # after the constructor has run.
                 made.append(new_row.make(values))
-                originals.check_new(made[-1])
+                originals.add(made[-1])
                 session.add(made[-1])
             session.flush()
     except DBAPIError as error:
-        originals.restore(*made)
-        _reread(session, originals)
         return Failure(error, made[-1] if made else None)
-    except BaseException:
-        originals.restore(*made)
-        raise
     return made
 
 
-@asynccontextmanager
-async def guard(
-    session: AsyncSession, mapper: Mapper[Any]
-) -> AsyncGenerator[None, None]:
-    """Undo all that is done inside if it fails, and put the caller's objects back."""
-    originals = Originals(session.sync_session)
-    connection = await session.connection(bind_arguments={"mapper": mapper})
-    try:
-        with same_savepoint_name(connection.sync_connection), originals.noted():
-            async with session.begin_nested():
-                yield
-    except BaseException as error:
-        originals.restore()
-        if isinstance(error, DBAPIError):
-            await session.run_sync(_reread, originals)
-        raise
-
-
-async def update_in_savepoint(
-    session: AsyncSession, instance: object, values: Mapping[str, Any]
-) -> None:
-    """Change the row, by one UPDATE of what differs.
-
-    The session must be settled. Whatever is raised, the SAVEPOINT has been rolled
-    back, and the caller's objects are as they were.
-    """
-    await session.run_sync(_update, instance, values)
-
-
-def _update(session: Session, instance: object, values: Mapping[str, Any]) -> None:
+def _update(session: Session, instance: Any, values: Mapping[str, Any]) -> None:
     changes = {n: v for n, v in values.items() if not _is_already(instance, n, v)}
     if not changes:
-        return  # It would be a SAVEPOINT for nothing.
-    originals = Originals(session)
-    connection = session.connection(bind_arguments={"mapper": type(instance)})
-    try:
-        with same_savepoint_name(connection), session.begin_nested(), originals.noted():
-            for name, value in changes.items():
-                setattr(instance, name, value)
-            session.flush()
-    except BaseException as error:
-        originals.restore()
-        if isinstance(error, DBAPIError):
-            _reread(session, originals)
-        raise
+        return  # A SAVEPOINT would be for nothing.
+    with _guarded(session, inspect(instance).mapper):
+        for name, value in changes.items():
+            setattr(instance, name, value)
+        session.flush()
 
 
 def _is_already(instance: object, name: str, value: Any) -> bool:
@@ -115,11 +115,3 @@ def _is_already(instance: object, name: str, value: Any) -> bool:
     if prop is None or name not in state.dict or isinstance(value, SQL):
         return False
     return bool(prop.columns[0].type.compare_values(state.dict[name], value))
-
-
-def _reread(session: Session, originals: Originals) -> None:
-    """Read anew what only the database can put back."""
-    for changed, names in originals.unknown():
-        # Its row may have been deleted meanwhile.
-        with suppress(InvalidRequestError):
-            session.refresh(changed, sorted(names))

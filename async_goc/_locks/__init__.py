@@ -1,14 +1,17 @@
-"""Keyed locks in plain asyncio: who holds a key, and who waits for it.
+"""Keyed locks in plain asyncio: which owner holds a key, and which wait for it.
 
 This room knows nothing of SQLAlchemy, nor of what a key stands for. It is an adviser:
-the unique constraint in the database is the judge, so whatever goes wrong here ends as
-if there were no locks at all. Read `owner` (who may hold a key) and `memory` (which
-keys were released), then `queues` (one event loop's), then `registry` (all of them,
-under the public name).
+the unique constraint in the database is the judge. So whatever goes wrong here (a wait
+reaches its limit, owners wait for each other, one dies) ends as if there were no locks.
+
+Read `owner` (what may hold a key) and `memory` (which keys were released), then
+`queues` (those of one event loop) and `registry` (all of them, under the public name).
+`statistics` is what they count.
 """
+
+# pyright: reportUnusedImport=false
 
 from .owner import Answer, Owner
 from .queues import Queues
-from .registry import KeyedLocks, LockStatistics
-
-__all__ = ["Answer", "KeyedLocks", "LockStatistics", "Owner", "Queues"]
+from .registry import KeyedLocks
+from .statistics import LockStatistics

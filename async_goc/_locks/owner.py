@@ -1,37 +1,35 @@
-"""Say who holds a key, and who waits for it."""
+"""Say what may hold a key, and what waits for one."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from enum import Enum, auto
 
 
 class Answer(Enum):
-    """What waiting for a key ends with."""
+    """What waiting for a key ends with; only ``GRANTED`` brings the key."""
 
+    # The waiter holds the key now. Nothing is known about the row.
     GRANTED = auto()
-    """The key is yours; nobody vouches for the row."""
+    # The row is there: the transaction that created it has committed.
     CREATED = auto()
-    """The row is there: who created it has committed. The key is not yours."""
+    # The row is there: the call that held the key has found it.
     FOUND = auto()
-    """The row is there: it was found. The key is not yours."""
+    # The wait has reached its limit.
     TIMEOUT = auto()
-    """The time is up. The key is not yours."""
+    # The wait would have been part of a cycle.
     DEADLOCK = auto()
-    """Waiting would not have ended. The key is not yours."""
 
 
 class Owner(ABC):
-    """Whoever may hold keys.
-
-    Attributes:
-        keys: What it holds, and since when. Only the queues write it.
-        waits: Its place in a queue. Only the queues write it.
-    """
+    """What may hold keys: for the rooms above, a transaction."""
 
     __slots__ = ("__weakref__", "keys", "waits")
 
     def __init__(self) -> None:
+        # Both are written by `Queues` only: {key: when it was given}, and the owner's
+        # place in a queue.
         self.keys: dict[Hashable, float] = {}
         self.waits: Waiter | None = None
 
@@ -39,39 +37,35 @@ class Owner(ABC):
     def is_alive(self) -> bool:
         """Whether it will still release what it holds."""
 
+    # Never wait for a lower-ranked owner: it may need what we hold. A caller that
+    # holds a connection and waits for one that has none can exhaust the pool.
     @abstractmethod
     def rank(self) -> int:
-        """How much it holds, other than keys, that others may be waiting for.
-
-        Nobody waits for an owner of a lower rank, who may be waiting for just that.
-        """
+        """How much it holds, besides keys, that other owners may be waiting for."""
 
 
+@dataclass(slots=True, eq=False)
 class Waiter:
-    """A place in a queue."""
+    """An owner's place in the queue for a key."""
 
-    __slots__ = ("answer", "key", "owner", "rank")
-
-    def __init__(
-        self, key: Hashable, owner: Owner, answer: asyncio.Future[Answer]
-    ) -> None:
-        self.key: Hashable = key
-        self.owner: Owner = owner
-        self.rank: int = owner.rank()  # It does nothing else while it waits.
-        self.answer: asyncio.Future[Answer] = answer
+    key: Hashable
+    owner: Owner
+    # The owner's rank, taken once: a session does nothing else while it waits.
+    rank: int
+    answer: asyncio.Future[Answer]
 
     @property
     def is_live(self) -> bool:
         """Whether it still waits: neither answered nor cancelled."""
         return not self.answer.done()
 
-    def has_got(self, answer: Answer) -> bool:
-        """Whether this is its answer, also if it is cancelled before it hears it."""
+    def has_answer(self, answer: Answer) -> bool:
+        """Whether this is its answer, even if it is cancelled before it reads it."""
         future = self.answer
         return future.done() and not future.cancelled() and future.result() is answer
 
 
-def heir_of(line: Iterable[Waiter]) -> Waiter | None:
-    """Who comes next: the first of those with the highest rank."""
-    live = (waiter for waiter in line if waiter.is_live)
+def next_waiter(queue: Iterable[Waiter]) -> Waiter | None:
+    """Return the first of the live waiters with the highest rank."""
+    live = (waiter for waiter in queue if waiter.is_live)
     return max(live, key=lambda waiter: waiter.rank, default=None)

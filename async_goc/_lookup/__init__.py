@@ -6,22 +6,10 @@ reads a locked row anew, and `cover` complains if no unique constraint covers th
 lookup.
 """
 
+# pyright: reportUnusedImport=false
+
 from .arguments import checked_options, parents_of
 from .cover import require_cover, warn_if_not_covered
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for
 from .refresh import reread, rereading
-
-__all__ = [
-    "Lookup",
-    "Plan",
-    "bind",
-    "checked_options",
-    "parents_of",
-    "pins_of",
-    "plan_for",
-    "require_cover",
-    "reread",
-    "rereading",
-    "warn_if_not_covered",
-]

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from .._call import Policy
+from .._call import Call
 from .._databases import dialect_of
 from .._models import is_covered
 from .._warn import warn_caller
@@ -15,26 +15,23 @@ from .lookup import Lookup
 _MOST_WARNINGS: Final = 100
 
 
-def require_cover(session: AsyncSession, lookup: Lookup[Any], policy: Policy) -> None:
-    """Refuse a lookup whose row the database would accept twice, if the policy does.
-
-    Raises:
-        MissingConstraintError: No unique constraint covers it.
-    """
-    if policy.missing_constraint == "error" and not _is_covered(session, lookup):
+def require_cover(call: Call, lookup: Lookup[Any]) -> None:
+    """Refuse a lookup whose row the database would accept twice, if the policy does."""
+    is_wanted = call.policy.missing_constraint == "error"
+    if is_wanted and not _is_covered(call.session, lookup):
         raise MissingConstraintError(lookup.plan.model, lookup.names)
 
 
-def warn_if_not_covered(
-    session: AsyncSession, lookup: Lookup[Any], policy: Policy
-) -> None:
+def warn_if_not_covered(call: Call, lookup: Lookup[Any]) -> None:
     """Warn, once, that the database would accept the looked-up row twice."""
     warned = lookup.plan.warned
-    is_wanted = policy.missing_constraint == "warn" and len(warned) < _MOST_WARNINGS
+    is_wanted = (
+        call.policy.missing_constraint == "warn" and len(warned) < _MOST_WARNINGS
+    )
     if lookup.plan.is_covered or not is_wanted:
         return
     names = lookup.names
-    if names not in warned and not _is_covered(session, lookup):
+    if names not in warned and not _is_covered(call.session, lookup):
         warned.add(names)
         warn_caller(MissingConstraintWarning(lookup.plan.model, names))
 

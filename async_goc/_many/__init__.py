@@ -5,6 +5,6 @@ puts them in order. `loop` has the steps of the loop for one row; `look` and `in
 are its statements.
 """
 
-from .verbs import get_or_create_many, update_or_create_many
+# pyright: reportUnusedImport=false
 
-__all__ = ["get_or_create_many", "update_or_create_many"]
+from .verbs import get_or_create_many, update_or_create_many

@@ -1,6 +1,7 @@
 """Check the input of a bulk call, before any SQL."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
@@ -8,13 +9,57 @@ from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
-from .._lookup import parents_of, plan_for
-from .._models import SQL, Unique, default_field, uniques_of, unknown
-from .rows import Shape
+from .._call import Call
+from .._databases import dialect_of
+from .._lookup import parents_of, plan_for, require_cover
+from .._models import SQL, Unique, default_field, uniques_of, unknown_field
+from .._new_row import Arguments, Defaults, NewValues
+from .rows import Row, Shape, distinct
 
 # Enough to make round trips a small part; a statement's arrays stay below a megabyte
 # or two.
 _CHUNK: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The input of a bulk call, checked."""
+
+    shape: Shape
+    # The row of each mapping, in the order of the input.
+    asked: Sequence[Row[Any]]
+    # Each row once, in the order of the keys.
+    rows: Sequence[Row[Any]]
+    # What fills the names that a new row lacks.
+    defaults: NewValues
+    # The names whose values an existing row gets.
+    changes: frozenset[str]
+
+
+async def read(
+    call: Call,
+    mapper: Mapper[Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: str | Sequence[str] | None,
+    update: Sequence[str] | None,
+    defaults: Defaults | None,
+) -> Input:
+    """Check the rows and tell them apart; flush pending parents for their keys."""
+    takes = Arguments(None, mapper)
+    named = check_names(mapper, rows, takes)
+    names = (key,) if isinstance(key, str) else key
+    dialect = dialect_of(call.session, mapper)
+    shape = Shape(mapper, tuple(names or infer(mapper, named)), dialect)
+    has_pending = check_keys(call.session, shape, rows, named)
+    lookups = [lookup for lookup, _ in shape.alike(rows)]
+    for lookup in lookups:
+        require_cover(call, lookup)
+    new_values = NewValues(lookups[0], defaults, takes=takes, may_contradict=True)
+    changes = changed_names(shape, named, update)
+    if has_pending:
+        await call.session.flush()
+    return Input(shape, *distinct(rows, shape), new_values, changes)
 
 
 def check_names(
@@ -35,7 +80,7 @@ def check_names(
     named = list(dict.fromkeys(map(tuple, rows)))
     for name in dict.fromkeys(chain(*named)):
         if default_field(mapper, name) is None and name not in takes:
-            raise unknown(mapper, name)
+            raise unknown_field(mapper, name)
     return named
 
 
@@ -143,7 +188,7 @@ def changed_names(
     for name in names:
         field = default_field(shape.mapper, name)
         if update is not None and field is None:
-            raise unknown(shape.mapper, name)
+            raise unknown_field(shape.mapper, name)
         if field is not None and fixed.isdisjoint(field.columns):
             changed.add(name)
         elif update is not None:

@@ -1,114 +1,72 @@
-"""The loop, in bulk: look, queue, look again, insert under guard, look once more."""
+"""The loop for many rows: look, queue, look again, insert, and look once more."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic
 
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import Call, Policy
+from .._call import Call
 from .._databases import settle
 from .._insert import complete_found, explain, guard
 from .._lookup import warn_if_not_covered
 from .._models import T, columns_of, readable
-from .._new_row import Given
-from .creation import Creation
+from .._turns import Turn
+from .input import Input
+from .insert import Insertion
 from .look import look, look_anew
-from .rows import Row, Shape
-from .turns import Turns
+from .rows import Row
 
 
 class Bulk(Generic[T]):
-    """One bulk call under way: a context, which undoes all of it if it fails.
-
-    Args:
-        session: The session.
-        shape: What tells the rows apart.
-        policy: How the call behaves.
-        call: Where to report what it did.
-        defaults: What fills the names that a new row lacks.
-        options: Loader options.
-
-    Attributes:
-        has_lost: Whether a rival has made a row that was missing at first.
-    """
+    """One bulk call under way; *stack* undoes all of it if the call fails."""
 
     def __init__(
         self,
-        session: AsyncSession,
-        shape: Shape,
-        policy: Policy,
         call: Call,
-        *,
-        defaults: Given,
-        options: Sequence[ORMOption] = (),
+        wanted: Input,
+        stack: AsyncExitStack,
+        options: Sequence[ORMOption],
     ) -> None:
-        self._session = session
-        self._shape = shape
-        self._policy = policy
-        self._defaults = defaults
+        self._call = call
+        self._shape = wanted.shape
+        self._stack = stack
+        self._defaults = wanted.defaults
         self._options = options
-        self._turns = Turns(session, policy, call)
-        self._creation = Creation[T](session, shape, policy, call, options)
-        self._stack = AsyncExitStack()
+        self._insertion = Insertion[T](call, wanted.shape, options)
         self._is_guarded = False
+        # Whether a rival has made a row that was missing at first.
         self.has_lost = False
-
-    async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
-        self._stack.enter_context(self._turns)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._stack.__aexit__(kind, error, traceback)
 
     async def find_or_create(self, rows: Sequence[Row[T]]) -> None:
         """Give each row its instance."""
+        turn = self._stack.enter_context(Turn(self._call))
         await self._look(rows)
         missing = [row for row in rows if row.instance is None]
         if not missing:
             return
-        for lookup, _ in self._shape.alike([row.values for row in missing]):
-            warn_if_not_covered(self._session, lookup, self._policy)
-        self._turns.assign(missing, self._shape)
-        while again := await self._turns.queue(missing):
-            missing = await self._look_again(missing, again)
+        self._assign_keys(missing, turn)
+        while again := set(await turn.queue([row.turn for row in missing])):
+            released = [row for row in missing if row.turn in again]
+            missing = await self._look_again(missing, released, turn)
+        # The values first: they may be slow, and the guard takes SQLite's write lock.
         await self._evaluate(missing)
-        # Not sooner: the values may be slow, and on SQLite this takes the write lock.
         if missing and await self._guard():
-            missing = await self._look_again(missing, missing)
-        if missing:
-            await self._create(missing)
-
-    async def _create(self, rows: Sequence[Row[T]]) -> None:
-        strangers = await self._creation.insert(rows)
-        created = [row for row in rows if row.is_created]
-        self._turns.created(created)
+            missing = await self._look_again(missing, missing, turn)
+        if not missing:
+            return
+        strangers = await self._insertion.insert(missing)
+        created = [row for row in missing if row.is_created]
+        turn.created([row.turn for row in created])
         mapper = self._shape.mapper
         if self._options or not readable(mapper) <= columns_of(mapper).keys():
             await self._look(created)  # Fills in what is not loaded, and only that.
-        left = [row for row in rows if row.instance is None]
-        if not left:
-            return
-        still_left = await self._look_again(left, left)
-        for row in still_left:
-            await self._creation.insert_alone(row)
-        for row in left:
-            # The database has changed its key, and knows the row by either.
-            own = [s for s in strangers if s is row.instance]
-            row.is_created = row.is_created or bool(own)
-            strangers = [s for s in strangers if s is not row.instance]
-            self.has_lost = self.has_lost or not row.is_created
+        left = [row for row in missing if row.instance is None]
+        if left:
+            await self._find_rivals(left, strangers, turn)
 
     async def update(self, rows: Sequence[Row[T]], names: frozenset[str]) -> None:
         """Lock the rows, read them anew, and give them the values of these names."""
@@ -117,14 +75,14 @@ class Bulk(Generic[T]):
         deleted = [row for row in rows if row.instance is None]
         await self._evaluate(deleted)
         for row in deleted:
-            await self._creation.insert_alone(row, is_locking=True)
+            await self._insertion.insert_alone(row, is_locking=True)
         changes = [
             (row.instance, {n: row.values[n] for n in names & row.values.keys()})
             for row in rows
             if not row.is_created
         ]
         try:
-            await self._session.run_sync(_change, changes)
+            await self._call.session.run_sync(_change, changes)
         except DBAPIError as error:
             lookup = self._shape.lookup(rows[0].values)
             explain(lookup, error, "updating", undone="this call")
@@ -136,22 +94,30 @@ class Bulk(Generic[T]):
     async def _look(
         self, rows: Sequence[Row[T]], how: Callable[..., None] = look
     ) -> None:
-        self._turns.looking()
-        await self._session.run_sync(how, self._shape, rows, self._options)
-        mapper = self._shape.mapper
+        session, mapper = self._call.session, self._shape.mapper
+        await session.run_sync(how, self._shape, rows, self._options)
         for row in rows if mapper.polymorphic_on is not None else ():
             if row.instance is not None:
-                await complete_found(self._session, row.instance, mapper)
+                await complete_found(session, row.instance, mapper)
 
     async def _look_again(
-        self, missing: Sequence[Row[T]], rows: Sequence[Row[T]]
+        self, missing: Sequence[Row[T]], rows: Sequence[Row[T]], turn: Turn
     ) -> list[Row[T]]:
-        """Look for *rows*; return what of *missing* still is."""
+        """Look for *rows*; return what of *missing* is missing still."""
         await self._look(rows)
-        found = [row for row in missing if row.instance is not None]
-        self._turns.found(found)
+        found = [row.turn for row in missing if row.instance is not None]
+        turn.found(found)
         self.has_lost = self.has_lost or bool(found)
         return [row for row in missing if row.instance is None]
+
+    def _assign_keys(self, rows: Sequence[Row[T]], turn: Turn) -> None:
+        """Give each row the key that it queues for, if it has one."""
+        values = [row.values for row in rows]
+        for lookup, places in self._shape.alike(values):
+            warn_if_not_covered(self._call, lookup)
+            keys = turn.keys_of(lookup, [values[place] for place in places])
+            for place, key in zip(places, keys, strict=True):
+                rows[place].turn = key
 
     async def _evaluate(self, rows: Sequence[Row[T]]) -> None:
         """Work out what new rows get; functions are called for each."""
@@ -165,12 +131,28 @@ class Bulk(Generic[T]):
 
     async def _guard(self) -> bool:
         """Guard all that follows; say whether a look is out of date."""
-        has_settled = await settle(self._session, self._shape.mapper)
+        session, mapper = self._call.session, self._shape.mapper
+        has_settled = await settle(session, mapper)
         if not self._is_guarded:
-            context = guard(self._session, self._shape.mapper)
-            await self._stack.enter_async_context(context)
+            await self._stack.enter_async_context(guard(session, mapper))
             self._is_guarded = True
         return has_settled
+
+    async def _find_rivals(
+        self, left: Sequence[Row[T]], strangers: Sequence[T], turn: Turn
+    ) -> None:
+        """Find the rows that the INSERT has skipped; insert one by one what is gone."""
+        await self._look(left)
+        turn.lost([row.turn for row in left if row.instance is not None])
+        for row in left:
+            if row.instance is None:
+                await self._insertion.insert_alone(row)
+            # The database may have changed the key of a row that this call inserted,
+            # and know the row by either.
+            is_own = any(stranger is row.instance for stranger in strangers)
+            row.is_created = row.is_created or is_own
+            strangers = [s for s in strangers if s is not row.instance]
+            self.has_lost = self.has_lost or not row.is_created
 
 
 def _change(

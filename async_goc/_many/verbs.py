@@ -2,21 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from typing import Any, Generic
+from contextlib import AsyncExitStack
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import DEFAULT_POLICY, Call, Outcome, Policy, alone, check_policy, resolve
-from .._databases import dialect_of
-from .._lookup import checked_options, require_cover
+from .._call import DEFAULT_POLICY, Call, Outcome, Policy
+from .._lookup import checked_options
 from .._models import T
-from .._new_row import Arguments, Defaults, Given
-from .input import changed_names, check_keys, check_names, checked_size, infer
+from .._new_row import Defaults
+from .input import checked_size, read
 from .loop import Bulk
-from .rows import Row, Shape, distinct
+from .rows import Row
 
 Progress = Callable[[int, int | None], None]
 Rows = Iterable[Mapping[str, Any]]
@@ -74,12 +73,19 @@ async def get_or_create_many(
         TypeError: An argument is of the wrong type.
         Exception: All else that :func:`get_or_create` raises.
     """
-    request = _Request(
-        *("get_or_create_many", model, rows, key, defaults, options, policy),
-        chunk_size=chunk_size,
-        progress=progress,
-    )
-    return await _answer(session, request)
+    with Call("get_or_create_many", session, model, policy) as call:
+        call.claim_session()
+        return await _find_or_create(
+            call,
+            model,
+            rows,
+            key=key,
+            update=(),
+            defaults=defaults,
+            options=options,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
 
 
 async def update_or_create_many(
@@ -124,84 +130,70 @@ async def update_or_create_many(
         UnknownFieldError: *update* names no attribute of the model.
         Exception: All else that :func:`get_or_create_many` raises.
     """
-    request = _Request(
-        *("update_or_create_many", model, rows, key, defaults, options, policy),
-        chunk_size=chunk_size,
-        progress=progress,
-        update=update,
-    )
-    return await _answer(session, request)
+    with Call("update_or_create_many", session, model, policy) as call:
+        call.claim_session()
+        return await _find_or_create(
+            call,
+            model,
+            rows,
+            key=key,
+            update=update,
+            defaults=defaults,
+            options=options,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Request(Generic[T]):
-    """The arguments of one call, under the names of its parameters."""
-
-    verb: str
-    model: type[T]
-    rows: Rows
-    key: str | Sequence[str] | None
-    defaults: Defaults | None
-    options: Sequence[ORMOption]
-    policy: Policy
-    chunk_size: int | None
-    progress: Progress | None
-    update: Sequence[str] | None = ()
-
-
-async def _answer(
-    session: AsyncSession | async_scoped_session[AsyncSession], request: _Request[T]
+async def _find_or_create(
+    call: Call,
+    model: type[T],
+    rows: Rows,
+    *,
+    key: str | Sequence[str] | None,
+    update: Sequence[str] | None,
+    defaults: Defaults | None,
+    options: Sequence[ORMOption],
+    chunk_size: int | None,
+    progress: Progress | None,
 ) -> list[tuple[T, bool]]:
-    model, policy = request.model, request.policy
-    check_policy(model, policy)
-    with Call(request.verb, model, policy.strategy, policy.observer) as call:
-        caller = resolve(session)
-        with alone(caller):
-            asked, call.outcome = await _run(caller, request, call)
+    """Check the arguments, and treat the rows a chunk at a time."""
+    size = checked_size(chunk_size)
+    options = checked_options(model, options)
+    mappings = list(rows)
+    if not mappings:
+        call.outcome = Outcome.HIT
+        return []
+    wanted = await read(
+        *(call, class_mapper(model), mappings),
+        key=key,
+        update=update,
+        defaults=defaults,
+    )
+    chunks = [wanted.rows[at : at + size] for at in range(0, len(wanted.rows), size)]
+    total = len(mappings) if isinstance(rows, Sized) else None
+    tell = _teller(progress, wanted.asked, total)
+    async with AsyncExitStack() as stack:
+        bulk = Bulk[T](call, wanted, stack, options)
+        await _treat(bulk, chunks, wanted.changes, tell)
+    if any(row.is_created for row in wanted.rows):
+        call.outcome = Outcome.CREATED
+    elif bulk.has_lost:
+        call.outcome = Outcome.LOST_RACE
+    else:
+        call.outcome = Outcome.UPDATED if wanted.changes else Outcome.HIT
+    return _results(wanted.asked)
+
+
+def _results(asked: Sequence[Row[T]]) -> list[tuple[T, bool]]:
     results: list[Any] = []
     for row in asked:
         results.append((row.instance, row.is_created))
-        row.is_created = False  # by the first of them
+        row.is_created = False  # by the first mapping that has the key
     return results
 
 
-async def _run(
-    session: AsyncSession, request: _Request[T], call: Call
-) -> tuple[list[Row[T]], Outcome]:
-    mapper = class_mapper(request.model)
-    takes = Arguments(None, mapper)
-    size = checked_size(request.chunk_size)
-    options = checked_options(request.model, request.options)
-    rows = list(request.rows)
-    if not rows:
-        return [], Outcome.HIT
-    named = check_names(mapper, rows, takes)
-    names = (request.key,) if isinstance(request.key, str) else request.key
-    dialect = dialect_of(session, mapper)
-    shape = Shape(mapper, tuple(names or infer(mapper, named)), dialect)
-    has_pending = check_keys(session, shape, rows, named)
-    lookups = shape.alike(rows)
-    for lookup, _ in lookups:
-        require_cover(session, lookup, request.policy)
-    defaults = Given(lookups[0][0], request.defaults, takes=takes, may_contradict=True)
-    changes = changed_names(shape, named, request.update)
-    if has_pending:
-        await session.flush()  # A parent gets its key.
-    asked, ordered = distinct(rows, shape)
-    total = len(rows) if isinstance(request.rows, Sized) else None
-    tell = _teller(request.progress, asked, total)
-    context = (session, shape, request.policy, call)
-    async with Bulk[T](*context, defaults=defaults, options=options) as bulk:
-        chunks = [ordered[at : at + size] for at in range(0, len(ordered), size)]
-        await _go(bulk, chunks, changes, tell)
-    if any(row.is_created for row in ordered):
-        return asked, Outcome.CREATED
-    if bulk.has_lost:
-        return asked, Outcome.LOST_RACE
-    return asked, Outcome.UPDATED if changes else Outcome.HIT
-
-
-async def _go(
+async def _treat(
     bulk: Bulk[T],
     chunks: Sequence[Sequence[Row[T]]],
     changes: frozenset[str],
@@ -209,7 +201,8 @@ async def _go(
 ) -> None:
     """Create what is missing in all of the chunks; only then lock what is there.
 
-    Who inserts while he holds locks that another waits for could wait for that one.
+    Inserting while holding row locks can deadlock with another call, so nothing is
+    locked until every chunk is inserted.
     """
     for chunk in chunks:
         await bulk.find_or_create(chunk)

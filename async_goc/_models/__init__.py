@@ -1,9 +1,12 @@
 """What a mapped class tells us, without asking the database.
 
-`criteria` takes SQL expressions apart, `mapping` knows a class's columns and remembers
-what was found out about it, `fields` says what an attribute's name stands for, and
-`constraints` which of its unique constraints cover a lookup.
+Read `mapping` first (a class's columns, and how what is found out about it is kept),
+then `criteria`, which takes SQL expressions apart. `fields` says what the name of an
+attribute stands for, `constraints` which unique constraint covers a lookup, and
+`private` which private names of SQLAlchemy are used, and what happens without them.
 """
+
+# pyright: reportUnusedImport=false
 
 from .constraints import (
     Unique,
@@ -14,7 +17,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Equality, conjuncts, differs, equality
-from .fields import Field, default_field, lookup_field, unknown
+from .fields import Field, default_field, lookup_field, unknown_field
 from .mapping import T, columns_of, has_joins, identity_of, memory, nullable, readable
 from .private import (
     can_register,
@@ -22,32 +25,3 @@ from .private import (
     register_pending,
     same_savepoint_name,
 )
-
-__all__ = [
-    "SQL",
-    "Equality",
-    "Field",
-    "T",
-    "Unique",
-    "can_register",
-    "columns_of",
-    "conditions_on",
-    "conjuncts",
-    "covering",
-    "default_field",
-    "differs",
-    "equality",
-    "has_joins",
-    "identity_of",
-    "is_covered",
-    "lookup_field",
-    "memory",
-    "nullable",
-    "readable",
-    "register_loaded",
-    "register_pending",
-    "same_savepoint_name",
-    "sql_text",
-    "uniques_of",
-    "unknown",
-]

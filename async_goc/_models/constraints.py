@@ -7,7 +7,6 @@ from typing import Any, TypeGuard
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Constraint,
     Index,
     PrimaryKeyConstraint,
     UniqueConstraint,
@@ -22,26 +21,23 @@ from .mapping import memory
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """A unique constraint or index, as one dialect sees it.
+    """A unique constraint or index, as one dialect sees it."""
 
-    Attributes:
-        name: As the database reports it; ``None`` where the database chose it.
-        table: The table that it belongs to.
-        columns: The columns that are unique together.
-        expressions: The indexed expressions that are not plain columns, as SQL.
-        where: The conditions of a partial index, as SQL.
-        is_null_equal: Whether two NULLs conflict (NULLS NOT DISTINCT).
-    """
-
+    # As the database reports it; `None` where the database chose it.
     name: str | None
     table: Any
+    # The plain columns that are unique together.
     columns: frozenset[Column[Any]]
+    # The indexed expressions that are not plain columns, and the conditions of a
+    # partial index, as SQL; `None` where there is no text to compare with.
     expressions: tuple[str | None, ...] = ()
     where: tuple[str | None, ...] = ()
+    # Whether two NULLs conflict (NULLS NOT DISTINCT).
     is_null_equal: bool = False
 
 
-# A condition's number, the columns that it gives a value to, and whether that is NULL.
+_Declared = PrimaryKeyConstraint | UniqueConstraint | Index
+# A condition's number, the columns that it fixes, and whether it fixes them to NULL.
 _Fixed = tuple[int, Sequence[Column[Any]], bool]
 
 
@@ -50,14 +46,7 @@ def is_covered(
     conditions: Sequence[ColumnElement[bool]],
     dialect: Dialect | None,
 ) -> bool:
-    """Whether a unique constraint sees to it that *conditions* mean one row at most.
-
-    Args:
-        mapper: The model's mapper.
-        conditions: The lookup's conjuncts.
-        dialect: The database's. ``None`` considers only what covers on any: full
-            constraints, without conditions and expressions.
-    """
+    """Whether a unique constraint lets *conditions* match one row at most."""
     return covering(mapper, conditions, dialect) is not None
 
 
@@ -66,10 +55,10 @@ def covering(
     conditions: Sequence[ColumnElement[bool]],
     dialect: Dialect | None,
 ) -> tuple[Unique, list[ColumnElement[bool]]] | None:
-    """Return the constraint that :func:`is_covered` asks for, and what fixes it."""
+    """Return the constraint that covers *conditions*, and those that fix it."""
     fixed = list(_fixed(mapper, conditions))
     for unique in uniques_of(mapper, dialect):
-        used = _used(unique, fixed, conditions, dialect)
+        used = _fixing(unique, fixed, conditions, dialect)
         if used is not None:
             return unique, used
     return None
@@ -77,6 +66,8 @@ def covering(
 
 def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ...]:
     """Return the unique constraints that the model's tables declare."""
+    # Without a dialect, only those that hold on every database: constraints, and
+    # indexes without conditions and expressions.
     key = ("uniques", dialect and dialect.name)
     return memory(mapper, key, lambda: tuple(_uniques(mapper, dialect)))
 
@@ -87,11 +78,23 @@ def conditions_on(
     conditions: Sequence[ColumnElement[bool]],
     dialect: Dialect | None,
 ) -> list[ColumnElement[bool]] | None:
-    """Return those of *conditions* that together fix *unique*; ``None``: not all."""
-    return _used(unique, list(_fixed(mapper, conditions)), conditions, dialect)
+    """Return those of *conditions* that fix all of *unique*; ``None``: they do not."""
+    return _fixing(unique, list(_fixed(mapper, conditions)), conditions, dialect)
 
 
-def _used(
+def sql_text(element: ColumnElement[Any] | None, dialect: Dialect | None) -> str | None:
+    """Render *element* as in an index definition, which may have been given as text."""
+    if element is None:
+        return None
+    # An index definition names no tables, and holds its values, not parameters.
+    how = {"literal_binds": True, "include_table": False}
+    try:
+        return str(element.compile(dialect=dialect, compile_kwargs=how))
+    except CompileError:  # A value without a literal form matches nothing.
+        return None
+
+
+def _fixing(
     unique: Unique,
     fixed: Sequence[_Fixed],
     conditions: Sequence[ColumnElement[bool]],
@@ -121,11 +124,11 @@ def _used(
 def _fixed(
     mapper: Mapper[Any], conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[_Fixed]:
-    """Yield the conditions that give columns one value."""
+    """Yield the conditions that give one value to columns."""
     for number, condition in enumerate(conditions):
         found = equality(condition)
         if found is not None and mapper.columns.contains_column(found.left):
-            # Joined inheritance: one attribute, a column in each table.
+            # In joined inheritance, one attribute may have a column in each table.
             prop: Any = mapper.get_property_by_column(found.left)
             yield number, prop.columns, found.is_null
 
@@ -134,25 +137,15 @@ def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:
     tables: Any = mapper.tables
     for table in tables:
         if table.primary_key.columns:
-            yield _from_constraint(table.primary_key, dialect)
+            yield _unique(table.primary_key, dialect)
         for constraint in table.constraints:
-            # A deferrable one is checked too late to arbitrate.
+            # A deferrable constraint may be checked long after the INSERT, which then
+            # does not tell which of two rows came first.
             if isinstance(constraint, UniqueConstraint) and not constraint.deferrable:
-                yield _from_constraint(constraint, dialect)
+                yield _unique(constraint, dialect)
         for index in table.indexes:
             if index.unique and (dialect is not None or _is_full(index)):
-                yield _from_index(index, dialect)
-
-
-def _from_constraint(
-    constraint: PrimaryKeyConstraint | UniqueConstraint, dialect: Dialect | None
-) -> Unique:
-    return Unique(
-        name=_name(constraint),
-        table=constraint.table,
-        columns=frozenset(constraint.columns),
-        is_null_equal=bool(_option(constraint, dialect, "nulls_not_distinct")),
-    )
+                yield _unique(index, dialect)
 
 
 def _is_column(element: object) -> TypeGuard[Column[Any]]:
@@ -160,50 +153,32 @@ def _is_column(element: object) -> TypeGuard[Column[Any]]:
 
 
 def _is_full(index: Index) -> bool:
-    """Whether it constrains every row, by its columns alone, on any database."""
+    """Whether it constrains every row, by columns alone, on any database."""
     return all(map(_is_column, index.expressions)) and not any(
         option.endswith("_where") for option in index.dialect_kwargs
     )
 
 
-def _from_index(index: Index, dialect: Dialect | None) -> Unique:
-    option = _option(index, dialect, "where")
-    where = () if option is None else (option,)
-    terms: Any = index.expressions
+def _unique(declared: _Declared, dialect: Dialect | None) -> Unique:
+    # Only an index may have expressions among its columns.
+    terms: Any = getattr(declared, "expressions", declared.columns)
+    where = _option(declared, dialect, "where")
+    conditions = () if where is None else conjuncts(where)
     return Unique(
-        name=_name(index),
-        table=index.table,
+        # SQLAlchemy's own symbol stands for "named by convention, or not at all".
+        name=declared.name if isinstance(declared.name, str) else None,
+        table=declared.table,
         columns=frozenset(filter(_is_column, terms)),
         expressions=tuple(sql_text(e, dialect) for e in terms if not _is_column(e)),
-        where=tuple(sql_text(e, dialect) for e in conjuncts(*where)),
-        is_null_equal=bool(_option(index, dialect, "nulls_not_distinct")),
+        where=tuple(sql_text(e, dialect) for e in conditions),
+        is_null_equal=bool(_option(declared, dialect, "nulls_not_distinct")),
     )
 
 
-def _name(constraint: Constraint | Index) -> str | None:
-    # SQLAlchemy's own symbol stands for "named by convention, or not at all".
-    return constraint.name if isinstance(constraint.name, str) else None
-
-
-def _option(
-    constraint: Constraint | Index, dialect: Dialect | None, option: str
-) -> Any:
-    if dialect is None:
-        return None
-    return constraint.dialect_kwargs.get(f"{dialect.name}_{option}")
+def _option(declared: _Declared, dialect: Dialect | None, option: str) -> Any:
+    return dialect and declared.dialect_kwargs.get(f"{dialect.name}_{option}")
 
 
 def _compared(condition: ColumnElement[bool]) -> ColumnElement[Any] | None:
     found = equality(condition)
     return None if found is None or found.is_null else found.left
-
-
-def sql_text(element: ColumnElement[Any] | None, dialect: Dialect | None) -> str | None:
-    """Render as in an index definition, so that text() compares with expressions."""
-    if element is None:
-        return None
-    how = {"literal_binds": True, "include_table": False}
-    try:
-        return str(element.compile(dialect=dialect, compile_kwargs=how))
-    except CompileError:  # a value with no literal form: it matches nothing
-        return None

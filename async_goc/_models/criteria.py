@@ -12,26 +12,20 @@ from sqlalchemy.sql.elements import (
     SQLCoreOperations,
 )
 
+# What is an SQL expression, as opposed to a value.
 SQL: Final = (ClauseElement, SQLCoreOperations)
-"""What is an SQL expression, as opposed to a value."""
 
 _EQUALITIES: Final = (operators.eq, operators.is_)
-_CONSTANTS: Final[dict[type[object], bool | None]] = {
-    Null: None,
-    True_: True,
-    False_: False,
-}
+_CONSTANTS: Final[dict[Any, Any]] = {Null: None, True_: True, False_: False}
+_VALUES: Final = (BindParameter, *_CONSTANTS)
 
 
 class Equality(NamedTuple):
-    """``left = value``, or ``left IS NULL``.
+    """``left = value``, or ``left IS NULL``."""
 
-    Attributes:
-        left: A column, or any other expression.
-        right: The bind parameter or constant that holds the value.
-    """
-
+    # A column, or any other expression.
     left: Any
+    # The bind parameter or constant that holds the value.
     right: Any
 
     @property
@@ -42,13 +36,13 @@ class Equality(NamedTuple):
     @property
     def is_ready(self) -> bool:
         """Whether the value is known before the session has been flushed."""
-        # A comparison with a parent object reads its key when it is executed.
+        # A comparison with a parent object reads its key only when it is executed.
         return getattr(self.right, "callable", None) is None
 
     @property
     def value(self) -> Any:
         """The value compared with."""
-        kind = _type(self.right)
+        kind: Any = self.right.__class__
         if kind in _CONSTANTS:
             return _CONSTANTS[kind]
         return self.right.effective_value
@@ -57,7 +51,7 @@ class Equality(NamedTuple):
 def conjuncts(*criteria: Any) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions that are joined by AND."""
     for criterion in criteria:
-        kind = _type(criterion)
+        kind: Any = criterion.__class__
         if issubclass(kind, Grouping):
             yield from conjuncts(criterion.element)
         elif issubclass(kind, BooleanClauseList) and (
@@ -70,31 +64,19 @@ def conjuncts(*criteria: Any) -> Iterator[ColumnElement[bool]]:
 
 def equality(condition: ColumnElement[bool]) -> Equality | None:
     """Return *condition* as an equality with a value, if it is one."""
-    if (
-        isinstance(condition, BinaryExpression)
-        and condition.operator in _EQUALITIES
-        and isinstance(condition.right, (BindParameter, Null, True_, False_))
-    ):
-        return Equality(condition.left, condition.right)
-    if (
-        isinstance(condition, BinaryExpression)
-        and condition.operator is operators.eq
-        and isinstance(condition.left, BindParameter)
-    ):
-        # SQLAlchemy compares a relationship with an instance this way round.
-        return Equality(condition.right, condition.left)
-    return None
-
-
-def _type(value: object) -> type[object]:
-    return type(value)
+    if not isinstance(condition, BinaryExpression):
+        return None
+    left, right, operator = condition.left, condition.right, condition.operator
+    if operator in _EQUALITIES and isinstance(right, _VALUES):
+        return Equality(left, right)
+    # SQLAlchemy compares a relationship with an instance the other way round.
+    is_reversed = operator is operators.eq and isinstance(left, BindParameter)
+    return Equality(right, left) if is_reversed else None
 
 
 def differs(one: object, other: object) -> bool:
-    """Whether two values cannot both be the value of one attribute.
-
-    An SQL expression differs from everything: only the database knows its value.
-    """
+    """Whether two values cannot both be the value of one attribute."""
     if one is other:
         return False
+    # An SQL expression differs from everything: only the database knows its value.
     return isinstance(one, SQL) or isinstance(other, SQL) or bool(one != other)

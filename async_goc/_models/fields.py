@@ -24,49 +24,39 @@ from ..exceptions import UnknownFieldError
 from .criteria import conjuncts
 from .mapping import memory
 
-_MISSING: Final = object()
+# Attributes of a class that are no values of its instances.
+_NOT_VALUES: Final = (FunctionType, classmethod, staticmethod, MetaData, registry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """What one name stands for.
-
-    Attributes:
-        name: The name as the caller writes it.
-        columns: The columns whose values an equality on it fixes; empty where
-            only the SQL expression can tell (hybrids).
-        is_settable: Whether a new row can be given it.
-        is_plain: Whether an equality can be prepared with bind parameters; if
-            not, the comparison is built from the value (hybrids, composites,
-            custom comparators).
-        parent: The mapper of the other side, for a many-to-one relationship.
-        reverse: The name of the attribute there that refers back.
-        key_positions: Where the values of *columns* stand in the parent's
-            identity, for a plain many-to-one.
-        obstacle: Why a lookup by it cannot identify a row.
-    """
+    """What one name stands for, as the caller writes it."""
 
     name: str
+    # The columns whose values an equality fixes; empty where only the SQL expression
+    # can tell (hybrids).
     columns: tuple[Column[Any], ...] = ()
+    # Whether a new row can be given it.
     is_settable: bool = True
+    # Whether an equality can be prepared with bind parameters. If not (hybrids,
+    # composites, custom comparators), the comparison is built from the value.
     is_plain: bool = False
+    # Of a many-to-one relationship: the mapper of the other side, the name of the
+    # attribute there that refers back, and where the values of `columns` stand in the
+    # parent's identity, if the foreign key refers to its primary key.
     parent: Mapper[Any] | None = None
     reverse: str | None = None
     key_positions: tuple[int, ...] = ()
+    # Why a lookup by it cannot identify a row.
     obstacle: str | None = None
 
 
 def lookup_field(model: type[object], name: str) -> Field:
-    """Return what *name* stands for in a lookup.
-
-    Raises:
-        UnknownFieldError: It is no mapped attribute.
-        ValueError: It is one that cannot identify a row.
-    """
+    """Return what *name* stands for in a lookup; raise if it cannot identify a row."""
     mapper = class_mapper(model)
-    field = _resolve(mapper, name)  # once for each plan
+    field = _resolve(mapper, name)
     if field is None:
-        raise unknown(mapper, name)
+        raise unknown_field(mapper, name)
     if field.obstacle is not None:
         msg = (
             f"{model.__name__}.{name} {field.obstacle}, so it cannot identify a row; "
@@ -79,13 +69,23 @@ def lookup_field(model: type[object], name: str) -> Field:
 def default_field(mapper: Mapper[Any], name: str) -> Field | None:
     """Return what *name* stands for in the defaults; ``None``: nothing settable."""
     fields: dict[str, Field] = memory(mapper, "defaults", dict[str, Field])
-    field = fields.get(name) or _resolve_default(mapper, name)
-    if field is not None:  # Names that the model lacks are not worth remembering.
-        fields[name] = field
+    field = fields.get(name) or _resolve(mapper, name)
+    if field is None:
+        # It is not mapped: a property, or a plain attribute of the class. A name that
+        # the class lacks counts as a property without a setter.
+        found = inspect.getattr_static(mapper.class_, name, property())
+        is_settable = not isinstance(found, _NOT_VALUES)
+        if isinstance(found, property):
+            is_settable = found.fset is not None
+        field = Field(name=name, is_settable=is_settable)
+    if not field.is_settable:
+        # Not remembered: callers may pass any number of names that the model lacks.
+        return None
+    fields[name] = field
     return field
 
 
-def unknown(mapper: Mapper[Any], name: str) -> UnknownFieldError:
+def unknown_field(mapper: Mapper[Any], name: str) -> UnknownFieldError:
     """Build the error for a *name* that the model cannot take."""
     by_column = [
         prop.key
@@ -94,19 +94,6 @@ def unknown(mapper: Mapper[Any], name: str) -> UnknownFieldError:
     ]
     close = difflib.get_close_matches(name, mapper.all_orm_descriptors.keys())
     return UnknownFieldError(mapper.class_, name, by_column or close)
-
-
-def _resolve_default(mapper: Mapper[Any], name: str) -> Field | None:
-    field = _resolve(mapper, name)
-    if field is None:
-        # Not mapped: a property with a setter, or a plain class attribute.
-        found = inspect.getattr_static(mapper.class_, name, _MISSING)
-        not_values = (FunctionType, classmethod, staticmethod, MetaData, registry)
-        is_settable = found is not _MISSING and not isinstance(found, not_values)
-        if isinstance(found, property):
-            is_settable = found.fset is not None
-        return Field(name=name) if is_settable else None
-    return field if field.is_settable else None
 
 
 def _resolve(mapper: Mapper[Any], name: str) -> Field | None:
@@ -127,7 +114,7 @@ def _resolve(mapper: Mapper[Any], name: str) -> Field | None:
 
 
 def _extension_field(mapper: Mapper[Any], name: str) -> Field | None:
-    """Hybrids and association proxies: mapped, but not to a column."""
+    """Return what a hybrid or an association proxy is: mapped, but not to a column."""
     descriptor: Any = mapper.all_orm_descriptors.get(name)
     if descriptor is None:
         return None
@@ -139,7 +126,7 @@ def _extension_field(mapper: Mapper[Any], name: str) -> Field | None:
 
 def _column_field(mapper: Mapper[Any], prop: ColumnProperty[Any]) -> Field:
     columns = tuple(c for c in prop.columns if isinstance(c, Column))
-    if not columns:  # column_property(an SQL expression): read-only
+    if not columns:  # A column_property() of an SQL expression is read-only.
         return Field(name=prop.key, is_settable=False)
     attribute: Any = mapper.all_orm_descriptors[prop.key]
     return Field(
@@ -151,10 +138,10 @@ def _column_field(mapper: Mapper[Any], prop: ColumnProperty[Any]) -> Field:
 
 def _is_stock(comparator: object) -> bool:
     """Whether ``==`` means what SQLAlchemy says, whatever the value is."""
-    # A comparator of somebody else may look at the value (to lower its case, say),
-    # and would see a bind parameter instead.
-    ours = ("sqlalchemy.", "typing", "builtins")
-    return all(base.__module__.startswith(ours) for base in type(comparator).__mro__)
+    # Another comparator may look at the value (to lower its case, say), and would see a
+    # bind parameter in its place.
+    stock = ("sqlalchemy.", "typing", "builtins")
+    return all(base.__module__.startswith(stock) for base in type(comparator).__mro__)
 
 
 def _relationship_field(prop: RelationshipProperty[Any]) -> Field:
@@ -174,16 +161,11 @@ def _relationship_field(prop: RelationshipProperty[Any]) -> Field:
 
 
 def _key_positions(prop: RelationshipProperty[Any]) -> tuple[int, ...] | None:
-    """Where each local column's value stands in the parent's identity.
-
-    ``None`` where the join is more than foreign key = primary key.
-    """
+    """Return where each local column's value stands in the parent's identity."""
     pairs = prop.local_remote_pairs or []
-    comparisons = [*conjuncts(prop.primaryjoin)]
-    if len(comparisons) != len(pairs) or any(
-        getattr(comparison, "operator", None) is not operators.eq
-        for comparison in comparisons
-    ):
+    comparisons = [getattr(c, "operator", None) for c in conjuncts(prop.primaryjoin)]
+    # The join must say that foreign key = primary key, and no more.
+    if comparisons != [operators.eq] * len(pairs):
         return None
     parent = prop.mapper
     key = [parent.get_property_by_column(column) for column in parent.primary_key]

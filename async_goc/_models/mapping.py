@@ -10,11 +10,9 @@ T = TypeVar("T")
 
 
 def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
-    """Return what is known about *mapper* under *key*, making it the first time.
-
-    It lives on the mapper and goes with it. (A WeakKeyDictionary would keep every
-    model for ever: each value, a statement for one, refers to its own key.)
-    """
+    """Return what is known of *mapper* under *key*, making it the first time."""
+    # It is kept on the mapper, and goes with the model. A WeakKeyDictionary would keep
+    # every model for ever, because a value (a statement, say) refers to its own key.
     known: dict[object, Any] = vars(mapper).setdefault("_async_goc", {})
     if key not in known:
         # Two threads may both make it; either result serves.
@@ -23,44 +21,38 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     return found
 
 
+def _remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
+    """Let *find*, a function of a mapper alone, run once for each mapper."""
+    return lambda mapper: memory(mapper, find, lambda: find(mapper))
+
+
+@_remembered
 def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     """Return the table's columns, by attribute name."""
-    return memory(
-        mapper,
-        "columns",
-        lambda: {
-            prop.key: column
-            for prop in mapper.column_attrs
-            if isinstance(column := prop.columns[0], Column)
-        },
-    )
+    columns = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
+    # A column_property() of an SQL expression has no column of a table.
+    return {key: c for key, c in columns.items() if isinstance(c, Column)}
 
 
+@_remembered
 def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the keys of the columns for which a flush sends NULL by default."""
-    return memory(
-        mapper,
-        "nullable",
-        lambda: frozenset(
-            column.key
-            for column in columns_of(mapper).values()
-            if not (column.primary_key or column.server_default or column.default)
-            and not column.type.should_evaluate_none
-        ),
+    return frozenset(
+        column.key
+        for column in columns_of(mapper).values()
+        if not (column.primary_key or column.server_default or column.default)
+        and not column.type.should_evaluate_none
     )
 
 
+@_remembered
 def readable(mapper: Mapper[Any]) -> frozenset[str]:
-    """The column attributes that a plain SELECT loads."""
-    return memory(
-        mapper,
-        "readable",
-        lambda: frozenset(p.key for p in mapper.column_attrs if not p.deferred),
-    )
+    """Return the names of the column attributes that a plain SELECT loads."""
+    return frozenset(prop.key for prop in mapper.column_attrs if not prop.deferred)
 
 
 def has_joins(mapper: Mapper[Any]) -> bool:
-    """Whether loading it may repeat a row, for each member of a collection."""
+    """Whether loading the model may repeat a row, once for each joined row."""
     return any(
         prop.lazy in {"joined", False}
         for relative in mapper.self_and_descendants
@@ -69,6 +61,6 @@ def has_joins(mapper: Mapper[Any]) -> bool:
 
 
 def identity_of(parent: Any) -> Sequence[Any]:
-    """The parent's primary key, also while its attributes are expired."""
+    """Return the parent's primary key, even while its attributes are expired."""
     state: InstanceState[Any] = inspect(parent)
     return state.identity or ()

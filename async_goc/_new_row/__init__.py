@@ -1,18 +1,10 @@
 """What a new row gets.
 
-`values` checks the defaults and evaluates them once; `new_row` adds what the lookup
+`values` checks the defaults, and evaluates them once. `new_row` adds what the lookup
 says, and makes the instance.
 """
 
-from .new_row import Arguments, Factory, NewRow, has_constructor
-from .values import Defaults, Given, called
+# pyright: reportUnusedImport=false
 
-__all__ = [
-    "Arguments",
-    "Defaults",
-    "Factory",
-    "Given",
-    "NewRow",
-    "called",
-    "has_constructor",
-]
+from .new_row import Arguments, Factory, NewRow, has_constructor
+from .values import Defaults, NewValues, called

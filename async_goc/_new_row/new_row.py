@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import is_dataclass
-from typing import Any, Final, Generic, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 from sqlalchemy import null
 from sqlalchemy.orm import Mapper
@@ -11,58 +11,13 @@ from sqlalchemy.util import await_only
 
 from .._lookup import Lookup
 from .._models import T, conjuncts, default_field, equality, memory
-from .values import Defaults, Given
+from .values import Defaults, NewValues
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 
 
-class _Anything(Container[str]):
-    """The keywords of a function that takes any."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-_ANYTHING: Final = _Anything()
-
-
-class Arguments(Container[str]):
-    """What the factory, or else the class's own constructor, takes."""
-
-    __slots__ = ("_factory", "_mapper")
-
-    def __init__(self, factory: Factory[Any] | None, mapper: Mapper[Any]) -> None:
-        self._factory = factory
-        self._mapper = mapper
-
-    def __contains__(self, name: object) -> bool:
-        # Only now: most names are attributes, and nobody asks.
-        maker = self._factory or _own_constructor(self._mapper)
-        return maker is not None and str(name) in _parameters(maker)
-
-
 class NewRow(Generic[T]):
-    """The recipe for a new row: lookup values, defaults and factory.
-
-    Args:
-        lookup: The lookup.
-        defaults: What the row gets beyond it.
-        factory: Makes the instance, in place of the class.
-        takes_arguments: Whether a default may be an argument of the factory, or of the
-            class's own constructor, without being an attribute.
-        may_contradict: Whether a lookup's column may get another value.
-
-    Attributes:
-        lookup: The lookup.
-        given: The defaults, checked.
-
-    Raises:
-        UnknownFieldError: The defaults name something the model cannot take.
-        ContradictionError: A default contradicts the lookup.
-        TypeError: The defaults or the factory are of the wrong type.
-    """
-
-    __slots__ = ("_factory", "given", "lookup")
+    """The recipe for a new row: lookup values, defaults and factory."""
 
     def __init__(
         self,
@@ -78,8 +33,10 @@ class NewRow(Generic[T]):
             raise TypeError(msg)
         self.lookup: Lookup[T] = lookup
         self._factory = factory
+        # A default that is no attribute may be an argument of what makes the instance,
+        # but not where it is also meant for a row that is there.
         takes = Arguments(factory, lookup.plan.mapper) if takes_arguments else ()
-        self.given: Given = Given(
+        self.new_values: NewValues = NewValues(
             lookup, defaults, takes=takes, may_contradict=may_contradict
         )
 
@@ -94,47 +51,38 @@ class NewRow(Generic[T]):
         return self._factory is not None
 
     async def values(self) -> dict[str, Any]:
-        """Evaluate the defaults, once; the caller has flushed.
-
-        Raises:
-            UnknownFieldError: As above, where the defaults were a function.
-            ContradictionError: As above, where the value was a function.
-        """
-        given = await self.given.values()
+        """Return all that the row gets, evaluated once; the caller has flushed."""
+        defaults = await self.new_values.values()
         mapper = self.lookup.plan.mapper
         fed = self.lookup.fed_values(is_flushed=True)
-        if self.given.may_contradict:
-            changed = {c for name in given for c in _columns(mapper, name)}
+        if self.new_values.may_contradict:
+            # A default replaces what the lookup says, also under another name: a
+            # relationship's foreign key, say.
+            changed = {c for name in defaults for c in _columns(mapper, name)}
             fed = {n: fed[n] for n in fed if changed.isdisjoint(_columns(mapper, n))}
-        values = {name: _stored(mapper, name, fed[name]) for name in fed} | given
-        # Columns first: a parent's keyed or ordered collection reads them.
+        values = {name: _stored(mapper, name, fed[name]) for name in fed} | defaults
+        # Columns come first: a parent's keyed or ordered collection reads them as soon
+        # as the relationship is set.
         is_late = mapper.relationships.__contains__
         return dict(sorted(values.items(), key=lambda item: is_late(item[0])))
 
     def one_to_one_parents(self, values: Mapping[str, Any]) -> list[tuple[Any, str]]:
-        """The parents looked up by, each with its attribute that refers back."""
+        """Return the parents looked up by, and their attributes that refer back."""
         plan = self.lookup.plan
         compared = filter(None, map(equality, conjuncts(*self.lookup.criteria)))
         fixed = plan.columns.union(found.left for found in compared)
-        fields = [
-            field
-            for name in values
-            if (field := default_field(plan.mapper, name)) is not None
-            # Also one that the defaults give, if the lookup has its foreign key.
-            and fixed.issuperset(field.columns)
-        ]
+        fields = filter(None, (default_field(plan.mapper, name) for name in values))
         return [
             (values[field.name], field.reverse)
             for field in fields
-            if field.reverse is not None and values[field.name] is not None
+            # A parent among the defaults counts if the lookup has its foreign key.
+            if fixed.issuperset(field.columns)
+            and field.reverse is not None
+            and values[field.name] is not None
         ]
 
     def make(self, values: Mapping[str, Any]) -> T:
-        """Return a new instance with *values*; in a greenlet of the session's.
-
-        Raises:
-            TypeError: The factory returned something else.
-        """
+        """Return a new instance with *values*; in a greenlet of the session's."""
         model = self.lookup.plan.model
         if self._factory is None:
             return _construct(self.lookup.plan.mapper, values)
@@ -147,20 +95,36 @@ class NewRow(Generic[T]):
         return instance
 
 
+class Arguments(Container[str]):
+    """The names that the factory takes, or else the class's own constructor."""
+
+    __slots__ = ("_factory", "_mapper")
+
+    def __init__(self, factory: Factory[Any] | None, mapper: Mapper[Any]) -> None:
+        self._factory = factory
+        self._mapper = mapper
+
+    def __contains__(self, name: object) -> bool:
+        # Most names are attributes, so the signature is read only when it is needed.
+        maker = self._factory or _own_constructor(self._mapper)
+        names = () if maker is None else _parameters(maker)
+        return names is None or str(name) in names
+
+
 def has_constructor(mapper: Mapper[Any]) -> bool:
-    """Whether the class has one of its own, or a dataclass's defaults."""
+    """Whether the class has a constructor of its own, or a dataclass's defaults."""
     return _own_constructor(mapper) is not None or is_dataclass(mapper.class_)
 
 
 def _columns(mapper: Mapper[Any], name: str) -> tuple[Any, ...]:
-    """The columns that an attribute sets."""
+    """Return the columns that an attribute sets."""
     field = default_field(mapper, name)
     return () if field is None else field.columns
 
 
 def _stored(mapper: Mapper[Any], name: str, value: Any) -> Any:
-    """What to give a new row so that the lookup by *value* finds it."""
-    # Given None, a JSON column stores a JSON null, which is not the NULL looked up.
+    """Return what a new row has to get so that the lookup by *value* finds it."""
+    # From None, a JSON column makes a JSON null, which is not the NULL looked up.
     if value is None:
         prop = mapper.column_attrs.get(name)
         if prop is not None and prop.columns[0].type.should_evaluate_none:
@@ -170,10 +134,9 @@ def _stored(mapper: Mapper[Any], name: str, value: Any) -> Any:
 
 def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
     accepted = memory(mapper, "constructor", lambda: _constructor_parameters(mapper))
-    if accepted is _ANYTHING:
+    if accepted is None:
         return mapper.class_(**values)
-    # What the constructor does not take (a dataclass field with init=False, say)
-    # is set afterwards.
+    # The rest is set afterwards: a dataclass field with init=False, say.
     taken = {name: value for name, value in values.items() if name in accepted}
     instance = mapper.class_(**taken)
     for name, value in values.items():
@@ -182,23 +145,24 @@ def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
     return instance
 
 
-def _constructor_parameters(mapper: Mapper[Any]) -> Container[str]:
+def _constructor_parameters(mapper: Mapper[Any]) -> Container[str] | None:
     own = _own_constructor(mapper)
-    return _ANYTHING if own is None else _parameters(own)
+    return None if own is None else _parameters(own)
 
 
 def _own_constructor(mapper: Mapper[Any]) -> Callable[..., Any] | None:
-    """The class's ``__init__``; ``None`` where it has SQLAlchemy's."""
+    """Return the class's ``__init__``; ``None`` where it has SQLAlchemy's."""
     init: Any = mapper.class_manager.original_init
     is_stock = getattr(init, "__module__", "").startswith("sqlalchemy.")
     return None if is_stock else init
 
 
-def _parameters(function: Callable[..., Any]) -> Container[str]:
+def _parameters(function: Callable[..., Any]) -> Container[str] | None:
+    """Return the keywords that *function* takes; ``None``: any."""
     if function is object.__init__:
         return ()
     parameters = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return _ANYTHING
+        return None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return frozenset(p.name for p in parameters if p.kind in named)

@@ -7,29 +7,15 @@ from typing import Any, TypeAlias, TypeGuard
 from sqlalchemy.orm import QueryableAttribute
 
 from .._lookup import Lookup, pins_of
-from .._models import default_field, differs, unknown
+from .._models import default_field, differs, unknown_field
 from ..exceptions import ContradictionError
 
 Values: TypeAlias = Mapping[Any, Any]
 Defaults: TypeAlias = Values | Callable[[], Values | Awaitable[Values]]
 
 
-class Given:
-    """What the caller gives a row beyond the lookup.
-
-    Args:
-        lookup: The lookup.
-        defaults: The values, or a function of them.
-        takes: Names that are legal without being attributes.
-        may_contradict: Whether a lookup's column may get another value.
-
-    Raises:
-        UnknownFieldError: A name is none that the model can take.
-        ContradictionError: A value contradicts the lookup.
-        TypeError: The defaults are no mapping.
-    """
-
-    __slots__ = ("_defaults", "_lookup", "_takes", "_values", "may_contradict")
+class NewValues:
+    """What a row gets beyond the lookup: checked at once, and evaluated once."""
 
     def __init__(
         self,
@@ -40,8 +26,12 @@ class Given:
         may_contradict: bool = False,
     ) -> None:
         self._lookup = lookup
+        # Names that are legal without being attributes.
         self._takes = takes
+        # Whether a column that is looked up may get another value.
         self.may_contradict = may_contradict
+        # The result of the first evaluation: after a lost race, update_or_create()
+        # needs the values a second time, and no function may run twice.
         self._values: dict[str, Any] | None = None
         self._defaults: Any = {} if defaults is None else defaults
         if defaults is not None and not callable(defaults):
@@ -54,18 +44,13 @@ class Given:
         return callable(defaults) or any(map(callable, defaults.values()))
 
     async def values(self) -> dict[str, Any]:
-        """Evaluate the functions, the first time; the caller has flushed.
-
-        Raises:
-            UnknownFieldError: As above, where the defaults were a function.
-            ContradictionError: As above, where the value was a function.
-        """
+        """Return the values, evaluated the first time; the caller has flushed."""
         if self._values is None:
             self._values = await self.afresh()
         return self._values
 
     async def afresh(self) -> dict[str, Any]:
-        """Evaluate the functions, once more."""
+        """Return the values, evaluated once more."""
         defaults = self._defaults
         if callable(defaults):
             defaults = self._checked(await called(defaults), is_flushed=True)
@@ -76,7 +61,7 @@ class Given:
         return self._checked(evaluated, is_flushed=True)
 
     def _checked(self, defaults: object, *, is_flushed: bool) -> dict[str, Any]:
-        """Return *defaults* by name, once each is known to be legal."""
+        """Return *defaults* by name, or raise if one is not legal."""
         if not _is_mapping(defaults):
             msg = f"the defaults are {defaults!r}; give a mapping, or a function of one"
             raise TypeError(msg)
@@ -87,15 +72,12 @@ class Given:
             field = default_field(plan.mapper, name)
             if field is None:
                 if name not in self._takes:
-                    raise unknown(plan.mapper, name)
-            elif (
-                not self.may_contradict
-                and not callable(value)
-                and (
-                    self._lookup.criteria
-                    or name in self._lookup.values
-                    or not plan.columns.isdisjoint(field.columns)
-                )
+                    raise unknown_field(plan.mapper, name)
+            elif not (self.may_contradict or callable(value)) and (
+                # Most defaults have nothing in common with the lookup.
+                self._lookup.criteria
+                or name in self._lookup.values
+                or not plan.columns.isdisjoint(field.columns)
             ):
                 self._compare(name, value, is_flushed=is_flushed)
             checked[name] = value
@@ -109,6 +91,7 @@ class Given:
             if differs(fed[name], value):
                 raise ContradictionError(plan.model, name, fed[name], value)
             return
+        # Another name may set the same column: a relationship and its foreign key, say.
         pins = pins_of(plan.mapper, name, value)
         for other in fed if pins else ():
             for column, theirs in pins_of(plan.mapper, other, fed[other]).items():
@@ -116,12 +99,18 @@ class Given:
                     raise ContradictionError(plan.model, name, theirs, pins[column])
 
 
+async def called(function: Callable[[], Any]) -> Any:
+    """Return what the function returns, awaited if it has to be."""
+    result = function()
+    return await result if inspect.isawaitable(result) else result
+
+
 def _is_mapping(defaults: object) -> TypeGuard[Values]:
     return isinstance(defaults, Mapping)
 
 
 def _name(key: Any, model: type[object]) -> str:
-    """The attribute name that a key of the defaults stands for."""
+    """Return the attribute name that a key of the defaults stands for."""
     if _is_attribute(key):
         owner: Any = key.class_
         return key.key if issubclass(model, owner) else str(key)
@@ -133,9 +122,3 @@ def _name(key: Any, model: type[object]) -> str:
 
 def _is_attribute(key: object) -> TypeGuard[QueryableAttribute[Any]]:
     return isinstance(key, QueryableAttribute)
-
-
-async def called(function: Callable[[], Any]) -> Any:
-    """Return what the function returns, or what it is a coroutine function of."""
-    result = function()
-    return await result if inspect.isawaitable(result) else result

@@ -5,9 +5,8 @@ equal), `ownership` which transaction holds a key however it ends, and `turn` ta
 call through the queue.
 """
 
-from .freeze import PLAIN, Freeze, freezer
-from .key import Key, keys_of
-from .ownership import owner_of
-from .turn import Turn, wait
+# pyright: reportUnusedImport=false
 
-__all__ = ["PLAIN", "Freeze", "Key", "Turn", "freezer", "keys_of", "owner_of", "wait"]
+from .freeze import PLAIN, Freeze, freezer
+from .key import Key
+from .turn import Turn

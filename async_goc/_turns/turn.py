@@ -1,184 +1,201 @@
-"""Stand in the queue for one call: in good time, for long enough, and no longer."""
+"""Take one call through the queues: in good time, for long enough, and no longer."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from logging import getLogger
 from time import perf_counter
 from typing import Any, Final, Self
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from .._call import Call, Outcome, Policy, note_owner, owners_around
-from .._databases import schemas_of
+from .._call import Call, Outcome
+from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup
-from .key import Key, key_of
-from .ownership import TransactionOwner, holds_connection, owner_of
+from .key import Key, key_of, keys_of
+from .ownership import TransactionOwner, owner_of
 
 _log: Final = getLogger("async_goc")
+# The call goes on without the key: the wait was too long, or would never have ended.
+_IN_VAIN: Final = frozenset({Answer.TIMEOUT, Answer.DEADLOCK})
 
 
 class Turn:
-    """One call's turn: a context, at whose end the key is released unless it is kept.
+    """A call's turn to create its 1..n rows.
 
-    Args:
-        session: The session.
-        lookup: What is looked up.
-        policy: Which registry, how long to wait, and how long to hold.
-        call: Where to report how long it waited.
+    A context: at its end, the keys it has taken are released unless they are kept.
     """
 
-    __slots__ = (
-        "_answer",
-        "_call",
-        "_has_key",
-        "_is_found",
-        "_key",
-        "_looked",
-        "_lookup",
-        "_owner",
-        "_policy",
-        "_queues",
-        "_session",
-        "_wants_key",
-    )
-
+    # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
 
-    def __init__(
-        self, session: AsyncSession, lookup: Lookup[Any], policy: Policy, call: Call
-    ) -> None:
-        self._session = session.sync_session
-        self._lookup = lookup
-        self._policy = policy
+    def __init__(self, call: Call, lookup: Lookup[Any] | None = None) -> None:
         self._call = call
+        # What one row is looked up by. (The keys of many rows are made by keys_of.)
+        self._lookup = lookup
+        # Its key, made when it is first needed: for most calls never, because their
+        # row is there.
         self._key: Key | None = None
-        self._wants_key = True
-        self._has_key = False  # by itself: not through a call around this one
-        self._is_found = False
-        self._answer: Answer | None = None
-        # The last look began no sooner. It may miss the row of a key released since.
+        # The keys that this call has taken, and whether their rows are there by now.
+        # What a call around this one holds is not among them.
+        self._taken: dict[Key, bool] = {}
+        # How waiting has ended, for each key that this call waited for.
+        self._answers: dict[Key, Answer] = {}
+        # The earliest start of the last look. It may miss the rows of keys that were
+        # released later.
         self._looked = perf_counter()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._key is None or not self._has_key:
+        if not self._taken:
             return
-        answer = Answer.FOUND if self._is_found else Answer.GRANTED
-        arguments = (self._key, answer, self._policy.hold)
+        leave: Callable[..., object] = self._owner.leave
         if kind is GeneratorExit:
-            # From the garbage collector: at any time, in any thread.
-            self._queues.run_soon(self._owner.leave, *arguments)
-        else:
-            self._owner.leave(*arguments)
+            # The garbage collector closes a call at any time, in any thread.
+            leave = partial(self._queues.run_soon, leave)
+        hold = self._call.policy.hold
+        for key, is_there in self._taken.items():
+            leave(key, Answer.FOUND if is_there else Answer.GRANTED, hold)
+
+    @property
+    def keys(self) -> Sequence[Key]:
+        """The key of the one row; empty while it has none."""
+        lookup = self._lookup
+        if self._key is None and lookup is not None and self._call.policy.locks:
+            self._key = key_of(lookup, *self._where(lookup))
+        return () if self._key is None else (self._key,)
+
+    def keys_of(
+        self, lookup: Lookup[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Key | None]:
+        """Return the keys of rows that are looked up as *lookup* is."""
+        if self._call.policy.locks is None:
+            return [None] * len(rows)
+        return keys_of(lookup, rows, *self._where(lookup))
+
+    def _where(self, lookup: Lookup[Any]) -> tuple[Any, Any, Any]:
+        """Return what tells equal values apart: database, schemas and namespace."""
+        session = self._call.session.sync_session
+        bind = session.get_bind(lookup.plan.mapper)
+        return bind, schemas_of(session, bind), self._call.policy.namespace
 
     async def reserve(self) -> None:
         """Queue, unless the session has a connection, or the row is known to exist.
 
-        Who waits without a connection leaves it to others. Who has one looks first:
-        most rows are there.
+        A call that waits without a connection leaves it to others. One that has a
+        connection looks first, because most rows are there.
         """
-        if self._policy.locks is None or holds_connection(self._session):
+        locks = self._call.policy.locks
+        if locks is None or connections_of(self._call.session.sync_session):
             return
-        key = self._find_key()
-        if key is not None and not self._queues.memory.exists(key):
-            self._owner = owner_of(self._session, self._queues)
-            await self._take(key)
+        memory = locks.queues().memory
+        keys = [key for key in self.keys if not memory.exists(key)]
+        if keys:
+            await self.queue(keys, has_looked=False)
 
-    async def queue(self) -> bool:
-        """Queue, after a look that has found nothing; say whether to look again.
+    async def queue(
+        self, keys: Sequence[Key | None], *, has_looked: bool = True
+    ) -> Sequence[Key]:
+        """Queue for each key in turn; return those whose rows to look for again.
 
-        If not, this call has the key, or goes on without.
+        This call has the others by now, or goes on without them.
         """
-        key = self._find_key() if self._wants_key else None
-        if key is None:
-            return False
-        self._owner = owner_of(self._session, self._queues)
-        if self._queues.holds(self._owner, key):
-            return False
-        has_changed = self._queues.memory.has_changed(key, self._looked)
-        if not has_changed:
-            self._queues.memory.forget(key)
-        has_waited = await self._take(key)
-        return has_changed or has_waited
+        if not keys or self._call.policy.locks is None:
+            return ()
+        queues = self._queues = self._call.policy.locks.queues()
+        memory, owner = queues.memory, self._find_owner()
+        again: list[Key] = []
+        for key in keys:
+            if key is None or key in owner.keys:
+                continue
+            if self._answers and self._answers.get(key) in _IN_VAIN:
+                continue
+            has_changed = has_looked and memory.has_changed(key, self._looked)
+            if has_looked and not has_changed:
+                memory.forget(key)  # The look would have found the row.
+            if queues.take(key, owner):
+                self._taken[key] = False
+            else:
+                await self._wait(key)
+                has_changed = True
+            if has_changed:
+                again.append(key)
+        self._looked = perf_counter()
+        return again
+
+    async def _wait(self, key: Key) -> None:
+        call = self._call
+        limit = call.policy.wait_timeout
+        left = None if limit is None else max(0.0, limit - call.waited)
+        began = perf_counter()
+        try:
+            answer = await self._queues.wait(
+                key,
+                self._owner,
+                left,
+                around=call.owners_around(),
+                on_timeout=partial(_warn, call, key),
+            )
+        finally:
+            call.waited += perf_counter() - began
+        self._answers[key] = answer
+        if answer is Answer.GRANTED:
+            self._taken[key] = False
 
     def hit(self) -> Outcome:
-        """The row was there; say how that is called."""
-        self._is_found = True
-        if self._key is None or self._key.table is None:
-            return Outcome.HIT  # SQLite's key does not say who created what.
-        if self._answer in {None, Answer.FOUND}:
-            return Outcome.HIT
-        self._queues.counts.collapsed += 1
-        return Outcome.WAITED_HIT
+        """The one row was there; say what that is called."""
+        is_spared = self._key is not None and self.found((self._key,))
+        return Outcome.WAITED_HIT if is_spared else Outcome.HIT
 
-    def lost(self) -> None:
-        """A rival has the row."""
-        self._is_found = True
+    def found(self, keys: Iterable[Key | None]) -> bool:
+        """The rows were there; say whether waiting has spared INSERTs."""
+        spared = 0
+        for key in keys:
+            if key is None:
+                continue
+            if key in self._taken:
+                self._taken[key] = True
+            # The key of a whole database does not tell which row was created.
+            if key.table is not None:
+                spared += self._answers.get(key, Answer.FOUND) is not Answer.FOUND
+        if spared:
+            self._queues.counts.collapsed += spared
+        return spared > 0
 
-    def created(self) -> None:
-        """The row is there, for others as soon as the transaction has committed."""
-        if self._key is None:
+    def lost(self, keys: Iterable[Key | None]) -> None:
+        """Rivals have the rows, and waiting has not spared the INSERTs."""
+        self._taken.update(dict.fromkeys(self._taken.keys() & set(keys), True))
+
+    def created(self, keys: Iterable[Key | None]) -> None:
+        """The rows are there, for others as soon as the transaction has committed."""
+        known = [key for key in keys if key is not None]
+        if not known:
             return
         # The defaults may have ended the transaction in which the call began.
-        self._owner = owner_of(self._session, self._queues)
-        if not self._queues.holds(self._owner, self._key):
-            # It has gone on without the key, and is the one to wait for now.
-            self._has_key = self._queues.take(self._key, self._owner)
-        if self._policy.hold == "transaction":
-            self._owner.keep(self._key)
+        owner = self._find_owner()
+        for key in known:
+            if key not in owner.keys and self._queues.take(key, owner):
+                # This call went on without the key, and is the one to wait for now.
+                self._taken[key] = False
+        if self._call.policy.hold == "transaction":
+            owner.keep(*known)
 
-    def _find_key(self) -> Key | None:
-        """Return the lookup's key, if it has one; then the queues are found, too."""
-        locks = self._policy.locks
-        if self._key is None and locks is not None:
-            bind = self._session.get_bind(self._lookup.plan.mapper)
-            schemas = schemas_of(self._session, bind)
-            self._key = key_of(self._lookup, bind, schemas, self._policy.namespace)
-            self._queues = locks.queues()
-        return self._key
-
-    async def _take(self, key: Key) -> bool:
-        """Take the key, waiting for it if need be; say whether it waited."""
-        has_waited = not self._queues.take(key, self._owner)
-        if has_waited:
-            self._answer = await self._wait(key)
-            self._wants_key = self._answer not in {Answer.TIMEOUT, Answer.DEADLOCK}
-        if not has_waited or self._answer is Answer.GRANTED:
-            self._has_key = True
-            note_owner(self._owner)
-        self._looked = perf_counter()
-        return has_waited
-
-    async def _wait(self, key: Key) -> Answer:
-        waiting = (self._queues, self._owner, self._policy, self._call)
-        return await wait(key, *waiting)
+    def _find_owner(self) -> TransactionOwner:
+        """Find what holds the keys of the session's present transaction."""
+        self._owner = owner_of(self._call.session.sync_session, self._queues)
+        self._call.note_owner(self._owner)
+        return self._owner
 
 
-async def wait(
-    key: Key, queues: Queues, owner: TransactionOwner, policy: Policy, call: Call
-) -> Answer:
-    """Wait for a key that somebody else holds, as long as the call still may."""
-    limit = policy.wait_timeout
-    left = None if limit is None else max(0.0, limit - call.waited)
-    began = perf_counter()
-
-    def complain(held: float) -> None:
-        # Never the values: an expression may have some.
-        names = [c if c.isidentifier() else "an expression" for c in key.columns]
-        _log.warning(
-            "wait_timeout (%g s) is over for the key of %s (%s), which another "
-            "transaction of this process has held for %.3g s; asking the database",
-            limit,
-            call.model.__name__,
-            ", ".join(names) or "all rows: the database has one writer",
-            held,
-        )
-
-    try:
-        return await queues.wait(
-            key, owner, left, around=owners_around(), complain=complain
-        )
-    finally:
-        call.waited += perf_counter() - began
+def _warn(call: Call, key: Key, held: float) -> None:
+    """Say that a wait took too long, without the values, which may be secret."""
+    names = [c if c.isidentifier() else "an expression" for c in key.columns]
+    _log.warning(
+        "wait_timeout (%g s) is over for the key of %s (%s), which another "
+        "transaction of this process has held for %.3g s; asking the database",
+        call.policy.wait_timeout,
+        call.model.__name__,
+        ", ".join(names) or "all rows: the database has one writer",
+        held,
+    )

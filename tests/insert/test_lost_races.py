@@ -112,7 +112,7 @@ async def test_rival_renames_a_loaded_row(
 
 @on_postgres
 async def test_rival_that_vanishes_is_tried_again(
-    engine: AsyncEngine, session: AsyncSession
+    engine: AsyncEngine, session: AsyncSession, strategy: str
 ) -> None:
     """A rival's row that is deleted before we look at it costs another attempt."""
     events: list[Event] = []
@@ -131,7 +131,9 @@ async def test_rival_that_vanishes_is_tried_again(
             policy=Policy(observer=events.append),
         )
     assert (tag.colour, created) == (None, True)
-    assert [(e.outcome, e.attempts) for e in events] == [("created", 2)]
+    # A native INSERT that was skipped and one inside a SAVEPOINT are one attempt.
+    attempts = 1 if strategy == "native" else 2
+    assert [(e.outcome, e.attempts) for e in events] == [("created", attempts)]
 
 
 @on_postgres

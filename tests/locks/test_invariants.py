@@ -190,7 +190,7 @@ class Registry(Simulation):
         # 3. No leak
         if not self.loop._ready:
             assert self.queues.waiting == len(waiting)
-            places = [len(line) for line in self.queues._lines.values()]
+            places = [len(line) for line in self.queues._queues.values()]
             assert all(places)
             assert sum(places) == len(waiting)
             owners = {owner for owner in self.owners + self.dead if owner.waits}

@@ -69,7 +69,7 @@ async def test_complaint_about_the_time(queues: Queues, *, fails: bool) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     told: list[float] = []
 
-    def complain(held: float) -> None:
+    def on_timeout(held: float) -> None:
         told.append(held)
         if fails:
             raise OSError
@@ -77,7 +77,8 @@ async def test_complaint_about_the_time(queues: Queues, *, fails: bool) -> None:
     before = perf_counter()
     queues.take("k", holder)
     async with asyncio.timeout(5):
-        assert await queues.wait("k", owner, 0.01, complain=complain) is Answer.TIMEOUT
+        answer = await queues.wait("k", owner, 0.01, on_timeout=on_timeout)
+    assert answer is Answer.TIMEOUT
     assert 0 <= told.pop() <= perf_counter() - before
     assert (told, queues.counts.timeouts) == ([], 1)
 

@@ -12,8 +12,9 @@ from owners import Holder, line_up
 
 from async_goc._locks.memory import Memory
 from async_goc._locks.owner import Answer
-from async_goc._locks.queues import Counts, Queues
+from async_goc._locks.queues import Queues
 from async_goc._locks.registry import KeyedLocks
+from async_goc._locks.statistics import Counts
 
 
 async def test_other_threads_go_through_the_loop(queues: Queues) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from async_goc._locks.owner import Answer, Owner
-from async_goc._locks.queues import Counts, Queues
+from async_goc._locks.queues import Queues
+from async_goc._locks.statistics import Counts
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -1,66 +1,49 @@
-"""Insert the rows that a bulk call lacks, or find out who has done so."""
+"""Insert the rows that a bulk call lacks, all by one statement or one flush."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from logging import getLogger
 from typing import Any, Final, Generic
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import Call, Outcome, Policy
+from .._call import Call, Outcome
 from .._databases import Failure, is_duplicate_key, is_serialization_failure
-from .._insert import complete_created, explain, fill_empty, insert_all, is_watched
+from .._insert import (
+    complete_created,
+    explain,
+    fill_empty,
+    insert_all,
+    insert_many,
+    is_watched,
+    obstacle_to_many,
+)
 from .._lookup import bind
 from .._loop import find_or_insert
 from .._models import T
 from .._new_row import NewRow
 from ..exceptions import SnapshotConflictError
-from .inserts import insert_many, why_not
 from .rows import Row, Shape
 
 _log: Final = getLogger("async_goc")
 
 
-class Creation(Generic[T]):
-    """How one bulk call creates its rows.
+class Insertion(Generic[T]):
+    """How one bulk call inserts its rows; the policy's strategy does not count."""
 
-    Args:
-        session: The session.
-        shape: What tells the rows apart.
-        policy: How the call behaves.
-        call: Where to report what it did.
-        options: Loader options.
-    """
-
-    def __init__(
-        self,
-        session: AsyncSession,
-        shape: Shape,
-        policy: Policy,
-        call: Call,
-        options: Sequence[ORMOption],
-    ) -> None:
-        self._session = session
-        self._shape = shape
-        # Why a statement for many has made no row, only a SAVEPOINT for one can tell.
-        self._policy = replace(policy, strategy="savepoint")
+    def __init__(self, call: Call, shape: Shape, options: Sequence[ORMOption]) -> None:
         self._call = call
+        self._session = call.session
+        self._shape = shape
         self._options = options
 
     async def insert(self, rows: Sequence[Row[T]]) -> list[T]:
         """Insert those that conflict with no other row.
 
-        Returns:
-            The instances whose keys the database has changed.
-
-        Raises:
-            SnapshotConflictError: A rival's row is beyond this transaction's snapshot.
-            sqlalchemy.exc.DBAPIError: The database's error, with a note.
+        Return the instances whose keys the database has changed.
         """
         mapper, values = self._shape.mapper, [row.given for row in rows]
-        obstacle = why_not(self._session.sync_session, mapper, values)
+        obstacle = obstacle_to_many(self._session.sync_session, mapper, values)
         if any(a.type.should_evaluate_none for a in self._shape.attributes):
             obstacle = "None in the key means NULL, and elsewhere a JSON null"
         self._call.attempts += 1
@@ -80,21 +63,18 @@ class Creation(Generic[T]):
             raise
         return []
 
-    async def insert_alone(self, row: Row[T], *, is_locking: bool = False) -> bool:
-        """Insert one, by the loop for one row: what is in its way is explained there.
+    async def insert_alone(self, row: Row[T], *, is_locking: bool = False) -> None:
+        """Find or insert one row by the loop for one, which explains what fails.
 
-        Returns:
-            Whether it has been created; it may have been found.
+        A statement for many that has made no row cannot tell why; a SAVEPOINT can.
         """
-        session = self._session
         new_row = self._new_row(row, is_locking=is_locking)
         instance, outcome = await find_or_insert(
-            session, new_row.lookup, new_row, self._policy, self._call
+            self._call, new_row.lookup, new_row, "savepoint"
         )
         row.instance, row.is_created = instance, outcome is Outcome.CREATED
         if row.is_created:
             await self._complete(instance)
-        return row.is_created
 
     async def _insert_natively(self, rows: Sequence[Row[T]]) -> list[T]:
         mapper, values = self._shape.mapper, [row.given for row in rows]
@@ -134,6 +114,7 @@ class Creation(Generic[T]):
         return NewRow(wanted, rest, may_contradict=True)
 
     async def _complete(self, instance: Any) -> None:
-        session = self._session
-        is_alone = not is_watched(session.sync_session, self._shape.mapper)
-        await complete_created(session, instance, self._options, is_alone=is_alone)
+        is_alone = not is_watched(self._session.sync_session, self._shape.mapper)
+        await complete_created(
+            self._session, instance, self._options, is_alone=is_alone
+        )

@@ -11,9 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 
-from .._databases import Source, facts_of, inserts_natively, skipping_insert
-from .._insert import obstacles
+from .._databases import Source, facts_of, skipping_insert
 from .._models import SQL, columns_of, memory, nullable, readable, register_loaded
+from .obstacles import obstacles
 
 Values = Mapping[str, Any]
 Maker = Callable[[], Any]
@@ -39,13 +39,10 @@ class _Columns(NamedTuple):
     is_plain: bool
 
 
-def why_not(
+def obstacle_to_many(
     session: Session, mapper: Mapper[Any], rows: Sequence[Values]
 ) -> str | None:
     """Return why only the unit of work can insert these rows, if that is so."""
-    dialect = session.get_bind(mapper).dialect
-    if not inserts_natively(dialect):
-        return f"there is no native insert for {dialect.name} {dialect.driver}"
     names = set[str]().union(*rows)
     kinds: set[type[object]] = {type(v) for row in rows for v in row.values()}
     if any(issubclass(kind, SQL) for kind in kinds):

@@ -1,0 +1,149 @@
+"""One call under way: whose session it uses, how it behaves, and what it reports."""
+
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any, Final, Self
+
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+
+from .._locks import Owner
+from .events import Event, Outcome
+from .policy import Policy
+
+_KEY: Final = "async_goc.call"
+
+
+class Claim:
+    """A call's claim on its session.
+
+    Tasks that begin inside the call, and callbacks of drivers, keep a copy of its
+    context, perhaps for ever. So a claim leads to no session and to no model.
+    """
+
+    __slots__ = ("is_running", "outer", "owner")
+
+    def __init__(self, outer: "Claim | None") -> None:
+        self.is_running = True
+        # The claim of the call around this one, in the same session.
+        self.outer = outer
+        # Whoever holds keys for this call, once it has asked for any.
+        self.owner: Owner | None = None
+
+
+# The calls that this task is inside of, in any session. A context variable, not the
+# task itself: a factory may await a nested call in a task of its own (asyncio.wait_for
+# does, on Python 3.11), and that task inherits the context.
+_claims: ContextVar[tuple[Claim, ...]] = ContextVar("async_goc_claims", default=())
+
+
+class Call:
+    """A context that every verb opens first; it reports how the call ended.
+
+    Raises TypeError if *session* or *policy* is something else.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        session: AsyncSession | async_scoped_session[AsyncSession],
+        model: type[object],
+        policy: Policy,
+    ) -> None:
+        _check_policy(model, policy)
+        self._verb = verb
+        self.session: AsyncSession = _resolved(session)
+        self.model = model
+        self.policy = policy
+        # The report. Nothing in here decides what the call does next.
+        self.strategy: str = policy.strategy
+        self.attempts = 0
+        self.waited = 0.0
+        self.outcome = Outcome.FAILED
+        self._claim: Claim | None = None
+        self._around: tuple[Claim, ...] = ()
+
+    def __enter__(self) -> Self:
+        if self.policy.observer is not None:
+            self._started = perf_counter()
+        return self
+
+    def __exit__(
+        self, _: object, error: BaseException | None, _traceback: object
+    ) -> None:
+        if self._claim is not None:
+            self._release_session(self._claim)
+        if self.policy.observer is not None:
+            self.policy.observer(
+                Event(
+                    verb=self._verb,
+                    model=self.model,
+                    outcome=self.outcome if error is None else Outcome.FAILED,
+                    strategy=self.strategy,
+                    attempts=self.attempts,
+                    waited=self.waited,
+                    elapsed=perf_counter() - self._started,
+                    error=error,
+                )
+            )
+
+    def claim_session(self) -> None:
+        """Keep calls of other tasks off the session until this one ends.
+
+        Raises InvalidRequestError if such a call is using it. Nested calls may run.
+        """
+        info, around = self.session.sync_session.info, _claims.get()
+        outer: Claim | None = info.get(_KEY)
+        if outer is not None and outer not in around:
+            msg = (
+                "this AsyncSession is in use by a call in another task; "
+                "give each task a session of its own"
+            )
+            raise InvalidRequestError(msg)
+        self._around = around
+        info[_KEY] = self._claim = claim = Claim(outer)
+        _claims.set((*around, claim))
+
+    def note_owner(self, owner: Owner) -> None:
+        """Note who holds keys for this call."""
+        if self._claim is not None:
+            self._claim.owner = owner
+
+    def owners_around(self) -> list[Owner]:
+        """Return the owners that cannot go on before this call does."""
+        claims = (claim for claim in _claims.get() if claim.is_running)
+        return [claim.owner for claim in claims if claim.owner is not None]
+
+    def _release_session(self, claim: Claim) -> None:
+        # Not ContextVar.reset(): a generator may be closed in another context.
+        _claims.set(self._around)
+        claim.is_running = False
+        # A nested call in a task of its own may end after the outer one.
+        info = self.session.sync_session.info
+        innermost: Claim | None = info.get(_KEY)
+        while innermost is not None and not innermost.is_running:
+            innermost = innermost.outer
+        info[_KEY] = innermost
+
+
+def _resolved(
+    session: AsyncSession | async_scoped_session[AsyncSession],
+) -> AsyncSession:
+    found: Any = session() if isinstance(session, async_scoped_session) else session
+    if not isinstance(found, AsyncSession):
+        msg = (
+            f"session is {found!r}; pass a sqlalchemy.ext.asyncio.AsyncSession "
+            "or async_scoped_session"
+        )
+        raise TypeError(msg)
+    return found
+
+
+def _check_policy(model: type[object], policy: object) -> None:
+    """Refuse what is no policy, such as a value to look up a column by."""
+    if not isinstance(policy, Policy):
+        msg = (
+            f"policy is {policy!r}; give a Policy. To look up a column of that name, "
+            f"give {model.__name__}.policy == {policy!r} as a positional criterion"
+        )
+        raise TypeError(msg)
