@@ -88,7 +88,10 @@ async def test_deferred_columns_stay_deferred(session: AsyncSession) -> None:
 async def test_rollback_makes_it_transient(
     session: AsyncSession, *, is_nested: bool
 ) -> None:
-    """As any object that was new in the transaction. Fails without `_new[state]`."""
+    """It is transient again, as any object that was new in the transaction.
+
+    Fails without `register_pending` in `_register`.
+    """
     await session.begin()
     savepoint = await session.begin_nested() if is_nested else session
     tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
@@ -173,7 +176,7 @@ async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
 async def test_two_values_at_once(engine: AsyncEngine) -> None:
     """Rivals who take two unique values lose, or win, both.
 
-    Fails, now and then, with `index_elements=["name"]` as the conflict target.
+    Fails, now and then, if the statement names one column as its conflict target.
     """
     policy = Policy(strategy="native", locks=None)
     start = asyncio.Barrier(12)

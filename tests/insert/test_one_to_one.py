@@ -18,8 +18,8 @@ async def test_one_to_one_does_not_take_the_rivals_row(
 ) -> None:
     """The rival's row keeps its foreign key.
 
-    Without Originals.assume_empty(), the flush finds the rival's seat, sets its foreign
-    key to NULL, and the call returns a second one with created=True.
+    Fails without `assume_empty` in `_insert_all`: the flush finds the rival's seat,
+    sets its foreign key to NULL, and the call returns a second one, as created.
     """
     async with sessions.begin() as session:
         session.add(Author(name="Ann"))

@@ -88,7 +88,7 @@ async def test_leader_that_rolls_back(sessions: Sessions) -> None:
 async def test_a_call_that_is_collected(sessions: Sessions) -> None:
     """Wherever the collector runs, the keys are released by the loop.
 
-    It fails, by a hang, with `run_soon` taken out of `Turns.__exit__`.
+    Fails without `run_soon` in `Turn.__exit__`: it hangs.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, wait_timeout=None)

@@ -73,8 +73,7 @@ async def finish(chaos: Chaos, locks: KeyedLocks) -> None:
 async def test_chaos(url: str) -> None:
     """Transactions end in every way: one row per key, created once per lifetime.
 
-    Fails without the savepoint in `_savepoint.insert`, and without the release in
-    `Turn.__exit__`.
+    Fails without `begin_nested` in `_guarded`, and without `leave` in `Turn.__exit__`.
     """
     locks = KeyedLocks()
     policies = [
@@ -96,7 +95,7 @@ async def test_chaos(url: str) -> None:
 async def test_progress(url: str, size: int) -> None:
     """However small the pool, transactions that wait without a limit come to an end.
 
-    Fails with `return 0` in `rank`.
+    Fails without `connections_of` in `TransactionOwner.rank`.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, attempts=20, wait_timeout=None)
@@ -111,7 +110,7 @@ async def test_progress(url: str, size: int) -> None:
 async def test_dropped_sessions(url: str) -> None:
     """Of sessions that are dropped, and whose rows nobody else asks for, none is held.
 
-    Fails without the callback in `TransactionOwner.keep`.
+    Fails without `run_soon` in `TransactionOwner.keep`.
     """
     locks = KeyedLocks()
     names = [f"tag {number}" for number in range(1000)]
@@ -152,7 +151,7 @@ class RandomLocks(KeyedLocks):
 async def test_the_database_is_the_judge(url: str) -> None:
     """Whatever the registry says: one row per key, created once per lifetime.
 
-    Fails without `lookup.look()` in `_verdict.find_rival`.
+    Fails without `look` in `find_rival`.
     """
     locks = RandomLocks()
     policies = [

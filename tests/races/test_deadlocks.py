@@ -55,7 +55,7 @@ async def test_rings(
 ) -> None:
     """Each asks for the next one's key: the database, not the queue, finds the victim.
 
-    It fails with `_is_cycle` answering False.
+    Fails without `_is_cycle` in `Queues.wait`.
     """
     barrier = asyncio.Barrier(members)
 
@@ -121,7 +121,7 @@ async def test_an_owner_without_a_connection(
 ) -> None:
     """It waits for a connection; those who have one do not wait for it.
 
-    It fails, by timeouts, with the takeover in `Queues.take` taken out.
+    Fails without `rank` in `Queues.take`: by timeouts.
     """
     engine = create_async_engine(url, pool_size=3, max_overflow=0)
     sessions = async_sessionmaker(engine)

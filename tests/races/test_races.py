@@ -36,14 +36,12 @@ async def names(engine: AsyncEngine) -> list[str]:
         return sorted(await session.scalars(select(Tag.name)))
 
 
-# On PostgreSQL the storms fail with `session.begin_nested()` taken out of
-# `_savepoint.insert`, and with `lookup.look()` taken out of `_verdict.find_rival`; on
-# SQLite, writers fail with a plain BEGIN in `sqlite.configure`.
-
-
 @on_postgres
 async def test_storm(wide_engine: AsyncEngine, strategy: Strategy) -> None:
-    """30 keys x 20 tasks: 600 of 600 succeed, 30 rows are created, once each."""
+    """30 keys x 20 tasks: 600 of 600 succeed, 30 rows are created, once each.
+
+    Fails without `begin_nested` in `_guarded`, and without `look` in `find_rival`.
+    """
     result = await storm.storm(wide_engine, 30, 20, strategy)
     assert result["calls"] == 600
     assert set(result["created"].values()) == {1}
@@ -97,7 +95,10 @@ async def ask_at_once(engine: AsyncEngine, *, is_same: bool) -> None:
 async def test_sqlite_writers_queue(
     url: str, is_same: bool, is_configured: bool
 ) -> None:
-    """16 tasks on a file: no "database is locked", with SQLite's own patience."""
+    """16 tasks on a file: no "database is locked", with SQLite's own patience.
+
+    Fails without `begin` in `configure`, which makes each transaction a writer.
+    """
     engine = create_async_engine(url)
     if is_configured:
         sqlite.configure(engine)
@@ -110,7 +111,7 @@ async def test_sqlite_writers_queue(
 async def test_sqlite_sessions_share_one_connection(is_same: bool) -> None:
     """16 tasks in memory: one transaction after the other on the only connection.
 
-    It fails with `locks=None`.
+    Fails without `queue` in `find_or_insert`.
     """
     engine = sqlite.configure(create_async_engine("sqlite+aiosqlite://"))
     assert isinstance(engine.pool, StaticPool)

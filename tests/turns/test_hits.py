@@ -39,7 +39,7 @@ async def test_released_since_the_look(
 ) -> None:
     """The row may have come between the look and the queue, with nobody to wait for.
 
-    It fails with `has_changed` taken out of `Turn.comes`.
+    Fails without `has_changed` in `Turn.queue`.
     """
     counts = sent(engine)
 
@@ -64,7 +64,7 @@ async def test_sqlite_hits_keep_the_writers_waiting(
 ) -> None:
     """Here, that is: the hit has begun a transaction, and the file is locked.
 
-    It fails with `_keep` taken out of `Turn.__exit__`.
+    Fails without `keep` in `TransactionOwner.leave`.
     """
     async with sessions.begin() as session:
         session.add(Tag(name="x"))
@@ -98,7 +98,7 @@ async def test_rows_known_to_exist_may_have_gone(
 ) -> None:
     """A deleted row is created again; who asks next waits without a connection.
 
-    It fails with `forget` taken out of `Turn.comes`.
+    Fails without `forget` in `Turn.queue`.
     """
     async with sessions.begin() as session:
         tag, _ = await get_or_create(session, Tag, name="x", policy=policy)

@@ -145,7 +145,10 @@ async def test_a_dead_connection(
 async def test_a_dropped_session(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """The garbage collector tells; it fails without the callback in `keep`."""
+    """The garbage collector tells that a session has gone.
+
+    Fails without `run_soon` in `TransactionOwner.keep`.
+    """
     session = sessions()
     await create(session, "x", policy)
     async with sessions() as follower:

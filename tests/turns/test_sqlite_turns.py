@@ -41,7 +41,7 @@ async def test_sqlite_savepoints(
 ) -> None:
     """Rolled back, they do not unlock the file; so its key stays with the transaction.
 
-    It fails with `nested = None` taken out of `TransactionOwner.keep`.
+    Fails without `table` in `TransactionOwner.keep`.
     """
     savepoint = await session.begin_nested()
     await get_or_create(session, Tag, name="x", policy=policy)

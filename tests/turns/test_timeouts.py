@@ -53,7 +53,7 @@ async def test_who_goes_on_without_the_key_is_waited_for(
 ) -> None:
     """After a timeout, and the owner's rollback, the call creates the row, and holds.
 
-    It fails with `take` taken out of `Turn.created`.
+    Fails without `take` in `Turn.created`.
     """
     brief = replace(policy, wait_timeout=0.01)
     async with sessions() as first, sessions() as second, sessions() as third:

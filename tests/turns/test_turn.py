@@ -34,7 +34,8 @@ async def test_fifty_requests_cost_one_insert(
 ) -> None:
     """49 wait for the creator's commit, and hold no connection meanwhile.
 
-    It fails with `turn.reserve()`, or with `turn.created()`, taken out of the loop.
+    Fails without `reserve` in `find_or_insert`, and without `created` in
+    `find_or_insert`.
     """
     counts = sent(ten)
     unrelated = asyncio.Event()
@@ -121,7 +122,7 @@ async def test_a_row_that_the_snapshot_hides(
 ) -> None:
     """Told of a row that it cannot see, a call asks for the key, and gives it back.
 
-    It fails with `_has_key` set in `Turn._take` by the answer alone.
+    Fails without `GRANTED` in `Turn._wait`.
     """
     async with sessions() as first, sessions() as second:
         await second.connection(

@@ -36,7 +36,7 @@ async def test_defaults_that_end_the_transaction(
 ) -> None:
     """What the call then creates is held, and let go, by the next transaction.
 
-    It fails with `owner_of` taken out of `Turn.created`.
+    Fails without `_find_owner` in `Turn.created`.
     """
 
     async def ending() -> Mapping[str, Any]:
@@ -55,7 +55,7 @@ async def test_another_session_in_the_defaults(
 ) -> None:
     """It does not wait for the call that waits for it; on SQLite, not for any row.
 
-    It fails with `around` taken out of `Turn._wait`.
+    Fails without `around` in `Turn._wait`.
     """
     if engine.dialect.name == "sqlite":
         # On a configured one, the database itself has one writer at a time.
@@ -85,7 +85,7 @@ async def test_a_call_that_is_collected(
 ) -> None:
     """Wherever the collector runs, the key is released by the loop.
 
-    It fails, by a hang, with `run_soon` taken out of `Turn.__exit__`.
+    Fails without `run_soon` in `Turn.__exit__`: it hangs.
     """
     loop = asyncio.get_running_loop()
     loop.set_debug(True)  # It refuses what another thread does.
@@ -162,7 +162,7 @@ async def test_a_lost_race_tells_all_who_wait(
 ) -> None:
     """The rival's row is there: they need not come one after the other.
 
-    It fails with `turn.lost()` taken out of the loop.
+    Fails without `lost` in `find_or_insert`.
     """
     rival = after_rival(engine, Tag(name="x"))
 
@@ -198,7 +198,7 @@ async def test_the_limit_is_the_calls(
 ) -> None:
     """wait_timeout counts all the waits of a call together.
 
-    It fails with `- self._call.waited` taken out of `Turn._wait`.
+    Fails without `waited` in `Turn._wait`.
     """
     events: list[Event] = []
     brief = replace(policy, wait_timeout=1, observer=events.append)

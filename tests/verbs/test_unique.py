@@ -63,7 +63,7 @@ async def test_rollback(session: AsyncSession) -> None:
 async def test_rollback_of_a_savepoint(session: AsyncSession) -> None:
     """Created inside, or only found inside: either is gone with it.
 
-    Fails without `_on_rollback` for the one that was found.
+    Fails without `_on_rollback`, for the one that was found.
     """
     for make in (ask, _insert_and_ask):
         savepoint = await session.begin_nested()
