@@ -29,8 +29,8 @@ class Facts:
     error_undoes_statement: bool = False
     # Whether only one transaction at a time can write, whatever it writes.
     has_one_writer: bool = False
-    # Whether text is compared without regard to case, accents and trailing spaces, where
-    # its collation says nothing else.
+    # Whether text is compared without regard to case, accents and trailing spaces where
+    # its collation does not say otherwise.
     ignores_case: bool = False
     # Returns a table of many values for a SELECT to join: arrays, or a document.
     table_of: Callable[[Dialect, Types], Source | None] = no_table
