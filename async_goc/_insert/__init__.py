@@ -13,5 +13,5 @@ from .bulk import insert_many
 from .completion import complete_created, complete_found, complete_updated, fill_empty
 from .native import insert_natively
 from .obstacles import is_watched, obstacle_to_many, strategy_for
-from .savepoint import guard, insert_all, insert_in_savepoint, update
+from .savepoint import Guard, insert_all, insert_in_savepoint, update
 from .verdict import explain, find_rival

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from inspect import signature
 from itertools import chain, groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Column, select
 from sqlalchemy.engine import Dialect
@@ -29,33 +29,25 @@ Maker = Callable[[], Any]
 _PAGE: Final = 100_000
 
 
-class _Columns(NamedTuple):
-    """What a flush would send for a mapper's columns."""
-
-    # Those that get a value from each row, NULL included, with the function that makes
-    # one for a row that has none.
-    sent: dict[str, Maker | None]
-    # Those that get a default later on, from SQLAlchemy or from the database, for a row
-    # that has no value. Is None a value (a JSON null)?
-    made: dict[str, bool]
-
-
 def insert_many(
     session: Session, mapper: Mapper[Any], rows: Sequence[Values]
 ) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded."""
     # Unlike a flush, this does not call the class: its instances are as a SELECT would
     # load them. An error is one of another constraint, or of a trigger.
-    named = set(chain.from_iterable(rows))
-    made = {n: is_set for n, is_set in _columns(mapper).made.items() if n in named}
     # A new instance may get the id() of an old one, unless that is kept alive.
     known = {id(instance): instance for instance in session.identity_map.values()}
     instances: list[Any] = []
+    _, others = _columns(mapper)
+    named = others.keys() & set(chain.from_iterable(rows))
+    others = {name: others[name] for name in others if name in named}
 
     def filled(row: Values) -> tuple[str, ...]:
-        """Return which of the columns with later defaults have a value in *row*."""
-        names = [n for n in made if row.get(n) is not None or (made[n] and n in row)]
-        return tuple(names)
+        """Return which of the other columns the row has something for."""
+        has_it = [
+            n for n in others if row.get(n) is not None or (others[n] and n in row)
+        ]
+        return tuple(has_it)
 
     # In the order of the rows, so that rivals wait for each other in one order.
     for names, alike in groupby(rows, filled):
@@ -76,7 +68,7 @@ def _insert(
 ) -> Iterable[Any]:
     """Insert rows that have values for the same columns."""
     dialect = session.get_bind(mapper).dialect
-    sent = _columns(mapper).sent
+    sent, _ = _columns(mapper)
     names = (*sent, *filled)
     columns = [_values(name, sent.get(name), rows) for name in names]
     key = ("insert", dialect.name, filled)
@@ -116,18 +108,23 @@ def _statement(
 
 
 @remembered
-def _columns(mapper: Mapper[Any]) -> _Columns:
-    columns = _Columns({}, {})
+def _columns(mapper: Mapper[Any]) -> tuple[dict[str, Maker | None], dict[str, bool]]:
+    """Return the columns that each row sends a value for, and all others."""
+    # The former with the function that makes a default, if they have one; without, they
+    # send NULL, as in a flush. The others get their default only from SQLAlchemy or the
+    # database, if a row has nothing for them; is None something (a JSON null)?
+    sent: dict[str, Maker | None] = {}
+    others: dict[str, bool] = {}
     identity = mapper.polymorphic_identity
     for name, column in columns_of(mapper).items():
         make = _maker(column)
         if column is mapper.polymorphic_on:
-            columns.sent[name] = lambda: identity
+            sent[name] = lambda: identity
         elif make is not None or column.key in nullable(mapper):
-            columns.sent[name] = make
+            sent[name] = make
         else:
-            columns.made[name] = column.type.should_evaluate_none
-    return columns
+            others[name] = column.type.should_evaluate_none
+    return sent, others
 
 
 def _maker(column: Column[Any]) -> Maker | None:

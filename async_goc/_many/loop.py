@@ -11,7 +11,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call
 from .._databases import settle
-from .._insert import complete_found, explain, guard
+from .._insert import Guard, complete_found, explain
 from .._lookup import warn_if_not_covered
 from .._models import T, columns_of, readable
 from .._turns import Turn
@@ -134,7 +134,7 @@ class Bulk(Generic[T]):
         session, mapper = self._call.session, self._shape.mapper
         has_settled = await settle(session, mapper)
         if not self._is_guarded:
-            await self._stack.enter_async_context(guard(session, mapper))
+            await self._stack.enter_async_context(Guard(session, mapper))
             self._is_guarded = True
         return has_settled
 
