@@ -45,8 +45,7 @@ async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
     # the write lock now: a deferred transaction that has read, and then wants to write,
     # fails at once if another one has written in between.
     connection = await session.connection(bind_arguments={"mapper": mapper})
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     engine = connection.sync_engine
     if isinstance(engine.pool, StaticPool):
         _warn(

@@ -33,54 +33,48 @@ def insert_many(
     session: Session, mapper: Mapper[Any], rows: Sequence[Values]
 ) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded."""
-    # Unlike a flush, this does not call the class: its instances are as a SELECT would
-    # load them. An error is one of another constraint, or of a trigger.
-    # A new instance may get the id() of an old one, unless that is kept alive.
+    # Unlike a flush, this does not call the class: the instances are as a SELECT would
+    # load them.
+    named = set(chain.from_iterable(rows))
+    sent, others = _columns(mapper)
+    others = {name: is_value for name, is_value in others.items() if name in named}
+    # The instances are kept alive, so that no new one gets the id() of an old one.
     known = {id(instance): instance for instance in session.identity_map.values()}
-    instances: list[Any] = []
-    _, others = _columns(mapper)
-    named = others.keys() & set(chain.from_iterable(rows))
-    others = {name: others[name] for name in others if name in named}
+    made: list[Any] = []
 
     def filled(row: Values) -> tuple[str, ...]:
-        """Return which of the other columns the row has something for."""
-        has_it = [
-            n for n in others if row.get(n) is not None or (others[n] and n in row)
-        ]
-        return tuple(has_it)
+        names = [n for n in others if n in row and (row[n] is not None or others[n])]
+        return tuple(names)
 
-    # In the order of the rows, so that rivals wait for each other in one order.
+    # One INSERT has one list of columns, so rows that fill the same ones go together;
+    # and in the order of the rows, so that rivals wait for each other in one order.
     for names, alike in groupby(rows, filled):
-        instances += _insert(session, mapper, names, list(alike))
-    for instance in instances:
+        makers = {**sent, **dict.fromkeys(names)}
+        made += _insert(session, mapper, makers, list(alike))
+    for instance in made:
         if id(instance) in known:
             # Its row had been deleted, and the new one is another with the same key.
             session.refresh(instance, sorted(readable(mapper)))
-    register_loaded(session, instances)
-    return instances
+    register_loaded(session, made)
+    return made
 
 
 def _insert(
     session: Session,
     mapper: Mapper[Any],
-    filled: tuple[str, ...],
+    makers: Mapping[str, Maker | None],
     rows: Sequence[Values],
 ) -> Iterable[Any]:
-    """Insert rows that have values for the same columns."""
-    dialect = session.get_bind(mapper).dialect
-    sent, _ = _columns(mapper)
-    names = (*sent, *filled)
-    columns = [_values(name, sent.get(name), rows) for name in names]
-    key = ("insert", dialect.name, filled)
+    dialect, names = session.get_bind(mapper).dialect, tuple(makers)
+    columns = [_values(name, make, rows) for name, make in makers.items()]
+    key = ("insert", dialect.name, names)
     source, statement = memory(mapper, key, lambda: _statement(mapper, dialect, names))
     if source is not None:
         return session.scalars(statement, source.pack(columns))
     plain = skipping_insert(dialect, mapper.class_).returning(mapper.class_)
     how = {"render_nulls": True, "insertmanyvalues_page_size": _PAGE}
-    parameters = [
-        dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)
-    ]
-    return session.scalars(plain.execution_options(**how), parameters)
+    by_row = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return session.scalars(plain.execution_options(**how), by_row)
 
 
 def _values(name: str, make: Maker | None, rows: Sequence[Values]) -> list[Any]:
@@ -109,10 +103,10 @@ def _statement(
 
 @remembered
 def _columns(mapper: Mapper[Any]) -> tuple[dict[str, Maker | None], dict[str, bool]]:
-    """Return the columns that each row sends a value for, and all others."""
-    # The former with the function that makes a default, if they have one; without, they
-    # send NULL, as in a flush. The others get their default only from SQLAlchemy or the
-    # database, if a row has nothing for them; is None something (a JSON null)?
+    """Return the columns that every row sends a value for, and the others."""
+    # The former come with the function that makes their default, or with None where a
+    # flush sends NULL. The others are filled by SQLAlchemy or by the database, unless a
+    # row has a value for them. They come with whether None is a value (a JSON null).
     sent: dict[str, Maker | None] = {}
     others: dict[str, bool] = {}
     identity = mapper.polymorphic_identity

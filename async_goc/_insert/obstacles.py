@@ -40,9 +40,8 @@ def strategy_for(
         obstacle = "nothing is known of it"
     if obstacle is None:
         return strategy
-    name = mapper.class_.__name__
     text = "%s is inserted by the unit of work, inside a SAVEPOINT: %s"
-    _log.debug(text, name, obstacle)
+    _log.debug(text, mapper.class_.__name__, obstacle)
     return "savepoint"
 
 

@@ -190,9 +190,8 @@ def _refill(state: State, name: str, held: Any) -> None:
 def _take_out(loser: Any) -> None:
     """Remove *loser* from the other side of each of its relationships."""
     # The objects there that were in the session before have been put back already.
-    state: State = inspect(loser)
-    relationships: Any = state.mapper.relationships
-    for prop in relationships:
+    state: Any = inspect(loser)
+    for prop in state.mapper.relationships:
         value = state.dict.get(prop.key)
         if value is None or prop.back_populates is None or is_query(prop):
             continue

@@ -6,7 +6,7 @@ flushed by the guard, and be undone with it.
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -18,26 +18,25 @@ from .._models import SQL, T, same_savepoint_name
 from .._new_row import NewRow
 from .originals import Originals
 
+Values = Mapping[str, Any]
+Rows: TypeAlias = Sequence[tuple[NewRow[T], Values]]
+
 
 async def insert_in_savepoint(
-    session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
+    session: AsyncSession, new_row: NewRow[T], values: Values
 ) -> T | Failure:
     """Insert the row, or return the database's error."""
     made = await insert_all(session, [(new_row, values)])
     return made if isinstance(made, Failure) else made[0]
 
 
-async def insert_all(
-    session: AsyncSession, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
-) -> list[T] | Failure:
+async def insert_all(session: AsyncSession, rows: Rows[T]) -> list[T] | Failure:
     """Insert all of the rows, or none and return the database's error."""
     # In one greenlet, because each step of an AsyncSession would start one of its own.
     return await session.run_sync(_insert_all, rows)
 
 
-async def update(
-    session: AsyncSession, instance: object, values: Mapping[str, Any]
-) -> None:
+async def update(session: AsyncSession, instance: object, values: Values) -> None:
     """Change the row, by one UPDATE of the columns that differ."""
     await session.run_sync(_update, instance, values)
 
@@ -76,9 +75,7 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
         raise
 
 
-def _insert_all(
-    session: Session, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
-) -> list[T] | Failure:
+def _insert_all(session: Session, rows: Rows[T]) -> list[T] | Failure:
     made: list[T] = []
     try:
         with _guarded(session, rows[0][0].mapper) as originals:
@@ -95,7 +92,7 @@ def _insert_all(
     return made
 
 
-def _update(session: Session, instance: Any, values: Mapping[str, Any]) -> None:
+def _update(session: Session, instance: Any, values: Values) -> None:
     changes = {n: v for n, v in values.items() if not _is_already(instance, n, v)}
     if not changes:
         return  # A SAVEPOINT would cost two round trips for nothing.

@@ -59,15 +59,12 @@ async def find_rival(
     # error, with a note, if that is not about a rival.
     error = failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found: T | None = None
-    if is_known:
-        found = await lookup.look(session, is_anew=True)
+    found = await lookup.look(session, is_anew=True) if is_known else None
     if found is not None or error is None:
         return found
     violated = violation(error)
-    conflict = SnapshotConflictError(
-        lookup.plan.model, lookup.names, violated.constraint
-    )
+    names = (lookup.plan.model, lookup.names, violated.constraint)
+    conflict = SnapshotConflictError(*names)
     if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
         # A lost race under SERIALIZABLE. (Another statement would be a factory's.)
         raise conflict from error
@@ -105,7 +102,7 @@ async def _key_looked_up(
     unique = next(named, None)
     if unique is None:
         # The database chose the name, or the model does not know the constraint.
-        names = await connection.run_sync(_reflected_columns, violated)
+        names = await connection.run_sync(_reflect, violated)
         if names is None:
             return None
         columns = frozenset(c for c in table.columns if c.name in names)
@@ -113,9 +110,7 @@ async def _key_looked_up(
     return conditions_on(unique, mapper, lookup.conditions(), dialect)
 
 
-def _reflected_columns(
-    connection: Connection, violated: Violation
-) -> Sequence[str] | None:
+def _reflect(connection: Connection, violated: Violation) -> Sequence[str] | None:
     """Ask the database for the constraint's columns; ``None``: it is not just these."""
     inspector = inspect(connection)
     table, schema = str(violated.table), violated.schema
