@@ -7,6 +7,8 @@ from ._many import get_or_create_many, update_or_create_many
 from ._single import get_or_create, update_or_create
 from ._unique import UniqueMixin
 
+__version__ = "0.1.0.dev0"
+
 __all__ = [
     "DEFAULT_POLICY",
     "Event",

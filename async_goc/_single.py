@@ -146,14 +146,10 @@ async def update_or_create(
     """
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
+        # Of the model alone: the other side of an outer join cannot be locked.
+        lock = {"of": model}
         wanted = bind(
-            call.session,
-            model,
-            criteria,
-            lookup,
-            options=options,
-            # Of the model alone: an outer join's other side cannot be locked.
-            with_for_update={"of": model},
+            call.session, model, criteria, lookup, options=options, with_for_update=lock
         )
         new_row = NewRow(
             wanted,
@@ -166,7 +162,7 @@ async def update_or_create(
         if create_defaults is not None:
             changes = NewValues(wanted, defaults, may_contradict=True)
         require_cover(call, wanted)
-        # SQLite locks the file instead of a row, and has to before it is read.
+        # SQLite locks the file instead of a row, and has to before the row is read.
         await settle(call.session, wanted.plan.mapper)
         instance, created = await find_or_create(call, wanted, new_row)
         if not created:

@@ -26,15 +26,10 @@ Criteria = ColumnElement[bool] | Sequence[ColumnElement[bool]]
 
 
 class _Known(NamedTuple):
-    """An instance that was found, or created, under a key.
-
-    Attributes:
-        instance: The instance, weakly.
-        values: Its values then, of the columns that the lookup asked about.
-        columns: These columns.
-    """
+    """An instance that was found, or created, under a key."""
 
     instance: ref[Any]
+    # What it had then in the columns that the lookup asked about, by attribute name.
     values: Mapping[str, Any]
     columns: frozenset[Column[Any]]
 

@@ -7,6 +7,7 @@ the calls, all inside one SAVEPOINT of the caller's.
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,15 +15,13 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from lab import Tag, connected, postgres, show, tables
-from rich.console import Console
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from lab import Tag, console, postgres, show, tables
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from async_goc import KeyedLocks, Policy, get_or_create
 
 BATCH = 100
-LOCKS = KeyedLocks()
-POLICY = Policy(locks=LOCKS)
+POLICY = Policy(locks=KeyedLocks())
 
 
 async def ask(session: AsyncSession, number: int, policy: Policy) -> float:
@@ -47,7 +46,7 @@ async def together(engine: AsyncEngine, calls: int) -> AsyncIterator[list[float]
 
 
 async def grow(
-    engine: AsyncEngine, batches: AsyncIterator[list[float]], calls: int
+    batches: AsyncIterator[list[float]], calls: int
 ) -> list[tuple[str, ...]]:
     """Return a row for each power of ten: the calls around it, and what is kept."""
     rows: list[tuple[str, ...]] = []
@@ -58,10 +57,10 @@ async def grow(
         recent = [*recent[-900:], *taken]
         number += BATCH
         if number in steps:
-            memory = LOCKS.queues().memory
-            kept = (len(memory._released), len(vars(Tag.__mapper__)["_async_goc"]))
-            cached = len(engine.sync_engine._compiled_cache or ())
-            figures = (number, median(recent), resident(), *kept, cached)
+            gc.collect()
+            # All that the collector knows of, which is what any cache is made of.
+            kept = len(gc.get_objects())
+            figures = (number, median(recent), resident(), kept)
             rows.append(tuple(f"{figure:,.0f}" for figure in figures))
     return rows
 
@@ -73,17 +72,19 @@ def resident() -> float:
 
 
 async def measure(where: str, calls: int) -> list[list[tuple[str, ...]]]:
-    async with connected(where, 2) as engine:
-        return [
-            await grow(engine, run(engine, many), many)
-            for run, many in ((apart, calls), (together, calls // 10))
-        ]
+    engine = create_async_engine(f"postgresql+asyncpg://{where}/postgres")
+    found = [
+        await grow(run(engine, many), many)
+        for run, many in ((apart, calls), (together, calls // 10))
+    ]
+    await engine.dispose()
+    return found
 
 
 def main() -> None:
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    console = Console(width=None if Console().is_terminal else 130)
-    heads = "calls so far|us, median of 1,000|resident, KiB|keys known|plans|statements"
+    screen = console(130)
+    heads = "calls so far|us, median of 1,000|resident, KiB|objects"
     titles = (
         'strategy "native", in transactions of 100 calls',
         'strategy "savepoint", all in one SAVEPOINT',
@@ -91,7 +92,7 @@ def main() -> None:
     with postgres() as where, tables(where):
         results = asyncio.run(measure(where, calls))
     for title, rows in zip(titles, results, strict=True):
-        show(console, f"Misses, {title}", heads, rows)
+        show(screen, f"Misses, {title}", heads, rows)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ with a chart of the whole requests, ``benchmark.svg``.
 import asyncio
 import gc
 import json
-import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -21,15 +20,13 @@ from pkgutil import resolve_name
 from platform import python_version
 from typing import Any
 
-from cases import EXISTING, cases, warm_up
+from cases import cases, fill, warm_up
 from chart import DRAWN, draw
 from claims import CLAIMS
 from contenders import CONTENDERS, POOL, Contender, Place
-from lab import Tag, postgres, show, tables
+from lab import console, pin, postgres, show, tables
 from race import Case, Lane, Lanes, race, why
-from rich.console import Console
-from sqlalchemy import insert, text
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 BASE, RECIPE = "asyncpg", "savepoint by hand"
 PACKAGES = (
@@ -50,7 +47,7 @@ async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
     engine = create_async_engine(
         url, pool_size=POOL, max_overflow=0, pool_use_lifo=True
     )
-    await _fill(engine)
+    await fill(engine)
     place = Place(where, async_sessionmaker(engine, expire_on_commit=False))
     contenders: dict[str, Contender] = {}
     reasons: dict[str, str] = {}
@@ -75,15 +72,6 @@ def _in_order(lanes: Lanes) -> Lanes:
     return {title: lanes[title] for title in CONTENDERS if title in lanes}
 
 
-async def _fill(engine: AsyncEngine) -> None:
-    """Insert the rows that exist, and leave the table in peace from then on."""
-    async with engine.begin() as connection:
-        await connection.execute(insert(Tag), [{"name": name} for name in EXISTING])
-        quiet = f"ALTER TABLE {Tag.__tablename__} SET (autovacuum_enabled = off)"
-        await connection.execute(text(quiet))
-        await connection.execute(text(f"ANALYZE {Tag.__tablename__}"))
-
-
 def rows(case: Case, lanes: Lanes) -> Iterator[tuple[str, ...]]:
     for title, lane in lanes.items():
         if lane.reason:
@@ -101,15 +89,15 @@ def _remark(title: str) -> str:
 
 
 def report(plan: list[Case], results: dict[str, Lanes]) -> None:
-    console = Console(width=None if Console().is_terminal else 150, highlight=False)
-    console.print(versions(), "\n")
+    screen = console(150)
+    screen.print(versions(), "\n")
     heads = "contender|µs per call|to asyncpg|to recipe|failed|"
     for case in plan:
         lanes = results[case.title]
-        show(console, f"{case.title}: {case.about}", heads, list(rows(case, lanes)))
-    console.print("What is claimed:", style="bold")
+        show(screen, f"{case.title}: {case.about}", heads, list(rows(case, lanes)))
+    screen.print("What is claimed:", style="bold")
     for line in claims(results):
-        console.print(line)
+        screen.print(line)
 
 
 def claims(results: dict[str, Lanes]) -> list[str]:
@@ -165,16 +153,6 @@ def _figures(lane: Lane, lanes: Lanes) -> dict[str, Any]:
 
 def _rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 3)
-
-
-def pin() -> None:
-    """Share one core with the server, which is started later.
-
-    On two, who waits for whom wakes up another core each time: that takes longer than
-    what is measured, and depends on who ran before.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def main() -> None:

@@ -43,20 +43,6 @@ class Call:
     Raises TypeError if *session* or *policy* is something else.
     """
 
-    __slots__ = (
-        "_around",
-        "_claim",
-        "_started",
-        "_verb",
-        "attempts",
-        "model",
-        "outcome",
-        "policy",
-        "session",
-        "strategy",
-        "waited",
-    )
-
     def __init__(
         self,
         verb: str,
@@ -106,7 +92,7 @@ class Call:
 
         Raises InvalidRequestError if such a call is using it. Nested calls may run.
         """
-        info, around = self.session.info, _claims.get()
+        info, around = self.session.sync_session.info, _claims.get()
         outer: Claim | None = info.get(_KEY)
         if outer is not None and outer not in around:
             msg = (
@@ -133,10 +119,11 @@ class Call:
         _claims.set(self._around)
         claim.is_running = False
         # A nested call in a task of its own may end after the outer one.
-        innermost: Claim | None = self.session.info.get(_KEY)
+        info = self.session.sync_session.info
+        innermost: Claim | None = info.get(_KEY)
         while innermost is not None and not innermost.is_running:
             innermost = innermost.outer
-        self.session.info[_KEY] = innermost
+        info[_KEY] = innermost
 
 
 def _resolved(

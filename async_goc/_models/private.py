@@ -10,8 +10,9 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
 # SQLAlchemy numbers the SAVEPOINTs of a connection, and asyncpg prepares each statement
 # that it has not seen before: one round trip more for SAVEPOINT and one for RELEASE,
@@ -51,11 +52,11 @@ def can_register(session: Session) -> bool:
 
 def register_pending(session: Session, instance: object) -> None:
     """Make a pending instance persistent, and new in the transaction."""
-    getattr(session, REGISTER_PERSISTENT)({inspect(instance)})
+    getattr(session, REGISTER_PERSISTENT)({instance_state(instance)})
 
 
 def register_loaded(session: Session, instances: Iterable[object]) -> None:
     """Make persistent instances, loaded from their INSERT, new in the transaction."""
     transaction = session.get_nested_transaction() or session.get_transaction()
     new: dict[Any, bool] = getattr(transaction, NEW_IN_TRANSACTION)
-    new.update(dict.fromkeys(map(inspect, instances), True))
+    new.update(dict.fromkeys(map(instance_state, instances), True))

@@ -19,8 +19,6 @@ Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 class NewRow(Generic[T]):
     """The recipe for a new row: lookup values, defaults and factory."""
 
-    __slots__ = ("_factory", "lookup", "new_values")
-
     def __init__(
         self,
         lookup: Lookup[T],

@@ -17,8 +17,6 @@ Defaults: TypeAlias = Values | Callable[[], Values | Awaitable[Values]]
 class NewValues:
     """What a row gets beyond the lookup: checked at once, and evaluated once."""
 
-    __slots__ = ("_defaults", "_lookup", "_takes", "_values", "may_contradict")
-
     def __init__(
         self,
         lookup: Lookup[Any],

@@ -20,7 +20,8 @@ from .._databases import IMMUTABLE_VALUES, ignores_case
 
 Freeze = Callable[[Any], Hashable]
 
-PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})  # Most values are.
+# Most values are of these types, which need no work at all.
+PLAIN: Final = frozenset({str, int, UUID, type(None), bytes, date})
 _IMMUTABLE: Final = (
     *(str, bytes, type(None), Number, Enum, UUID, date, time, timedelta),
     *(IPv4Address, IPv6Address, IPv4Network, IPv6Network),
@@ -33,15 +34,11 @@ def freezer(
 ) -> Freeze:
     """Return what makes a value of that type hashable, and equal where SQL's are.
 
-    Args:
-        type_: The column's type.
-        dialect: The database's.
-        is_exact: Whether two values that SQL tells apart must not become equal. (Two
-            that SQL takes for equal may then differ.)
+    Exact, it keeps apart what SQL tells apart, and may keep apart what SQL does not.
     """
     impl = type_.dialect_impl(dialect)
-    # A document's text depends on the order of its keys. Bytes are comparable as they
-    # are; a driver may wrap them in what is not.
+    # A document's text depends on the order of its keys. Bytes can be compared as they
+    # are, and a driver may wrap them in an object that cannot.
     plain: Any = (JSON, LargeBinary)
     process: Any = None if isinstance(impl, plain) else impl.bind_processor(dialect)
     alike: Any = None
@@ -54,7 +51,7 @@ def freezer(
         return partial(frozen, stand_in=stand_in) if is_exact else frozen
 
     def freeze(value: Any) -> Hashable:
-        # A value that the type refuses gets its error from the database call.
+        # The database call raises the error for a value that the type refuses.
         with suppress(Exception):
             value = value if process is None else process(value)
         with suppress(Exception):
@@ -65,8 +62,9 @@ def freezer(
 
 
 class _Itself:
-    """Equal to nothing but itself; it keeps the value, whose place none other takes."""
+    """A value that is equal to nothing but itself."""
 
+    # It keeps the value, so that its id() is not given to another one.
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
@@ -87,17 +85,13 @@ def _as_uuid(value: Any) -> UUID:
 
 
 def _folded(text: str) -> str:
-    """Drop what such a collation may not see: case, accents, spaces at the end."""
+    """Drop what such collations may ignore: case, accents and trailing spaces."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
 
 
 def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
-    """Return a hashable equivalent that later changes of *value* do not reach.
-
-    Equal values get equal ones. What may change, and its hash with it, is told apart
-    by its *stand_in* only.
-    """
+    """Return a hashable equivalent that later changes of *value* do not reach."""
     kind = cast("Any", type(value))
     if kind in PLAIN:
         return cast("Hashable", value)
@@ -111,7 +105,8 @@ def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
         return tuple([frozen(v, stand_in) for v in value])
     if issubclass(kind, bytearray | memoryview):
         return bytes(value)
-    # Anything else may change, and with it its hash. Not a number is not even itself.
+    # Anything else may change, and its hash with it, so that it is told apart by its
+    # stand-in only. NaN is not even equal to itself.
     is_fixed = issubclass(kind, _IMMUTABLE) and (
         not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
     )

@@ -1,8 +1,4 @@
-"""Turn a lookup into the key at which equal lookups of this process meet.
-
-A key that is too coarse costs a short wait, one that is too fine an INSERT that a rival
-has made already; neither costs more, because the constraint is the judge.
-"""
+"""Turn a lookup into the key at which equal lookups of this process meet."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -31,24 +27,37 @@ Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]
 
 
-class Key(NamedTuple):
-    """What a call queues for.
+# A key is advice: the unique constraint is the judge. One that is too coarse costs a
+# short wait, one that is too fine an INSERT that a rival has sent already, and neither
+# costs more. So a key never fails a call, and it need not be exact; but it has to be
+# cheap, because every request that has no connection yet makes one.
+#
+# Built anew for each call, it took 4 to 6 microseconds, more than the queue itself. So
+# what does not depend on the values is compiled once for each plan and database, into a
+# recipe: which constraint the lookup covers, in whose columns call sites that spell the
+# lookup differently meet; and for each of these columns, where its value comes from and
+# how it is made hashable, and equal where SQL's values are. Only SQL criteria, and
+# partial or functional indexes, whose conditions may depend on the values, need a
+# recipe for each call.
+#
+# The database is its engine's dialect object: each engine makes one, and shares it with
+# the engines and connections that are derived from it; and it is public, which the root
+# engine of an ``OptionEngine`` is not. Keys refer to it weakly, since they are
+# remembered after their engine has gone.
 
-    Attributes:
-        database: The engine's dialect: each engine makes one, and shares it with the
-            engines and connections that are derived from it.
-        schema: The table's schema, translated.
-        table: The table's name; ``None`` stands for the whole database.
-        columns: What is looked up, by column name or as SQL.
-        values: Their values.
-        namespace: The policy's.
-    """
+
+class Key(NamedTuple):
+    """What a call queues for."""
 
     database: ref[Dialect]
+    # Translated by the ``schema_translate_map`` in force.
     schema: str | None = None
+    # None stands for the whole database.
     table: str | None = None
+    # By name, or as SQL; and their values.
     columns: tuple[str, ...] = ()
     values: tuple[Hashable, ...] = ()
+    # The policy's.
     namespace: Hashable = None
 
 
@@ -75,7 +84,8 @@ class _Recipe:
         try:
             key = tuple([part.freeze(part.read(values)) for part in self.parts])
             hash(key)
-        # A pending parent, a bottomless list; and an adviser does not fail the call.
+        # A pending parent has no key yet, a list may contain itself, and so on: advice
+        # does not fail the call.
         except Exception:  # noqa: BLE001
             return None
         schema = schemas.get(self.schema, self.schema) if schemas else self.schema
@@ -84,20 +94,17 @@ class _Recipe:
     def keys(
         self, rows: Sequence[Values], schemas: Schemas, namespace: Hashable
     ) -> list[Key | None]:
-        if all(part.freeze is frozen for part in self.parts):
-            with suppress(Exception):  # as above
-                columns = [list(map(part.read, rows)) for part in self.parts]
-                if set(map(type, chain(*columns))) <= PLAIN:
-                    return self._of_columns(columns, schemas, namespace)
+        """Return the keys of many rows: by column, where the values are plain."""
+        with suppress(Exception):  # The rows are then read one by one.
+            columns = [list(map(part.read, rows)) for part in self.parts]
+            is_plain = set(map(type, chain(*columns))) <= PLAIN
+            if is_plain and all(part.freeze is frozen for part in self.parts):
+                schema = schemas.get(self.schema, self.schema)
+                place = (self.database, schema, self.table, self.columns)
+                keys = zip(*columns, strict=True)
+                # Key(…) takes twice as long.
+                return [Key._make((*place, key, namespace)) for key in keys]
         return [self.key(row, schemas, namespace) for row in rows]
-
-    def _of_columns(
-        self, columns: Sequence[Sequence[Hashable]], schemas: Schemas, name: Hashable
-    ) -> list[Key | None]:
-        schema = schemas.get(self.schema, self.schema) if schemas else self.schema
-        place = (self.database, schema, self.table, self.columns)
-        make = Key._make  # Key(…) takes twice as long.
-        return [make((*place, values, name)) for values in zip(*columns, strict=True)]
 
 
 def key_of(
@@ -106,17 +113,11 @@ def key_of(
     schemas: Schemas,
     namespace: Hashable,
 ) -> Key | None:
-    """Return the key of *lookup*; ``None``: only the database can tell what it means.
-
-    Args:
-        lookup: The lookup.
-        bind: What its model's table is reached through.
-        schemas: The ``schema_translate_map`` in force.
-        namespace: The policy's.
-    """
+    """Return the key, or ``None`` where only the database knows what is meant."""
     dialect = bind.dialect
     if facts_of(dialect).has_one_writer:
-        # It has one writer, whatever is written; on one connection, not even that.
+        # Whatever is written waits for that writer. Sessions on one connection share
+        # its transaction, and need not wait for each other.
         return None if isinstance(bind, Connection) else Key(ref(dialect))
     recipe = _recipe_for(lookup, dialect)
     return None if recipe is None else recipe.key(lookup.values, schemas, namespace)
@@ -130,13 +131,14 @@ def keys_of(
     namespace: Hashable,
 ) -> list[Key | None]:
     """Return the keys of lookups that have this one's plan, and *rows* for values."""
-    context = (bind, schemas, namespace)
     if facts_of(bind.dialect).has_one_writer:
-        return [key_of(lookup, *context)] * len(rows)
-    is_fixed = _has_fixed_recipe(lookup, bind.dialect)
-    recipe = _recipe_for(lookup, bind.dialect) if is_fixed else None
+        return [key_of(lookup, bind, schemas, namespace)] * len(rows)
+    if not _has_fixed_recipe(lookup, bind.dialect):
+        alike = (replace(lookup, values=row) for row in rows)
+        return [key_of(one, bind, schemas, namespace) for one in alike]
+    recipe = _recipe_for(lookup, bind.dialect)
     if recipe is None:
-        return [key_of(replace(lookup, values=row), *context) for row in rows]
+        return [None] * len(rows)
     return recipe.keys(rows, schemas, namespace)
 
 
@@ -147,7 +149,8 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     try:
         recipe: _Recipe | None = vars(dialect)["_async_goc"][plan]
     except KeyError:
-        # With the dialect, to which the types' functions may refer; weakly by the plan.
+        # Kept with the dialect, because the types' functions may refer to it, and
+        # weakly by the plan, which goes with its model.
         recipes = vars(dialect).setdefault("_async_goc", WeakKeyDictionary())
         conditions = list(conjuncts(plan.statement.whereclause))
         recipe = recipes[plan] = _recipe(plan, conditions, dialect)
@@ -167,21 +170,18 @@ def _has_fixed_recipe(lookup: Lookup[Any], dialect: Dialect) -> bool:
 def _recipe(
     plan: Plan[Any], conditions: Sequence[ColumnElement[bool]], dialect: Dialect
 ) -> _Recipe | None:
-    """Compile the conditions that count: those on a unique constraint, if one covers.
-
-    Otherwise any equality counts. With none, there is nothing to tell keys apart by.
-    """
+    """Compile the conditions on the covering constraint, or else all equalities."""
     known = None if plan.is_covered else dialect
     found = covering(plan.mapper, conditions, known)
     table: Any = plan.mapper.local_table
     if found is not None:
-        # By the constraint's own columns, so that different call sites meet.
+        # In the constraint's own columns, call sites that look up by more of them meet.
         table, conditions = found[0].table, found[1]
     sources = {parameter: source for parameter, *source in plan.binds}
     equalities = filter(None, map(equality, conditions))
     parts = [_part(found, sources, dialect) for found in equalities]
     if not parts:
-        return None
+        return None  # There is nothing to tell keys apart by.
     parts.sort(key=lambda part: part.label)
     return _Recipe(
         ref(dialect),
@@ -195,11 +195,12 @@ def _recipe(
 def _part(
     found: Equality, sources: Mapping[str, Sequence[Any]], dialect: Dialect
 ) -> _Part:
-    label = _label(found.left, dialect)
-    freeze = freezer(found.left.type, dialect)
+    left: Any = found.left
+    freeze = freezer(left.type, dialect)
+    label = left.name if isinstance(left, Column) else str(sql_text(left, dialect))
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
-        value = found.value  # without the column, which would keep the model
+        value = found.value  # The column would keep the model alive.
         return _Part(label, lambda _: value, freeze)
     name, position = source
     if position is None:
@@ -209,7 +210,3 @@ def _part(
         return identity_of(values[name])[position]
 
     return _Part(label, parent_key, freeze)
-
-
-def _label(left: Any, dialect: Dialect) -> str:
-    return left.name if isinstance(left, Column) else str(sql_text(left, dialect))

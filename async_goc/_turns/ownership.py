@@ -1,15 +1,4 @@
-"""Tie keys to the transaction that holds them, whichever way it ends.
-
-The owner is the session's root transaction: not the task (SQLAlchemy closes sessions in
-another one), nor the session (it outlives its transactions). A transaction may end
-
-* as it should: ``after_commit`` fires as soon as others can see its rows, otherwise
-  ``after_transaction_end``; both fire for savepoints, too. (``after_soft_rollback``
-  comes too late: after the end; and ``close()`` rolls back without it.)
-* without a word, when ``close()`` meets a dead connection or is cancelled: the session
-  then has another transaction, or none, which whoever waits for the key finds out;
-* by being dropped with its session: the garbage collector tells.
-"""
+"""Tie keys to the transaction that holds them, whichever way it ends."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -27,29 +16,47 @@ _KEY: Final = "async_goc.owners"
 _IN_FILE: Final = 2
 
 
+# The owner of a key is the session's root transaction. It is not the task, because
+# SQLAlchemy closes sessions in another one, nor the session, because that outlives its
+# transactions. Before the transaction has begun, the session stands in for it. There
+# are three ways in which a transaction ends, and only the first is announced:
+#
+# * It ends properly. ``after_commit`` fires as soon as others can see its rows, and
+#   ``after_transaction_end`` in every other case. Keys are released by the first of the
+#   two that fires: between COMMIT and the end, the pool sends a ROLLBACK, and a task
+#   that is cancelled there never comes to the end. Both events fire for savepoints as
+#   well. ``after_soft_rollback`` cannot be used: it fires after the end, and does not
+#   fire at all when ``close()`` rolls back.
+# * ``close()`` meets a dead connection, or is cancelled itself. No event fires, but the
+#   session then has another transaction or none, so that its owner is no longer alive.
+#   The queues look for such owners while something waits for a key.
+# * The transaction is dropped with its session: the garbage collector tells. So an
+#   owner refers to neither of them strongly, which would keep both.
+#
+# A key that was created inside a savepoint goes with it. ``after_commit`` tells which
+# savepoints were released, whose keys go to the savepoint around them; a savepoint that
+# ends without it has been rolled back.
+#
+# The listeners are on the Session class. A listener on each session was measured at 60
+# to 90 microseconds for three events, more than all the rest of the registry. Sessions
+# that hold no keys return at once.
+
+
 class TransactionOwner(Owner):
-    """A session's root transaction; before it has begun, the session in its place.
+    """A session's root transaction; before it has begun, the session in its place."""
 
-    It refers to neither strongly, so that dropped ones are collected.
-    """
-
-    __slots__ = (
-        "_in_savepoints",
-        "_kept",
-        "_queues",
-        "_root",
-        "_session",
-    )
+    __slots__ = ("_in_savepoints", "_kept", "_queues", "_root", "_session")
 
     def __init__(self, session: Session, queues: Queues) -> None:
         super().__init__()
         self._session = ref(session)
         self._queues = queues
-        # Known as soon as a key is kept; until then, a call is running that releases.
+        # Known as soon as a key is kept. Until then a call is running, which releases.
         self._root: ref[SessionTransaction] | None = None
-        # In the order in which they were kept.
+        # The keys to hold until the transaction ends, in the order of keeping.
         self._kept: dict[Key, None] = {}
-        # Those of them that go with a savepoint, by savepoint: each call ends one.
+        # Those of them that go with a savepoint, by savepoint, so that the many
+        # savepoints of a transaction do not each look through all of its keys.
         self._in_savepoints: WeakKeyDictionary[SessionTransaction, dict[Key, None]] = (
             WeakKeyDictionary()
         )
@@ -63,9 +70,17 @@ class TransactionOwner(Owner):
         return root is not None and root is self._root()
 
     def rank(self) -> int:
-        """See :func:`rank_of`."""
+        """Return how much the session holds that others may be waiting for.
+
+        0: nothing; 1: a connection; 2: a transaction in an SQLite file as well.
+        """
         session = self._session()
-        return 0 if session is None else rank_of(session)
+        rank = 0
+        for connection in () if session is None else connections_of(session):
+            rank = 1
+            if facts_of(connection.dialect).has_one_writer and is_in_file(connection):
+                return _IN_FILE
+        return rank
 
     @property
     def has_kept_any(self) -> bool:
@@ -73,11 +88,11 @@ class TransactionOwner(Owner):
         return bool(self._kept)
 
     def leave(self, key: Key, answer: Answer, hold: Hold) -> None:
-        """A call that has taken *key* ends: release it, unless it is kept."""
+        """Release a key that a call has taken, at its end, unless the key is kept."""
         if key in self._kept:
             return
         if key.table is None:
-            # In a transaction on an SQLite file nobody else can write, until it ends.
+            # While a transaction is in an SQLite file, nothing else can write there.
             if hold == "transaction" and self.rank() == _IN_FILE and self.keep(key):
                 return
             answer = Answer.GRANTED
@@ -86,8 +101,7 @@ class TransactionOwner(Owner):
     def keep(self, *keys: Key) -> bool:
         """Hold *keys* until the transaction ends, or the innermost savepoint fails.
 
-        Returns:
-            Whether all are: somebody may have taken one over, or the transaction ended.
+        Say whether all are held: one may have been taken over by another owner.
         """
         session = self._session()
         root = None if session is None else session.get_transaction()
@@ -95,22 +109,21 @@ class TransactionOwner(Owner):
         if session is None or root is None or not held:
             return False
         if self._root is None:
-            # Called by the garbage collector: at any time, in any thread.
+            # The garbage collector calls this at any time, in any thread.
             self._root = ref(
                 root, lambda _: self._queues.run_soon(self._queues.reclaim, self)
             )
         nested = session.get_nested_transaction()
         if nested is not None:
-            # (A savepoint's rollback does not unlock an SQLite file.)
+            # The key of a whole database stays: a savepoint's rollback unlocks no file.
             new = [k for k in held if k not in self._kept and k.table is not None]
             self._in_savepoints.setdefault(nested, {}).update(dict.fromkeys(new))
         self._kept.update(dict.fromkeys(held))
         return len(held) == len(keys)
 
     def commit(self, transaction: SessionTransaction) -> None:
-        """The transaction has been committed, or the savepoint is being released."""
+        """Note that the root was committed, or that a savepoint is being released."""
         if not transaction.nested:
-            # Not at its end: a cancellation may strike before, in the pool's ROLLBACK.
             self._end_root(transaction, Answer.CREATED)
             return
         parent = transaction.parent
@@ -121,11 +134,11 @@ class TransactionOwner(Owner):
     def end(self, transaction: SessionTransaction) -> None:
         """Release the keys that go with *transaction*."""
         if transaction.nested:
-            # It was not released, so it has been rolled back.
-            keys = list(self._in_savepoints.pop(transaction, {}))
+            # A released savepoint has handed its keys on: this one was rolled back.
+            keys = self._in_savepoints.pop(transaction, {})
             for key in keys:
                 del self._kept[key]
-            self._release(keys, Answer.GRANTED)
+            self._release(list(keys), Answer.GRANTED)
         self._end_root(transaction, Answer.GRANTED)
 
     def _end_root(self, transaction: SessionTransaction, answer: Answer) -> None:
@@ -144,42 +157,20 @@ class TransactionOwner(Owner):
 
     def _release_here(self, keys: Sequence[Key], answer: Answer) -> None:
         for key in keys:
-            # Of a whole database, nothing can be said to be there.
-            said = answer if key.table is not None else Answer.GRANTED
-            self._queues.release(key, self, said)
+            # The key of a whole database vouches for no row.
+            is_row = key.table is not None
+            self._queues.release(key, self, answer if is_row else Answer.GRANTED)
 
 
 def owner_of(session: Session, queues: Queues) -> TransactionOwner:
-    """Return who holds the keys of the session's present transaction."""
+    """Return what holds the keys of the session's present transaction."""
     owners: dict[Queues, TransactionOwner] = session.info.setdefault(_KEY, {})
     owner = owners.get(queues)
     if owner is None or not owner.is_alive():
         if owner is not None:
-            queues.reclaim(owner)  # Its transaction ended without a word.
+            queues.reclaim(owner)  # Its transaction ended unannounced.
         owner = owners[queues] = TransactionOwner(session, queues)
     return owner
-
-
-def holds_connection(session: Session) -> bool:
-    """Whether it holds what others may be waiting for."""
-    return bool(connections_of(session))
-
-
-def rank_of(session: Session) -> int:
-    """Return how much the session holds that others may be waiting for.
-
-    0: nothing; 1: a connection; 2: on SQLite, a transaction in the file, too.
-    """
-    rank = 0
-    for connection in connections_of(session):
-        rank = 1
-        if facts_of(connection.dialect).has_one_writer and is_in_file(connection):
-            return _IN_FILE
-    return rank
-
-
-# For all sessions of the process: a listener for each session costs more than all the
-# rest of the registry (60 us). Those that hold no keys are left alone.
 
 
 @event.listens_for(Session, "after_commit")

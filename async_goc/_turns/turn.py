@@ -1,6 +1,6 @@
 """Take one call through the queues: in good time, for long enough, and no longer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from logging import getLogger
 from time import perf_counter
@@ -10,10 +10,12 @@ from .._call import Call, Outcome
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup
-from .key import Key, Values, key_of, keys_of
+from .key import Key, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
 _log: Final = getLogger("async_goc")
+# The call goes on without the key: the wait was too long, or would never have ended.
+_IN_VAIN: Final = frozenset({Answer.TIMEOUT, Answer.DEADLOCK})
 
 
 class Turn:
@@ -22,37 +24,23 @@ class Turn:
     A context: at its end, the keys it has taken are released unless they are kept.
     """
 
-    __slots__ = (
-        "_answers",
-        "_call",
-        "_keys",
-        "_looked",
-        "_lookup",
-        "_owner",
-        "_queues",
-        "_session",
-        "_taken",
-        "_without",
-    )
-
+    # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
 
     def __init__(self, call: Call, lookup: Lookup[Any] | None = None) -> None:
         self._call = call
-        self._session = call.session.sync_session
+        # What one row is looked up by. (The keys of many rows are made by keys_of.)
         self._lookup = lookup
-        # The key of *lookup*: made when it is first needed, which for most calls is
-        # never, because their row is there.
-        self._keys: Sequence[Key] = ()
-        # What this call has taken, and whether the row is there by now. What a call
-        # around this one holds is not among it.
+        # Its key, made when it is first needed: for most calls never, because their
+        # row is there.
+        self._key: Key | None = None
+        # The keys that this call has taken, and whether their rows are there by now.
+        # What a call around this one holds is not among them.
         self._taken: dict[Key, bool] = {}
-        # What it goes on without: the wait was too long, or would never have ended.
-        self._without: set[Key] = set()
-        # How its waits ended.
+        # How waiting has ended, for each key that this call waited for.
         self._answers: dict[Key, Answer] = {}
-        # The earliest start of the last look, which may miss the rows of keys that were
+        # The earliest start of the last look. It may miss the rows of keys that were
         # released later.
         self._looked = perf_counter()
 
@@ -60,37 +48,37 @@ class Turn:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._taken:
+            return
+        leave: Callable[..., object] = self._owner.leave
+        if kind is GeneratorExit:
+            # The garbage collector closes a call at any time, in any thread.
+            leave = partial(self._queues.run_soon, leave)
         hold = self._call.policy.hold
         for key, is_there in self._taken.items():
-            answer = Answer.FOUND if is_there else Answer.GRANTED
-            if kind is GeneratorExit:
-                # The garbage collector closes a call at any time, in any thread.
-                self._queues.run_soon(self._owner.leave, key, answer, hold)
-            else:
-                self._owner.leave(key, answer, hold)
+            leave(key, Answer.FOUND if is_there else Answer.GRANTED, hold)
 
     @property
     def keys(self) -> Sequence[Key]:
-        """The key of the one row; empty where there is none (yet)."""
-        if not self._keys and self._lookup is not None:
-            policy, mapper = self._call.policy, self._lookup.plan.mapper
-            if policy.locks is not None:
-                bind = self._session.get_bind(mapper)
-                schemas = schemas_of(self._session, bind)
-                key = key_of(self._lookup, bind, schemas, policy.namespace)
-                self._keys = () if key is None else (key,)
-        return self._keys
+        """The key of the one row; empty while it has none."""
+        lookup = self._lookup
+        if self._key is None and lookup is not None and self._call.policy.locks:
+            self._key = key_of(lookup, *self._where(lookup))
+        return () if self._key is None else (self._key,)
 
     def keys_of(
-        self, lookup: Lookup[Any], rows: Sequence[Values]
+        self, lookup: Lookup[Any], rows: Sequence[Mapping[str, Any]]
     ) -> Sequence[Key | None]:
-        """Return the keys of *rows*, all of which are like *lookup*."""
-        policy = self._call.policy
-        if policy.locks is None:
+        """Return the keys of rows that are looked up as *lookup* is."""
+        if self._call.policy.locks is None:
             return [None] * len(rows)
-        bind = self._session.get_bind(lookup.plan.mapper)
-        schemas = schemas_of(self._session, bind)
-        return keys_of(lookup, rows, bind, schemas, policy.namespace)
+        return keys_of(lookup, rows, *self._where(lookup))
+
+    def _where(self, lookup: Lookup[Any]) -> tuple[Any, Any, Any]:
+        """Return what tells equal values apart: database, schemas and namespace."""
+        session = self._call.session.sync_session
+        bind = session.get_bind(lookup.plan.mapper)
+        return bind, schemas_of(session, bind), self._call.policy.namespace
 
     async def reserve(self) -> None:
         """Queue, unless the session has a connection, or the row is known to exist.
@@ -99,36 +87,33 @@ class Turn:
         connection looks first, because most rows are there.
         """
         locks = self._call.policy.locks
-        if locks is None or connections_of(self._session):
+        if locks is None or connections_of(self._call.session.sync_session):
             return
         memory = locks.queues().memory
         keys = [key for key in self.keys if not memory.exists(key)]
         if keys:
-            await self._take(keys, None)
+            await self.queue(keys, has_looked=False)
 
-    async def queue(self, keys: Sequence[Key | None]) -> Sequence[Key]:
+    async def queue(
+        self, keys: Sequence[Key | None], *, has_looked: bool = True
+    ) -> Sequence[Key]:
         """Queue for each key in turn; return those whose rows to look for again.
 
         This call has the others by now, or goes on without them.
         """
-        without = self._without
-        wanted = [key for key in keys if key is not None and key not in without]
-        return await self._take(wanted, self._looked) if wanted else ()
-
-    async def _take(self, keys: Sequence[Key], looked: float | None) -> list[Key]:
-        """Take the keys, waiting where need be; return those that may have changed.
-
-        *looked* is when the last look began, ``None`` if there was none.
-        """
-        queues = self._find_owner()
-        memory, owner = queues.memory, self._owner
+        if not keys or self._call.policy.locks is None:
+            return ()
+        queues = self._queues = self._call.policy.locks.queues()
+        memory, owner = queues.memory, self._find_owner()
         again: list[Key] = []
         for key in keys:
-            if key in owner.keys:
+            if key is None or key in owner.keys:
                 continue
-            has_changed = looked is not None and memory.has_changed(key, looked)
-            if looked is not None and not has_changed:
-                memory.forget(key)  # The look would have found it.
+            if self._answers and self._answers.get(key) in _IN_VAIN:
+                continue
+            has_changed = has_looked and memory.has_changed(key, self._looked)
+            if has_looked and not has_changed:
+                memory.forget(key)  # The look would have found the row.
             if queues.take(key, owner):
                 self._taken[key] = False
             else:
@@ -157,12 +142,10 @@ class Turn:
         self._answers[key] = answer
         if answer is Answer.GRANTED:
             self._taken[key] = False
-        elif answer in {Answer.TIMEOUT, Answer.DEADLOCK}:
-            self._without.add(key)
 
     def hit(self) -> Outcome:
         """The one row was there; say what that is called."""
-        is_spared = self.found(self._keys)
+        is_spared = self._key is not None and self.found((self._key,))
         return Outcome.WAITED_HIT if is_spared else Outcome.HIT
 
     def found(self, keys: Iterable[Key | None]) -> bool:
@@ -190,22 +173,19 @@ class Turn:
         if not known:
             return
         # The defaults may have ended the transaction in which the call began.
-        queues = self._find_owner()
+        owner = self._find_owner()
         for key in known:
-            if key not in self._owner.keys and queues.take(key, self._owner):
+            if key not in owner.keys and self._queues.take(key, owner):
                 # This call went on without the key, and is the one to wait for now.
                 self._taken[key] = False
         if self._call.policy.hold == "transaction":
-            self._owner.keep(*known)
+            owner.keep(*known)
 
-    def _find_owner(self) -> Queues:
-        """Find whoever holds the session's keys now, and the running loop's queues."""
-        locks = self._call.policy.locks
-        assert locks is not None  # noqa: S101 - without a registry, there are no keys
-        self._queues = locks.queues()
-        self._owner = owner_of(self._session, self._queues)
+    def _find_owner(self) -> TransactionOwner:
+        """Find what holds the keys of the session's present transaction."""
+        self._owner = owner_of(self._call.session.sync_session, self._queues)
         self._call.note_owner(self._owner)
-        return self._queues
+        return self._owner
 
 
 def _warn(call: Call, key: Key, held: float) -> None:

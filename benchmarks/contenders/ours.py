@@ -6,7 +6,7 @@ from typing import Any
 from lab import Tag
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from async_goc import Policy, get_or_create, get_or_create_many
+from async_goc import KeyedLocks, Policy, get_or_create, get_or_create_many
 
 from . import OnSession, Place
 
@@ -38,6 +38,18 @@ class Native(Savepoint):
     """PostgreSQL's own way to insert what may exist."""
 
     options: Mapping[str, Any] = {"strategy": "native"}
+
+
+class NoLocks(Savepoint):
+    """Without the queue, to see what it costs."""
+
+    options: Mapping[str, Any] = {"locks": None}
+
+
+class NothingKnown(Savepoint):
+    """With a queue that remembers no key whose row was there."""
+
+    options: Mapping[str, Any] = {"locks": KeyedLocks(0)}
 
 
 class Loop(Savepoint):

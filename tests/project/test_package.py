@@ -1,5 +1,6 @@
 """The package as a whole."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import async_goc
@@ -10,6 +11,11 @@ def test_all_is_the_public_surface() -> None:
     public = {name for name in vars(async_goc) if not name.startswith("_")}
     assert set(async_goc.__all__) == public
     assert sorted(async_goc.__all__) == async_goc.__all__
+
+
+def test_version() -> None:
+    """The package tells the version that is installed."""
+    assert async_goc.__version__ == version("async-goc")
 
 
 def test_is_typed() -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from async_goc import KeyedLocks, Policy
+from models import Tag
+
+from async_goc import Event, KeyedLocks, Outcome, Policy, Stats
 from async_goc._locks.owner import Answer, Owner
 
 
@@ -40,3 +42,25 @@ def test_registry_tells_its_keys() -> None:
         assert repr(locks) == "<KeyedLocks: 2 held, 0 waiting, 3 remembered>"
         assert repr(locks) in repr(Policy(locks=locks))
     assert repr(locks) == empty
+
+
+def test_stats_tell_their_counts() -> None:
+    """Stats list how often each outcome was seen, over all models."""
+    stats = Stats()
+    assert repr(stats) == "<Stats: no calls>"
+    for model, outcome in ((Tag, Outcome.HIT), (Policy, Outcome.HIT)):
+        stats(seen(model, outcome))
+    stats(seen(Tag, Outcome.CREATED))
+    assert repr(stats) == "<Stats: 2 hit, 1 created>"
+
+
+def seen(model: type[object], outcome: Outcome) -> Event:
+    return Event(
+        verb="get_or_create",
+        model=model,
+        outcome=outcome,
+        strategy="savepoint",
+        attempts=1,
+        waited=0,
+        elapsed=0,
+    )

@@ -96,7 +96,7 @@ async def test_chaos(url: str) -> None:
 async def test_progress(url: str, size: int) -> None:
     """However small the pool, transactions that wait without a limit come to an end.
 
-    Fails with `return 0` in `rank_of`.
+    Fails with `return 0` in `rank`.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, attempts=20, wait_timeout=None)

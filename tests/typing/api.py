@@ -6,6 +6,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, undefer
 
+import async_goc
 from async_goc import (
     DEFAULT_POLICY,
     Event,
@@ -38,6 +39,7 @@ class Tag(UniqueMixin, Base):
 
 
 def count(event: Event, /) -> None:
+    assert_type(async_goc.__version__, str)
     assert_type(event.outcome, Outcome)
     assert_type(event.error, BaseException | None)
 
