@@ -21,12 +21,12 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     return found
 
 
-def _remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
+def remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
     """Let *find*, a function of a mapper alone, run once for each mapper."""
     return lambda mapper: memory(mapper, find, lambda: find(mapper))
 
 
-@_remembered
+@remembered
 def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     """Return the table's columns, by attribute name."""
     columns = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
@@ -34,7 +34,7 @@ def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     return {key: c for key, c in columns.items() if isinstance(c, Column)}
 
 
-@_remembered
+@remembered
 def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the keys of the columns for which a flush sends NULL by default."""
     return frozenset(
@@ -45,7 +45,7 @@ def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     )
 
 
-@_remembered
+@remembered
 def readable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the names of the column attributes that a plain SELECT loads."""
     return frozenset(prop.key for prop in mapper.column_attrs if not prop.deferred)
