@@ -36,7 +36,7 @@ async def find_rival(
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
     found: T | None = None
     if is_known:
-        found = await lookup.look(session, is_anew=True)
+        found = await lookup.look(session, is_refreshing=True)
     if found is not None or error is None:
         return found
     violated = violation(error)

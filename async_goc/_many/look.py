@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of
-from .._lookup import reread, rereading
+from .._lookup import refresh_columns, refreshing
 from .._models import memory, readable
 from .rows import Row, Shape, by_nulls
 
@@ -66,13 +66,13 @@ def look_anew(
         for row in alike:
             row.instance = None
         # Not sooner: somebody who listens might have them loaded before the lock.
-        with rereading(session, found, readable(mapper) | deferred):
+        with refreshing(session, found, readable(mapper) | deferred):
             _assign(shape, load())
     for row, before in zip(rows, known, strict=True):
         # It has got another one's key, or columns that the SELECT has not read.
         is_missed = row.instance is not before or type(before) is not mapper.class_
         if row.instance is not None and is_missed and inspect(row.instance) in loaded:
-            reread(session, row.instance, {"of": mapper.class_})
+            refresh_columns(session, row.instance, {"of": mapper.class_})
 
 
 def _assign(shape: Shape, found: Sequence[tuple[Row[Any], Any]]) -> None:

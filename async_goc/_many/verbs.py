@@ -10,7 +10,7 @@ from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import DEFAULT_POLICY, Call, Outcome, Policy
-from .._lookup import checked_options
+from .._lookup import check_options
 from .._models import T
 from .._new_row import Defaults
 from .input import checked_size, read
@@ -159,7 +159,7 @@ async def _find_or_create(
 ) -> list[tuple[T, bool]]:
     """Check the arguments, and treat the rows a chunk at a time."""
     size = checked_size(chunk_size)
-    options = checked_options(model, options)
+    options = check_options(model, options)
     mappings = list(rows)
     if not mappings:
         call.outcome = Outcome.HIT
