@@ -1,24 +1,19 @@
 """Get, create and update many rows, by a constant number of statements."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AsyncExitStack
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import DEFAULT_POLICY, Call, Outcome, Policy
-from .._lookup import check_options
 from .._models import T
 from .._new_row import Defaults
-from .input import checked_size, read
+from .input import BulkArguments, Input, Progress, Rows, check_input
 from .loop import Bulk
 from .rows import Row
-
-Progress = Callable[[int, int | None], None]
-Rows = Iterable[Mapping[str, Any]]
 
 
 async def get_or_create_many(
@@ -74,18 +69,8 @@ async def get_or_create_many(
         Exception: All else that :func:`get_or_create` raises.
     """
     with Call("get_or_create_many", session, model, policy) as call:
-        call.claim_session()
-        return await _find_or_create(
-            call,
-            model,
-            rows,
-            key=key,
-            update=(),
-            defaults=defaults,
-            options=options,
-            chunk_size=chunk_size,
-            progress=progress,
-        )
+        args = BulkArguments(rows, key, (), defaults, options, chunk_size, progress)
+        return await _find_or_create(call, args)
 
 
 async def update_or_create_many(
@@ -131,52 +116,22 @@ async def update_or_create_many(
         Exception: All else that :func:`get_or_create_many` raises.
     """
     with Call("update_or_create_many", session, model, policy) as call:
-        call.claim_session()
-        return await _find_or_create(
-            call,
-            model,
-            rows,
-            key=key,
-            update=update,
-            defaults=defaults,
-            options=options,
-            chunk_size=chunk_size,
-            progress=progress,
-        )
+        args = BulkArguments(rows, key, update, defaults, options, chunk_size, progress)
+        return await _find_or_create(call, args)
 
 
 async def _find_or_create(
-    call: Call,
-    model: type[T],
-    rows: Rows,
-    *,
-    key: str | Sequence[str] | None,
-    update: Sequence[str] | None,
-    defaults: Defaults | None,
-    options: Sequence[ORMOption],
-    chunk_size: int | None,
-    progress: Progress | None,
-) -> list[tuple[T, bool]]:
-    """Check the arguments, and treat the rows a chunk at a time."""
-    size = checked_size(chunk_size)
-    options = check_options(model, options)
-    mappings = list(rows)
-    if not mappings:
+    call: Call, arguments: BulkArguments
+) -> list[tuple[Any, bool]]:
+    call.claim_session()
+    wanted = await check_input(call, arguments)
+    if wanted is None:
         call.outcome = Outcome.HIT
         return []
-    wanted = await read(
-        *(call, class_mapper(model), mappings),
-        key=key,
-        update=update,
-        defaults=defaults,
-    )
-    chunks = [wanted.rows[at : at + size] for at in range(0, len(wanted.rows), size)]
-    total = len(mappings) if isinstance(rows, Sized) else None
-    tell = _teller(progress, wanted.asked, total)
     async with AsyncExitStack() as stack:
-        bulk = Bulk[T](call, wanted, stack, options)
-        await _treat(bulk, chunks, wanted.changes, tell)
-    if any(row.is_created for row in wanted.rows):
+        bulk = Bulk(wanted, stack)
+        await _treat(bulk, wanted, _teller(arguments, wanted.asked))
+    if any(row.is_created for row in wanted.asked):
         call.outcome = Outcome.CREATED
     elif bulk.has_lost:
         call.outcome = Outcome.LOST_RACE
@@ -185,47 +140,45 @@ async def _find_or_create(
     return _results(wanted.asked)
 
 
-def _results(asked: Sequence[Row[T]]) -> list[tuple[T, bool]]:
-    results: list[Any] = []
-    for row in asked:
-        results.append((row.instance, row.is_created))
-        row.is_created = False  # by the first mapping that has the key
-    return results
-
-
 async def _treat(
-    bulk: Bulk[T],
-    chunks: Sequence[Sequence[Row[T]]],
-    changes: frozenset[str],
-    tell: Callable[[Sequence[Row[T]]], None],
+    bulk: Bulk, wanted: Input, tell: Callable[[Sequence[Row]], None]
 ) -> None:
-    """Create what is missing in all of the chunks; only then lock what is there.
-
-    Inserting while holding row locks can deadlock with another call, so nothing is
-    locked until every chunk is inserted.
-    """
-    for chunk in chunks:
+    """Create what is missing in all of the chunks; only then lock what is there."""
+    for chunk in wanted.chunks:
         await bulk.find_or_create(chunk)
-        if not changes:
+        if not wanted.changes:
             tell(chunk)
-    for chunk in chunks if changes else ():
+    # Inserting while holding row locks can deadlock with another call, so nothing is
+    # locked until every chunk is inserted.
+    for chunk in wanted.chunks if wanted.changes else ():
         there = [row for row in chunk if not row.is_created]
         if there:
-            await bulk.update(there, changes)
+            await bulk.update(there, wanted.changes)
         tell(chunk)
 
 
 def _teller(
-    progress: Progress | None, asked: Sequence[Row[Any]], total: int | None
-) -> Callable[[Sequence[Row[Any]]], None]:
-    """Return what is to be told of each chunk that is done."""
-    counts = Counter(asked) if progress is not None else Counter[Row[Any]]()
+    arguments: BulkArguments, asked: Sequence[Row]
+) -> Callable[[Sequence[Row]], None]:
+    """Return what tells the caller of each chunk that is done."""
+    progress, rows = arguments.progress, arguments.rows
+    counts = Counter[Row](asked if progress is not None else ())
+    total = len(asked) if isinstance(rows, Sized) else None
     done = 0
 
-    def tell(chunk: Sequence[Row[Any]]) -> None:
+    def tell(chunk: Sequence[Row]) -> None:
         nonlocal done
         if progress is not None:
             done += sum(counts[row] for row in chunk)
             progress(done, total)
 
     return tell
+
+
+def _results(asked: Sequence[Row]) -> list[tuple[Any, bool]]:
+    results: list[tuple[Any, bool]] = []
+    for row in asked:
+        results.append((row.instance, row.is_created))
+        # Of the mappings with one key, only the first has created the row.
+        row.is_created = False
+    return results
