@@ -54,15 +54,15 @@ class Input:
     chunks: Sequence[Sequence[Row]]
 
 
-async def check_input(call: Call, arguments: BulkArguments) -> Input | None:
+async def check_input(call: Call, args: BulkArguments) -> Input | None:
     """Check the arguments, and flush pending parents for their keys; None: no rows."""
-    _, key, update, defaults, options, size, _ = arguments
+    _, key, update, defaults, options, size, _ = args
     size = _CHUNK if size is None else size
     if size < 1:
         msg = f"chunk_size is {size}; it counts keys, so give at least 1"
         raise ValueError(msg)
     options = check_options(call.model, options)
-    mappings = list(arguments.rows)
+    mappings = list(args.rows)
     if not mappings:
         return None
     mapper = class_mapper(call.model)

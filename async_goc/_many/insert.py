@@ -40,13 +40,12 @@ async def insert(wanted: Input, rows: Sequence[Row]) -> list[Any]:
     try:
         if obstacle is None:
             return await _insert_natively(wanted, rows)
-        name = shape.mapper.class_.__name__
+        name = call.model.__name__
         _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
         await _insert_by_unit_of_work(wanted, rows)
     except DBAPIError as error:
         if is_serialization_failure(error):
-            names = (shape.mapper.class_, shape.names)
-            raise SnapshotConflictError(*names, None) from error
+            raise SnapshotConflictError(call.model, shape.names, None) from error
         explain(shape.lookup(rows[0].values), error, "creating", undone="this call")
         raise
     return []
@@ -95,12 +94,11 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
 
 
 def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any]:
-    model = wanted.call.model
+    session, model = wanted.call.session, wanted.call.model
     values = {name: row.values[name] for name in wanted.shape.names}
+    lock: Any = {"of": model} if is_locking else None
     lookup = bind(
-        *(wanted.call.session, model, (), values),
-        options=wanted.options,
-        with_for_update={"of": model} if is_locking else None,
+        session, model, (), values, options=wanted.options, with_for_update=lock
     )
     rest = {n: value for n, value in row.new_values.items() if n not in values}
     return NewRow(lookup, rest, may_contradict=True)
