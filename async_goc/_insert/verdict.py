@@ -59,7 +59,7 @@ async def find_rival(
     # error, with a note, if that is not about a rival.
     error = failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found = await lookup.look(session, is_anew=True) if is_known else None
+    found = await lookup.look(session, is_refreshing=True) if is_known else None
     if found is not None or error is None:
         return found
     violated = violation(error)
