@@ -12,8 +12,8 @@ from .._warn import warn_caller
 from ..exceptions import SqliteTransactionWarning
 from .facts import facts_of
 
-# Engines that have been warned about. Written on the event loop's thread, only
-# ever grows while the engine lives; a lost race between two threads warns twice.
+# Engines that have been warned about. Two threads that meet one engine at the same time
+# may both warn; nothing else depends on this set.
 _warned: WeakSet[Engine] = WeakSet()
 
 
@@ -23,11 +23,8 @@ def dialect_of(session: AsyncSession, mapper: Mapper[Any]) -> Dialect:
 
 
 async def flush(session: AsyncSession) -> bool:
-    """Write the caller's pending changes, so that they fail as the caller's.
-
-    Returns:
-        Whether there were any, so that a look before it may be out of date.
-    """
+    """Write the caller's pending changes; say whether there were any."""
+    # Before the guard, so that an error of theirs is not taken for one of ours.
     if not (session.new or session.deleted or session.dirty):
         return False
     await session.flush()
@@ -35,27 +32,20 @@ async def flush(session: AsyncSession) -> bool:
 
 
 async def settle(session: AsyncSession, mapper: Mapper[Any]) -> bool:
-    """Make sure that a SAVEPOINT undoes what comes after it, and nothing else.
-
-    Returns:
-        Whether anything was done, so that a look before it may be out of date.
-    """
+    """Prepare for a SAVEPOINT; say whether an earlier SELECT may be out of date."""
     has_one_writer = facts_of(dialect_of(session, mapper)).has_one_writer
     has_begun = has_one_writer and await _begin_immediate(session, mapper)
     return await flush(session) or has_begun
 
 
 async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
-    """Begin a real transaction where sqlite3 runs in its legacy mode.
-
-    That mode begins none before SELECT and SAVEPOINT; releasing an outermost
-    SAVEPOINT is then a COMMIT, which no rollback undoes. IMMEDIATE takes the write
-    lock now: a deferred transaction that has read fails at once when it turns to
-    writing after somebody else has written.
-    """
+    """Begin a real transaction where sqlite3 runs in its legacy mode."""
+    # The legacy mode begins no transaction before SELECT and SAVEPOINT. Releasing an
+    # outermost SAVEPOINT is then a COMMIT, which no rollback undoes. IMMEDIATE takes
+    # the write lock now: a deferred transaction that has read, and then wants to write,
+    # fails at once if another one has written in between.
     connection = await session.connection(bind_arguments={"mapper": mapper})
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     engine = connection.sync_engine
     if isinstance(engine.pool, StaticPool):
         _warn(
@@ -66,7 +56,7 @@ async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
         )
     if driver.in_transaction:
         return False
-    # Without isolation_level nothing begins by itself: AUTOCOMMIT.
+    # Without an isolation_level, sqlite3 never begins a transaction by itself.
     if driver.isolation_level is None:
         _warn(
             engine,

@@ -11,9 +11,10 @@ _KEY: Final = "_async_goc"
 _MAP: Final = "schema_translate_map"
 
 
-# ``Session.connection()`` would take a connection from the pool to answer. So the root
-# transaction, which holds its connections anyway, is given a list of them. The listener
-# is for all sessions of the process: one for each session costs more than all the rest.
+# ``Session.connection()`` answers by taking a connection from the pool. So each root
+# transaction, which holds its connections anyway, is given a list of them. One listener
+# serves all sessions of the process, because adding one to each session would cost more
+# than everything else that a call does there.
 @event.listens_for(Session, "after_begin")
 def _note(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if transaction.parent is None:
@@ -36,16 +37,16 @@ def schemas_of(
     for connection in connections_of(session):
         if connection.engine is bind:
             return connection.get_execution_options().get(_MAP) or {}
-    # Since SQLAlchemy 2.1, sessions have options that they give to each connection.
+    # Since SQLAlchemy 2.1, a session has options that it gives to its connections.
     options: Mapping[str, Any] = getattr(session, "execution_options", {})
     return options.get(_MAP) or bind.get_execution_options().get(_MAP) or {}
 
 
 def is_in_file(connection: Connection) -> bool:
-    """Whether an SQLite driver is in a transaction, and so may hold the file's lock."""
+    """Whether SQLite's driver is in a transaction, and so may hold the file's lock."""
     if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection
-    with suppress(ValueError):  # aiosqlite raises it where the connection is closed.
+    with suppress(ValueError):  # aiosqlite raises it for a closed connection.
         return bool(driver.in_transaction)
     return False

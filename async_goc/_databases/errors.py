@@ -17,15 +17,10 @@ _SERIALIZATION_FAILURE: Final = "40001"
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What the driver says about a violated constraint.
+    """What the driver says about a violated constraint."""
 
-    Attributes:
-        constraint: Its name; ``None`` on SQLite, MariaDB and MySQL, whose drivers
-            have it in the message only.
-        table: Its table, likewise.
-        schema: Its table's schema, likewise.
-    """
-
+    # The names are `None` on SQLite, MariaDB and MySQL, whose drivers put them into the
+    # message, and nowhere else.
     constraint: str | None
     table: str | None
     schema: str | None
@@ -33,17 +28,13 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An INSERT that has made no row.
+    """An INSERT that has inserted no row."""
 
-    Attributes:
-        error: The database's error; ``None``: the statement skipped a conflict, and
-            does not say with what.
-        loser: The instance that was to be inserted, if it came to that.
-        is_undone: Whether the transaction goes on.
-    """
-
+    # `None` if the statement skipped a conflict; it does not say with which constraint.
     error: DBAPIError | None
+    # The instance that was to be inserted, if there was one already.
     loser: Any
+    # Whether only the INSERT was undone, so that the transaction can go on.
     is_undone: bool = True
 
 
@@ -59,15 +50,15 @@ def is_duplicate_key(error: DBAPIError) -> bool:
 
 
 def is_serialization_failure(error: DBAPIError) -> bool:
-    """Whether PostgreSQL asks for the whole transaction again."""
+    """Whether PostgreSQL wants the whole transaction to be run again."""
     return getattr(error.orig, "sqlstate", None) == _SERIALIZATION_FAILURE
 
 
 def violation(error: DBAPIError) -> Violation:
-    """Return what the driver knows of the constraint."""
+    """Return what the driver says about the constraint."""
     cause = error.orig
-    # psycopg keeps the fields on `diag`; SQLAlchemy wraps asyncpg's error, which
-    # has them, and keeps it as the cause.
+    # psycopg has the fields on `diag`. asyncpg has them on its own error, which
+    # SQLAlchemy keeps as the cause of the one that it makes of it.
     fields = getattr(cause, "diag", None) or getattr(cause, "__cause__", None)
     return Violation(
         constraint=getattr(fields, "constraint_name", None),

@@ -1,4 +1,4 @@
-"""What differs between databases, one row for each dialect."""
+"""Say what differs between databases, in one row for each dialect."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,20 +20,21 @@ class Facts:
     """What the package asks of a database; the defaults suit one that is unknown."""
 
     # Returns an INSERT into a table or a model that skips conflicts. It has no conflict
-    # target: a target names one constraint, and a rival that takes two unique values at
-    # once would fail the INSERT by the other one (seen in 10 of 3,200 races on
-    # PostgreSQL). Conflicts with a constraint that the lookup is not about are skipped
-    # as well; an INSERT inside a SAVEPOINT then tells which one it was.
+    # target: a target names one constraint, and a rival that takes two unique values
+    # would make the INSERT fail by the other one (in 10 of 3,200 races on PostgreSQL).
+    # So conflicts with constraints that the lookup is not about are skipped, too; an
+    # INSERT inside a SAVEPOINT then tells which constraint it was.
     skipping_insert: Callable[[Any], Any] | None = None
     # Whether an error undoes only its statement, and not the whole transaction.
     error_undoes_statement: bool = False
     # Whether only one transaction at a time can write, whatever it writes.
     has_one_writer: bool = False
-    # Whether text is compared without case, accents and trailing spaces by default.
+    # Whether text is compared without regard to case, accents and trailing spaces where
+    # its collation does not say otherwise.
     ignores_case: bool = False
     # Returns a table of many values for a SELECT to join: arrays, or a document.
     table_of: Callable[[Dialect, Types], Source | None] = no_table
-    # Whether that table also keeps what an INSERT stores (a document changes floats).
+    # Whether that table gives back every value as it was, so that it can be inserted.
     inserts_from_table: bool = False
 
 
@@ -72,7 +73,7 @@ def skipping_insert(dialect: Dialect, target: Any) -> Any:
 
 
 def ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
-    """Whether values of that type, as *dialect* has it, are equal in any case."""
+    """Whether texts of that type are equal if they differ only in case."""
     if isinstance(type_, postgresql.CITEXT):
         return True
     collation = str(getattr(type_, "collation", None) or "").lower()

@@ -9,7 +9,8 @@ from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
-from .._models import memory, readable
+from .._models import readable, remembered
+from .originals import is_query
 
 
 async def complete_created(
@@ -19,25 +20,16 @@ async def complete_created(
     *,
     is_alone: bool,
 ) -> None:
-    """Load what the INSERT left unloaded, and what the options ask for.
-
-    Args:
-        session: The session.
-        instance: The created instance.
-        options: The loader options to honour.
-        is_alone: Whether nothing but the instance was made, so that collections which
-            have not been filled are empty (triggers aside).
-    """
+    """Load what the INSERT left unloaded, and what the options ask for."""
     state: InstanceState[Any] = inspect(instance)
     mapper = state.mapper
     if options:
-        key = zip(mapper.primary_key, state.identity or (), strict=True)
-        by_key = select(mapper.class_).where(
-            *(column == value for column, value in key)
-        )
-        # Fills in what is not loaded, and only that.
+        pairs = zip(mapper.primary_key, state.identity or (), strict=True)
+        by_key = select(mapper.class_).where(*(column == v for column, v in pairs))
+        # This fills in what is not loaded, and changes nothing that is.
         (await session.execute(by_key.options(*options))).unique().all()
     await complete_updated(session, instance)
+    # If nothing else was created, no row can refer to the new one (triggers aside).
     if is_alone:
         fill_empty([instance], mapper)
 
@@ -51,7 +43,7 @@ def fill_empty(instances: Sequence[Any], mapper: Mapper[Any]) -> None:
 
 
 async def complete_updated(session: AsyncSession, instance: Any) -> None:
-    """Load what only the database knows by now: SQL expressions' values, say."""
+    """Load what only the database knows by now, such as an SQL expression's value."""
     state: InstanceState[Any] = inspect(instance)
     expired = state.expired_attributes & readable(state.mapper)
     if expired:
@@ -70,33 +62,20 @@ async def complete_found(
         await session.refresh(instance, sorted(missing))
 
 
+@remembered
 def _empty(mapper: Mapper[Any]) -> dict[str, Any]:
-    """The relationships that a row which was not there before cannot have filled."""
-    return memory(
-        mapper,
-        "empty",
-        lambda: {
-            prop.key: () if prop.uselist else None
-            for prop in mapper.relationships
-            if _is_certainly_empty(prop)
-        },
-    )
+    """Return the empty value of each relationship that a new row cannot have filled."""
+    empty = filter(_is_certainly_empty, mapper.relationships)
+    return {prop.key: () if prop.uselist else None for prop in empty}
 
 
 def _is_certainly_empty(prop: RelationshipProperty[Any]) -> bool:
-    """Whether foreign keys say so: nothing can refer to a row that was not there."""
-    is_attribute = prop.lazy not in {"dynamic", "write_only"}
-    return (
-        is_attribute
-        and not prop.viewonly
-        and prop.direction is not MANYTOONE
-        and prop.mapper.base_mapper is not prop.parent.base_mapper  # its own child?
-        and all(_is_enforced(*pair) for pair in prop.local_remote_pairs or ())
-    )
-
-
-def _is_enforced(local: Any, remote: Any) -> bool:
-    """Whether a foreign key that is checked at once leads from *remote* to *local*."""
-    return any(
-        key.column is local and not key.deferrable for key in remote.foreign_keys
+    """Whether foreign keys keep every row from referring to one that is not there."""
+    if is_query(prop) or prop.viewonly or prop.direction is MANYTOONE:
+        return False
+    # A row of the same table could be its own child.
+    return prop.mapper.base_mapper is not prop.parent.base_mapper and all(
+        # A deferrable foreign key may be checked later.
+        any(key.column is local and not key.deferrable for key in remote.foreign_keys)
+        for local, remote in prop.local_remote_pairs or ()
     )

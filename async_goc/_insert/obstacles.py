@@ -1,44 +1,84 @@
-"""Say whether a plain INSERT makes of a model's rows what a flush would."""
+"""Say whether a plain INSERT makes of a model's rows what a flush would make."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from logging import getLogger
 from typing import Any, Final
 
 from sqlalchemy import ForeignKeyConstraint, Table
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
+from .._call import Strategy
 from .._databases import inserts_natively
-from .._models import can_register, columns_of, memory
-from .._new_row import has_constructor
+from .._models import SQL, can_register, columns_of, nullable, remembered
+from .._new_row import NewRow, has_constructor
 from .originals import Originals
 
-# What a flush would tell. (A session can be added to without one: that is told, too.)
+_log: Final = getLogger("async_goc")
+
+# The events that a flush sends. Those of objects that become pending or persistent are
+# not among them, because a native INSERT sends those as well.
 _MAPPER_EVENTS: Final = ("before_insert", "after_insert")
 _SESSION_EVENTS: Final = ("before_flush", "after_flush", "after_flush_postexec")
 
 
-def obstacles(
+def strategy_for(
+    strategy: Strategy,
+    session: AsyncSession,
+    new_row: NewRow[Any],
+    values: Mapping[str, Any],
+) -> Strategy:
+    """Return *strategy*, or ``"savepoint"`` where the row needs the unit of work."""
+    if strategy == "savepoint":
+        return strategy
+    mapper = new_row.mapper
+    obstacle = next(_obstacles(session.sync_session, mapper, values.keys()), None)
+    if new_row.has_factory:
+        obstacle = "a factory makes it"
+    elif not nullable(mapper) and all(value is None for value in values.values()):
+        obstacle = "nothing is known of it"
+    if obstacle is None:
+        return strategy
+    text = "%s is inserted by the unit of work, inside a SAVEPOINT: %s"
+    _log.debug(text, mapper.class_.__name__, obstacle)
+    return "savepoint"
+
+
+def obstacle_to_many(
+    session: Session, mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Return why only the unit of work can insert these rows, if that is so."""
+    kinds: set[type[object]] = {type(v) for row in rows for v in row.values()}
+    if any(issubclass(kind, SQL) for kind in kinds):
+        return "SQL expressions are among the values"
+    names = set[str]().union(*rows)
+    if not names <= columns_of(mapper).keys():
+        return "more than columns is given"
+    return next(_obstacles(session, mapper, names), None)
+
+
+def is_watched(session: Session, mapper: Mapper[Any]) -> bool:
+    """Whether a listener could create rows that reference the new one."""
+    return any(_listeners(session, mapper))
+
+
+def _obstacles(
     session: Session, mapper: Mapper[Any], names: Collection[str]
 ) -> Iterator[str]:
-    """Yield the reasons why only the unit of work can insert rows of *names*.
-
-    Args:
-        session: The session.
-        mapper: The model's mapper.
-        names: What the rows are given, by attribute name.
-    """
+    """Yield the reasons why only the unit of work can insert rows of *names*."""
     dialect = session.get_bind(mapper).dialect
     if not inserts_natively(dialect):
         yield f"there is no native insert for {dialect.name} {dialect.driver}"
-    yield from memory(mapper, "obstacles", lambda: list(_of_model(mapper)))
+    yield from _of_model(mapper)
     if mapper.relationships and not columns_of(mapper).keys() >= set(names):
         yield "relationships may be populated"
-    # Listeners come and go.
+    # Listeners may be added and removed at any time, so they are not remembered.
     yield from _listeners(session, mapper)
+    # A flush tells mutable types and composites of refreshed values by this event.
     manager = mapper.class_manager
-    # Mutable types and composites listen to this one.
     yield from _heard(manager.dispatch, ["refresh_flush"])
-    # Validators do, and may do anything: fill a collection, say.
+    # A validator listens to this one. It may do anything, such as fill a collection.
     for name in columns_of(mapper):
         yield from _heard(manager[name].dispatch, ["set"])
     if not can_register(session):
@@ -47,9 +87,25 @@ def obstacles(
         yield "the session chooses its bind, maybe by whether it is flushing"
 
 
-def is_watched(session: Session, mapper: Mapper[Any]) -> bool:
-    """Whether anybody who hears of a new row may make others, which refer to it."""
-    return next(_listeners(session, mapper), None) is not None
+@remembered
+def _of_model(mapper: Mapper[Any]) -> list[str]:
+    table: Any = mapper.local_table
+    is_spread = not isinstance(table, Table) or len(mapper.tables) > 1
+    reasons = {
+        "its class has a constructor of its own": has_constructor(mapper),
+        "its row spans several tables": is_spread,
+        "a deferrable constraint cannot tell a conflict in time": not is_spread
+        and any(map(_is_deferrable, table.constraints)),
+        "it has a version counter": mapper.version_id_col is not None,
+    }
+    return [reason for reason, applies in reasons.items() if applies]
+
+
+def _is_deferrable(constraint: Any) -> bool:
+    """Whether PostgreSQL refuses ON CONFLICT for it."""
+    is_index = isinstance(constraint, ColumnCollectionConstraint)
+    is_other = isinstance(constraint, ForeignKeyConstraint)
+    return is_index and not is_other and bool(constraint.deferrable)
 
 
 def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
@@ -64,23 +120,5 @@ def _heard(dispatch: Any, names: Iterable[str]) -> Iterator[str]:
 
 
 def _is_ours(listener: object) -> bool:
+    """Whether it belongs to a guard of ours, inside which this call runs."""
     return isinstance(getattr(listener, "__self__", None), Originals)
-
-
-def _of_model(mapper: Mapper[Any]) -> Iterator[str]:
-    if has_constructor(mapper):
-        yield "its class has a constructor of its own"
-    table: Any = mapper.local_table
-    if not isinstance(table, Table) or len(mapper.tables) > 1:
-        yield "its row spans several tables"
-    elif any(map(_is_deferrable, table.constraints)):
-        yield "a deferrable constraint cannot tell a conflict in time"
-    if mapper.version_id_col is not None:
-        yield "it has a version counter"
-
-
-def _is_deferrable(constraint: Any) -> bool:
-    """Whether PostgreSQL refuses ON CONFLICT for it."""
-    is_index = isinstance(constraint, ColumnCollectionConstraint)
-    is_other = isinstance(constraint, ForeignKeyConstraint)
-    return is_index and not is_other and bool(constraint.deferrable)

@@ -1,7 +1,7 @@
 """Put the caller's objects back to what they were before a guard."""
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import event, inspect
@@ -11,50 +11,66 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.orm.collections import collection_adapter
 
+State = InstanceState[Any]
+Relationship = RelationshipProperty[Any]
+
+
+# When a SAVEPOINT is rolled back, SQLAlchemy expires each object that was modified
+# inside it, and the next access to one of its attributes needs the database: under
+# asyncio, an error. A new row modifies its parent just by being appended to a loaded
+# collection of it, so after a lost race the caller could not read the parent any more.
+#
+# Making the instance before the SAVEPOINT is no way out. A factory may add to the
+# session whatever it likes, so it has to run inside. And if the constructor puts the
+# new row into a collection of its parent's, the flush of begin_nested() warns that it
+# is not in the session. Refreshing what has expired would take a SELECT for each
+# object.
+#
+# But all that the caller had pending has been flushed before the guard. So an object's
+# committed values are both what the caller saw and what the rollback returns the
+# database to, and SQLAlchemy keeps them until the next flush. They are noted before
+# each flush inside the guard, and put back as committed values, without SQL. More than
+# that is needed in four cases:
+#
+#  - The caller may hold the collection itself. So its members are put back into that
+#    one: what is appended to a collection that has been replaced would be lost.
+#  - A value that was changed in place is not known any more, and is read again.
+#  - The flush of a one-to-one child loads the other side of the relationship, to learn
+#    which row the new one replaces. It would find a rival's row, and set its foreign
+#    key to NULL. So that side is taken for empty, unless it is loaded.
+#  - The loser is taken out of the objects that it refers to. Those that are new
+#    themselves would otherwise take it along into the next INSERT.
+
 
 class Originals:
-    """The values of the objects that a guard has changed, from before it did.
-
-    SQLAlchemy expires each object that was modified inside a SAVEPOINT when that is
-    rolled back, and the next access would need the database. A new row modifies its
-    parent just by being appended to a loaded collection of it.
-
-    Everything before the guard has been flushed, so the committed values are both
-    what the caller saw and what the rollback returns the database to.
-    """
+    """The values of the objects that a guard has changed, from before it did."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         # Everything that has been new since the guard began.
-        self._new: set[InstanceState[Any]] = set()
+        self._new: set[State] = set()
         # {state: {attribute: value, or the members of a collection}}
-        self._values: dict[InstanceState[Any], dict[str, Any]] = {}
-        # {state: columns whose value was changed in place, so that nobody knows it}
-        self._changed_in_place: dict[InstanceState[Any], set[str]] = {}
-        # The collections themselves, which the caller may hold: (state, attribute, it).
-        self._held: list[tuple[InstanceState[Any], str, Any]] = []
-        # The attributes that have been assumed to be empty.
+        self._values: dict[State, dict[str, Any]] = {}
+        # {state: columns whose value was changed in place, so that it is not known}
+        self._changed_in_place = defaultdict[State, set[str]](set)
+        # (state, attribute, the collection that the caller may hold)
+        self._held: list[tuple[State, str, Any]] = []
+        # (parent, the attribute that has been assumed to be empty)
         self._assumed: list[tuple[Any, str]] = []
         # The instances that the guard inserts.
         self._losers: list[Any] = []
 
-    @contextmanager
-    def noted(self) -> Generator[None, None, None]:
-        """Note the values of every changed object, before each flush in here."""
+    def __enter__(self) -> None:
         event.listen(self._session, "before_flush", self._note)
-        try:
-            yield
-        except BaseException:
-            self._note(self._session)  # changed, and not flushed
-            raise
-        finally:
-            event.remove(self._session, "before_flush", self._note)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        event.remove(self._session, "before_flush", self._note)
+        if error is not None:
+            # There may be changes that have not been flushed.
+            self._note(self._session)
 
     def add(self, instance: object) -> None:
-        """Take *instance* out of what it refers to if the guard fails.
-
-        Raises TypeError if the instance was in the database before the guard.
-        """
+        """Take *instance* out of what it refers to if the guard fails."""
         self._losers.append(instance)
         state: Any = inspect(instance)
         if state.persistent and state not in self._new:
@@ -62,18 +78,11 @@ class Originals:
             raise TypeError(msg)
 
     def assume_empty(self, parents: Iterable[tuple[Any, str]]) -> None:
-        """Take the other side of each one-to-one parent for empty, unless it is loaded.
-
-        The lookup has found no row that refers to the parent. Were the other side left
-        unloaded, the flush would load it to learn which row the new one replaces, see
-        a rival's, and set that row's foreign key to NULL.
-
-        Args:
-            parents: The instances, each with the name of its attribute on the other
-                side.
-        """
+        """Take the other side of each one-to-one parent for empty, unless loaded."""
+        # It is empty as far as this transaction knows: the lookup has found no row that
+        # refers to the parent.
         for parent, name in parents:
-            state: InstanceState[Any] = inspect(parent)
+            state: State = inspect(parent)
             prop = state.mapper.relationships.get(name)
             if prop is not None and not prop.uselist and name not in state.dict:
                 set_committed_value(parent, name, None)
@@ -98,91 +107,79 @@ class Originals:
             _take_out(loser)
 
     def unknown(self) -> list[tuple[object, set[str]]]:
-        """The columns that only the database can put back."""
+        """Return the objects, and columns, that only the database can put back."""
         changed = self._changed_in_place.items()
         return [(state.object, names) for state, names in changed if state.persistent]
 
     def _note(self, session: Session, *_: object) -> None:
         self._new.update(map(inspect, session.new))
         for instance in (*session.dirty, *session.deleted, *_children(session.new)):
-            state: InstanceState[Any] = inspect(instance)
+            state: State = inspect(instance)
             is_known = state in self._values
             values = self._values.setdefault(state, {})
-            # A changed collection's committed value is a list of its members.
+            # The values before the change. That of a collection is a list.
             loaded = {**state.dict, **state.committed_state}
             for prop in state.mapper.column_attrs:
-                value = loaded.get(prop.key, LoaderCallableStatus.NO_VALUE)
-                if _is_lost(state, prop.key, value):
-                    self._changed_in_place.setdefault(state, set()).add(prop.key)
-                elif not is_known and not isinstance(value, LoaderCallableStatus):
-                    values[prop.key] = value
-            for name in () if is_known else _loaded_relationships(state, loaded):
-                values[name] = self._members_or_value(state, name, loaded[name])
+                if _is_lost(state, prop.key, loaded):
+                    self._changed_in_place[state].add(prop.key)
+                elif not is_known and _has_value(loaded, prop.key):
+                    values[prop.key] = loaded[prop.key]
+            for other in () if is_known else state.mapper.relationships:
+                if _has_value(loaded, other.key) and not is_query(other):
+                    values[other.key] = self._noted(state, other, loaded[other.key])
 
-    def _members_or_value(
-        self, state: InstanceState[Any], name: str, value: Any
-    ) -> Any:
-        if not state.mapper.relationships[name].uselist:
+    def _noted(self, state: State, prop: Relationship, value: Any) -> Any:
+        """Return a relationship's value, or a collection's members, and note that."""
+        if not prop.uselist:
             return value
-        if name in state.dict:
-            self._held.append((state, name, state.dict[name]))
-        is_changed = name in state.committed_state
+        if prop.key in state.dict:
+            self._held.append((state, prop.key, state.dict[prop.key]))
+        is_changed = prop.key in state.committed_state
         return value if is_changed else list(collection_adapter(value))
 
 
-def _loaded_relationships(
-    state: InstanceState[Any], loaded: dict[str, Any]
-) -> list[str]:
-    return [
-        prop.key
-        for prop in state.mapper.relationships
-        if not _is_query(prop)
-        and not isinstance(
-            loaded.get(prop.key, LoaderCallableStatus.NO_VALUE), LoaderCallableStatus
-        )
-    ]
-
-
-def _is_query(prop: RelationshipProperty[Any]) -> bool:
+def is_query(prop: Relationship) -> bool:
     """Whether it holds no objects, but a way to ask for them."""
     return prop.lazy in {"dynamic", "write_only"}
 
 
-def _is_lost(state: InstanceState[Any], name: str, value: object) -> bool:
+def _has_value(loaded: dict[str, Any], name: str) -> bool:
+    return name in loaded and not isinstance(loaded[name], LoaderCallableStatus)
+
+
+def _is_lost(state: State, name: str, loaded: dict[str, Any]) -> bool:
     """Whether a column could be read, and its old value is not to be had here."""
-    if name not in state.dict and name not in state.committed_state:
-        # Never set, it reads as None; deferred or expired, it could not be read.
+    if name not in loaded:
+        # If it was never set, it reads as None; deferred or expired, it was unreadable.
         is_deferred = name in state.callables or state.mapper.attrs[name].deferred
         return not is_deferred and name not in state.expired_attributes
     if name not in state.dict or name not in state.committed_state:
         return False
-    # A mutable value that was replaced no longer knows whose it is.
-    return isinstance(value, LoaderCallableStatus | MutableBase)
+    # A mutable value that was replaced no longer knows which object it belongs to.
+    return not _has_value(loaded, name) or isinstance(loaded[name], MutableBase)
 
 
 def _children(instances: Iterable[Any]) -> list[Any]:
-    """The members of loaded collections that are in the database already.
-
-    The unit of work writes their foreign keys, without their being changed before.
-    """
+    """Return the members of loaded collections that are in the database already."""
+    # The unit of work writes their foreign keys without marking them as changed before.
     return [
         member
         for state in map(inspect, instances)
         for prop in state.mapper.relationships
-        if prop.uselist and not _is_query(prop) and prop.key in state.dict
+        if prop.uselist and not is_query(prop) and prop.key in state.dict
         for member in collection_adapter(state.dict[prop.key])
         if inspect(member).persistent
     ]
 
 
-def _refill(state: InstanceState[Any], name: str, held: Any) -> None:
+def _refill(state: State, name: str, held: Any) -> None:
     """Make the collection that the caller may hold the attribute's again."""
     fresh = state.dict[name]
     kinds: tuple[Any, ...] = (list, set, dict)
     plain: Any = next((kind for kind in kinds if isinstance(held, kind)), None)
     if plain is None:
-        return  # a class of the caller's: the attribute has a new one
-    # Not through the instrumented methods: nothing shall be recorded as a change.
+        return  # It is of a class of the caller's; the attribute has a new one.
+    # The instrumented methods would record all of this as changes.
     plain.clear(held)
     fill = getattr(plain, "extend", None) or plain.update
     fill(held, fresh)
@@ -191,16 +188,12 @@ def _refill(state: InstanceState[Any], name: str, held: Any) -> None:
 
 
 def _take_out(loser: Any) -> None:
-    """Remove *loser* from the other side of each of its relationships.
-
-    The objects there that are in the session have been put back; those that are new
-    themselves still refer to it, and would take it along into the next INSERT.
-    """
-    state: InstanceState[Any] = inspect(loser)
-    relationships: Any = state.mapper.relationships
-    for prop in relationships:
+    """Remove *loser* from the other side of each of its relationships."""
+    # The objects there that were in the session before have been put back already.
+    state: Any = inspect(loser)
+    for prop in state.mapper.relationships:
         value = state.dict.get(prop.key)
-        if value is None or prop.back_populates is None or _is_query(prop):
+        if value is None or prop.back_populates is None or is_query(prop):
             continue
         others = list(collection_adapter(value)) if prop.uselist else [value]
         for other in others:

@@ -1,12 +1,12 @@
 """Write inside a SAVEPOINT, so that what fails costs the caller nothing.
 
-The session must be settled before: what the caller still has pending would otherwise be
+The session must be settled before. What the caller still has pending would otherwise be
 flushed by the guard, and be undone with it.
 """
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeAlias
 
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -18,42 +18,42 @@ from .._models import SQL, T, same_savepoint_name
 from .._new_row import NewRow
 from .originals import Originals
 
+Values = Mapping[str, Any]
+Rows: TypeAlias = Sequence[tuple[NewRow[T], Values]]
+
 
 async def insert_in_savepoint(
-    session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
+    session: AsyncSession, new_row: NewRow[T], values: Values
 ) -> T | Failure:
     """Insert the row, or return the database's error."""
     made = await insert_all(session, [(new_row, values)])
     return made if isinstance(made, Failure) else made[0]
 
 
-async def insert_all(
-    session: AsyncSession, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
-) -> list[T] | Failure:
+async def insert_all(session: AsyncSession, rows: Rows[T]) -> list[T] | Failure:
     """Insert all of the rows, or none and return the database's error."""
-    # In one greenlet: each step of an AsyncSession would switch to one of its own.
+    # In one greenlet, because each step of an AsyncSession would start one of its own.
     return await session.run_sync(_insert_all, rows)
 
 
-async def update(
-    session: AsyncSession, instance: object, values: Mapping[str, Any]
-) -> None:
+async def update(session: AsyncSession, instance: object, values: Values) -> None:
     """Change the row, by one UPDATE of the columns that differ."""
     await session.run_sync(_update, instance, values)
 
 
-@asynccontextmanager
-async def guard(session: AsyncSession, mapper: Mapper[Any]) -> AsyncGenerator[None]:
+class Guard:
     """Guard a block that awaits, as :func:`_guarded` does one that does not."""
-    guarded = _guarded(session.sync_session, mapper)
-    await session.run_sync(lambda _: guarded.__enter__())
-    try:
-        yield
-    except BaseException as error:
-        cause = (type(error), error, error.__traceback__)
-        await session.run_sync(lambda _: guarded.__exit__(*cause))
-        raise
-    await session.run_sync(lambda _: guarded.__exit__(None, None, None))
+
+    def __init__(self, session: AsyncSession, mapper: Mapper[Any]) -> None:
+        self._session = session
+        self._guarded = _guarded(session.sync_session, mapper)
+
+    async def __aenter__(self) -> None:
+        await self._session.run_sync(lambda _: self._guarded.__enter__())
+
+    async def __aexit__(self, *error: object) -> None:
+        cause: Any = error
+        await self._session.run_sync(lambda _: self._guarded.__exit__(*cause))
 
 
 @contextmanager
@@ -62,12 +62,8 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     originals = Originals(session)
     connection = session.connection(bind_arguments={"mapper": mapper})
     try:
-        # The names first: the SAVEPOINT is counted when it begins.
-        with (
-            same_savepoint_name(connection),
-            session.begin_nested(),
-            originals.noted(),
-        ):
+        # The name comes first, because it is taken when the SAVEPOINT begins.
+        with same_savepoint_name(connection), session.begin_nested(), originals:
             yield originals
     except BaseException as error:
         originals.restore()
@@ -79,16 +75,14 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
         raise
 
 
-def _insert_all(
-    session: Session, rows: Sequence[tuple[NewRow[T], Mapping[str, Any]]]
-) -> list[T] | Failure:
+def _insert_all(session: Session, rows: Rows[T]) -> list[T] | Failure:
     made: list[T] = []
     try:
         with _guarded(session, rows[0][0].mapper) as originals:
             for new_row, values in rows:
                 originals.assume_empty(new_row.one_to_one_parents(values))
-                # SQLAlchemy sends the SAVEPOINT with the first statement, which is
-                # after the constructor has run.
+                # SQLAlchemy sends SAVEPOINT with the first statement, which is after
+                # the constructor has run.
                 made.append(new_row.make(values))
                 originals.add(made[-1])
                 session.add(made[-1])
@@ -98,10 +92,10 @@ def _insert_all(
     return made
 
 
-def _update(session: Session, instance: Any, values: Mapping[str, Any]) -> None:
+def _update(session: Session, instance: Any, values: Values) -> None:
     changes = {n: v for n, v in values.items() if not _is_already(instance, n, v)}
     if not changes:
-        return  # A SAVEPOINT would be for nothing.
+        return  # A SAVEPOINT would cost two round trips for nothing.
     with _guarded(session, inspect(instance).mapper):
         for name, value in changes.items():
             setattr(instance, name, value)

@@ -1,16 +1,16 @@
 """Decide what a missing or a violated constraint means for a lookup."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Mapper
 
 from .._databases import (
     Failure,
     Violation,
-    dialect_of,
     is_duplicate_key,
     is_serialization_failure,
     violation,
@@ -19,40 +19,66 @@ from .._lookup import Lookup
 from .._models import T, Unique, conditions_on, differs, equality, uniques_of
 from ..exceptions import SnapshotConflictError
 
+Key = Sequence[ColumnElement[bool]]
+
 # From REPEATABLE READ on, a PostgreSQL transaction never sees a later commit.
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
+
+
+# After a lost race, the lookup usually finds the rival's row. If it finds none, one of
+# four things has happened:
+#
+#  1. The rival's row has vanished, by a rollback or a DELETE. The next attempt may
+#     succeed.
+#  2. The row was committed after this transaction's snapshot. No attempt can succeed.
+#  3. The row is visible in the table, and the lookup does not find it, because it asks
+#     for more than the key, for a subclass, or through filters that the session adds to
+#     every query. This is the caller's error.
+#  4. The conflict was one of another constraint: the caller's error, too.
+#
+# It is tempting to tell them apart by the shape of the lookup: where it fixes all
+# columns of a unique constraint, a row that is in the way and not found must have
+# vanished. But a condition beyond the key may hide a row that is there (3). And the
+# constraint that was violated may belong to a table that a trigger fills, to a child
+# that the same flush inserts, or to a value that a validator has changed (4). Each
+# further attempt would fail in the same way, and the ContentionError at the end would
+# blame a rival.
+#
+# So the driver says which constraint was violated, and the table is asked for that key
+# alone. If a row has it, the error is the caller's. If none has, the row has vanished
+# or lies beyond the snapshot, and the isolation level tells which. SQLite does not name
+# the constraint, and need not: it has one writer, which is this transaction, and so no
+# rival's row can have vanished.
 
 
 async def find_rival(
     session: AsyncSession, lookup: Lookup[T], failure: Failure
 ) -> T | None:
-    """Return the row that made our INSERT fail; ``None`` if it has vanished again.
-
-    Raises:
-        SnapshotConflictError: The rival's row is there, but cannot be seen.
-        sqlalchemy.exc.DBAPIError: The failure's error itself, with a note.
-    """
+    """Return the row that made our INSERT fail; ``None`` if it has vanished again."""
+    # Raises a SnapshotConflictError if the row cannot be seen, and the failure's own
+    # error, with a note, if that is not about a rival.
     error = failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found: T | None = None
-    if is_known:
-        found = await lookup.look(session, is_anew=True)
+    found = await lookup.look(session, is_refreshing=True) if is_known else None
     if found is not None or error is None:
         return found
     violated = violation(error)
-    args = (lookup.plan.model, lookup.names, violated.constraint)
+    names = (lookup.plan.model, lookup.names, violated.constraint)
+    conflict = SnapshotConflictError(*names)
     if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
-        # Under SERIALIZABLE a lost race reads so. (Another statement's is a factory's.)
-        raise SnapshotConflictError(*args) from error
-    # SQLite has one writer, and that is us: no rival's row can have vanished.
+        # A lost race under SERIALIZABLE. (Another statement would be a factory's.)
+        raise conflict from error
     if is_known and violated.constraint is not None:
-        key = await _key_looked_up(session, lookup, violated)
+        arguments = {"mapper": lookup.plan.mapper}
+        connection = await session.connection(bind_arguments=arguments)
+        key = await _key_looked_up(connection, lookup, violated)
         if key is not None and _is_losers(key, lookup, failure.loser):
-            if not await _is_there(session, lookup, key, violated.table):
-                if await _has_snapshot(session, lookup):
-                    raise SnapshotConflictError(*args) from error
+            if not await _is_there(connection, lookup, key, violated.table):
+                # Each question for the level is a round trip, so it comes last.
+                if await connection.get_isolation_level() in _SNAPSHOT_LEVELS:
+                    raise conflict from error
                 return None
-            # Another rival may have come between the look and the question.
+            # Another rival may have come between the lookup and the question.
             found = await lookup.look(session)
             if found is not None:
                 return found
@@ -62,37 +88,29 @@ async def find_rival(
 
 
 async def _key_looked_up(
-    session: AsyncSession, lookup: Lookup[Any], violated: Violation
-) -> Sequence[ColumnElement[bool]] | None:
-    """Return the part of the lookup that the violated constraint is about.
-
-    ``None`` where the lookup does not fix all that the constraint does: then the
-    conflict is another one.
-    """
-    mapper = lookup.plan.mapper
-    dialect = dialect_of(session, mapper)
-    tables: dict[str | None, Any] = {
-        getattr(table, "name", None): table for table in mapper.tables
-    }
-    if violated.table not in tables:
-        return None  # a trigger's insert into another table
+    connection: AsyncConnection, lookup: Lookup[Any], violated: Violation
+) -> Key | None:
+    """Return the part of the lookup that the violated constraint is about."""
+    # `None` where the lookup does not fix all that the constraint does, because the
+    # conflict is then about something else.
+    mapper, dialect = lookup.plan.mapper, connection.dialect
+    tables: Any = mapper.tables
+    table = next((t for t in tables if t.name == violated.table), None)
+    if table is None:
+        return None  # A trigger has inserted into another table.
     named = (u for u in uniques_of(mapper, dialect) if u.name == violated.constraint)
     unique = next(named, None)
     if unique is None:
         # The database chose the name, or the model does not know the constraint.
-        connection = await session.connection(bind_arguments={"mapper": mapper})
-        names = await connection.run_sync(_reflected_columns, violated)
+        names = await connection.run_sync(_reflect, violated)
         if names is None:
             return None
-        table = tables[violated.table]
         columns = frozenset(c for c in table.columns if c.name in names)
         unique = Unique(violated.constraint, table, columns, is_null_equal=True)
     return conditions_on(unique, mapper, lookup.conditions(), dialect)
 
 
-def _reflected_columns(
-    connection: Connection, violated: Violation
-) -> Sequence[str] | None:
+def _reflect(connection: Connection, violated: Violation) -> Sequence[str] | None:
     """Ask the database for the constraint's columns; ``None``: it is not just these."""
     inspector = inspect(connection)
     table, schema = str(violated.table), violated.schema
@@ -103,16 +121,14 @@ def _reflected_columns(
     indexes = {index["name"]: index for index in inspector.get_indexes(table, schema)}
     index: Any = indexes.get(violated.constraint)
     if index is None:
-        return None  # a name that a trigger has made up
+        return None  # A trigger has made up the name.
     options: Mapping[str, Any] = index.get("dialect_options", {})
     is_partial = any(option.endswith("_where") for option in options)
     names: list[str | None] = index["column_names"]  # an expression has no name
     return None if is_partial or None in names else cast("list[str]", names)
 
 
-def _is_losers(
-    key: Sequence[ColumnElement[bool]], lookup: Lookup[Any], loser: Any
-) -> bool:
+def _is_losers(key: Key, lookup: Lookup[Any], loser: Any) -> bool:
     """Whether the loser had the values looked up, and was the only one to have any."""
     if loser is None:
         return True
@@ -122,49 +138,42 @@ def _is_losers(
     cascaded: Any = state.mapper.cascade_iterator("save-update", state)
     if any(m.base_mapper is family and s.key is None for _, m, s, _ in cascaded):
         return False  # It may have been a child's.
-    for found in filter(None, map(equality, key)):
-        if mapper.columns.contains_column(found.left):
-            name = mapper.get_property_by_column(found.left).key
-            # A validator, or a factory, may have changed the value.
-            if differs(state.dict.get(name, found.value), found.value):
-                return False
-    return True
+    # A validator, or a factory, may have changed a value.
+    return not any(
+        differs(state.dict.get(prop.key, value), value)
+        for _, prop, value in _compared(mapper, key)
+        if prop is not None
+    )
 
 
 async def _is_there(
-    session: AsyncSession,
-    lookup: Lookup[Any],
-    key: Sequence[ColumnElement[bool]],
-    table: str | None,
+    connection: AsyncConnection, lookup: Lookup[Any], key: Key, table: str | None
 ) -> bool:
-    """Whether a row that holds the key is visible, whatever else it holds.
-
-    The lookup may not see it: it asks for more than the key, for a subclass, or
-    through filters that the session adds to every query. So this asks the table.
-    """
-    mapper = lookup.plan.mapper
-    connection = await session.connection(bind_arguments={"mapper": mapper})
-    # A condition on an attribute would look for rows of the attribute's class only;
-    # and joined inheritance has a column of each table under one name.
+    """Whether a row that holds the key is visible, whatever else it holds."""
     where: list[ColumnElement[bool]] = []
-    for condition in key:
-        found = equality(condition)
-        if found is not None and mapper.columns.contains_column(found.left):
-            prop: Any = mapper.get_property_by_column(found.left)
-            columns = {column.table.name: column for column in prop.columns}
-            where.append(columns.get(table, prop.columns[0]) == found.value)
-        else:
+    for condition, prop, value in _compared(lookup.plan.mapper, key):
+        if prop is None:
             where.append(condition)
+        else:
+            # Not the attribute: that would ask for rows of its class only. And joined
+            # inheritance has a column of each table under one name.
+            columns = {column.table.name: column for column in prop.columns}
+            where.append(columns.get(table, prop.columns[0]) == value)
     row = select(literal(1)).where(*where).limit(1)
     return (await connection.scalar(row)) is not None
 
 
-async def _has_snapshot(session: AsyncSession, lookup: Lookup[Any]) -> bool:
-    """Whether this transaction sees no commits later than its start."""
-    arguments = {"mapper": lookup.plan.mapper}
-    connection = await session.connection(bind_arguments=arguments)
-    # Asked only now: it costs a round trip each time.
-    return await connection.get_isolation_level() in _SNAPSHOT_LEVELS
+def _compared(
+    mapper: Mapper[Any], key: Key
+) -> Iterator[tuple[ColumnElement[bool], Any, Any]]:
+    """Yield each condition, and the property and value that it compares, if plain."""
+    for condition in key:
+        found = equality(condition)
+        if found is None or not mapper.columns.contains_column(found.left):
+            yield condition, None, None
+        else:
+            prop = mapper.get_property_by_column(found.left)
+            yield condition, prop, found.value
 
 
 def explain(
@@ -177,7 +186,7 @@ def explain(
     """Add what we know to a database error that reaches the caller."""
     if not isinstance(error, IntegrityError):
         return
-    # For the eye only: SQLite's message has the columns, and nothing else does.
+    # SQLite has the columns in its message, and nowhere else; they are only shown.
     constraint = violation(error).constraint or str(error.orig).partition(": ")[2]
     why = "give the row other values"
     if is_duplicate_key(error):

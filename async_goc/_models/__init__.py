@@ -18,7 +18,16 @@ from .constraints import (
 )
 from .criteria import SQL, Equality, conjuncts, differs, equality
 from .fields import Field, default_field, lookup_field, unknown_field
-from .mapping import T, columns_of, has_joins, identity_of, memory, nullable, readable
+from .mapping import (
+    T,
+    columns_of,
+    has_joins,
+    identity_of,
+    memory,
+    nullable,
+    readable,
+    remembered,
+)
 from .private import (
     can_register,
     register_loaded,

@@ -1,12 +1,15 @@
 """Remember what is known of a mapped class, and say what its columns are."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, inspect
 from sqlalchemy.orm import InstanceState, Mapper
 
 T = TypeVar("T")
+
+# None is a value that is remembered, too.
+_MISSING: Final = object()
 
 
 def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
@@ -14,19 +17,19 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     # It is kept on the mapper, and goes with the model. A WeakKeyDictionary would keep
     # every model for ever, because a value (a statement, say) refers to its own key.
     known: dict[object, Any] = vars(mapper).setdefault("_async_goc", {})
-    if key not in known:
+    found: T = known.get(key, _MISSING)
+    if found is _MISSING:
         # Two threads may both make it; either result serves.
-        known[key] = make()
-    found: T = known[key]
+        found = known[key] = make()
     return found
 
 
-def _remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
+def remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
     """Let *find*, a function of a mapper alone, run once for each mapper."""
     return lambda mapper: memory(mapper, find, lambda: find(mapper))
 
 
-@_remembered
+@remembered
 def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     """Return the table's columns, by attribute name."""
     columns = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
@@ -34,7 +37,7 @@ def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     return {key: c for key, c in columns.items() if isinstance(c, Column)}
 
 
-@_remembered
+@remembered
 def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the keys of the columns for which a flush sends NULL by default."""
     return frozenset(
@@ -45,7 +48,7 @@ def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     )
 
 
-@_remembered
+@remembered
 def readable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the names of the column attributes that a plain SELECT loads."""
     return frozenset(prop.key for prop in mapper.column_attrs if not prop.deferred)

@@ -1,0 +1,142 @@
+"""Insert many rows by one statement, which skips those that are there."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from inspect import signature
+from itertools import chain, groupby
+from typing import Any, Final
+
+from sqlalchemy import Column, select
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Mapper, Session
+
+from .._databases import Source, facts_of, skipping_insert
+from .._models import (
+    columns_of,
+    memory,
+    nullable,
+    readable,
+    register_loaded,
+    remembered,
+)
+from .native import returning_insert
+
+Values = Mapping[str, Any]
+Maker = Callable[[], Any]
+
+# SQLAlchemy keeps to the driver's limit by itself, and needs no smaller pages for it.
+_PAGE: Final = 100_000
+
+
+def insert_many(
+    session: Session, mapper: Mapper[Any], rows: Sequence[Values]
+) -> list[Any]:
+    """Insert the rows that conflict with no other; return their instances, loaded."""
+    # Unlike a flush, this does not call the class: the instances are as a SELECT would
+    # load them.
+    named = set(chain.from_iterable(rows))
+    sent, others = _columns(mapper)
+    others = {name: is_value for name, is_value in others.items() if name in named}
+    # The instances are kept alive, so that no new one gets the id() of an old one.
+    known = {id(instance): instance for instance in session.identity_map.values()}
+    made: list[Any] = []
+
+    def filled(row: Values) -> tuple[str, ...]:
+        names = [n for n in others if n in row and (row[n] is not None or others[n])]
+        return tuple(names)
+
+    # One INSERT has one list of columns, so rows that fill the same ones go together;
+    # and in the order of the rows, so that rivals wait for each other in one order.
+    for names, alike in groupby(rows, filled):
+        makers = {**sent, **dict.fromkeys(names)}
+        made += _insert(session, mapper, makers, list(alike))
+    for instance in made:
+        if id(instance) in known:
+            # Its row had been deleted, and the new one is another with the same key.
+            session.refresh(instance, sorted(readable(mapper)))
+    register_loaded(session, made)
+    return made
+
+
+def _insert(
+    session: Session,
+    mapper: Mapper[Any],
+    makers: Mapping[str, Maker | None],
+    rows: Sequence[Values],
+) -> Iterable[Any]:
+    dialect, names = session.get_bind(mapper).dialect, tuple(makers)
+    columns = [_values(name, make, rows) for name, make in makers.items()]
+    key = ("insert", dialect.name, names)
+    source, statement = memory(mapper, key, lambda: _statement(mapper, dialect, names))
+    if source is not None:
+        return session.scalars(statement, source.pack(columns))
+    plain = skipping_insert(dialect, mapper.class_).returning(mapper.class_)
+    how = {"render_nulls": True, "insertmanyvalues_page_size": _PAGE}
+    by_row = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return session.scalars(plain.execution_options(**how), by_row)
+
+
+def _values(name: str, make: Maker | None, rows: Sequence[Values]) -> list[Any]:
+    values = [row.get(name) for row in rows]
+    return values if make is None else [make() if v is None else v for v in values]
+
+
+def _statement(
+    mapper: Mapper[Any], dialect: Dialect, names: Sequence[str]
+) -> tuple[Source | None, Any]:
+    """Return an INSERT from a table of values, if the database can have one."""
+    known, table = columns_of(mapper), mapper.local_table
+    columns = [known[name] for name in names]
+    # A SELECT would have one default for all rows, of the columns that are not sent.
+    others: Any = set(table.columns) - set(columns)
+    facts = facts_of(dialect)
+    if not facts.inserts_from_table or any(map(_has_default_here, others)):
+        return None, None
+    source = facts.table_of(dialect, [column.type for column in columns])
+    if source is None:
+        return None, None
+    rows = select(*source.columns).order_by(source.number)
+    inserting = returning_insert(mapper, dialect).from_select(columns, rows)
+    return source, select(mapper.class_).from_statement(inserting)
+
+
+@remembered
+def _columns(mapper: Mapper[Any]) -> tuple[dict[str, Maker | None], dict[str, bool]]:
+    """Return the columns that every row sends a value for, and the others."""
+    # The former come with the function that makes their default, or with None where a
+    # flush sends NULL. The others are filled by SQLAlchemy or by the database, unless a
+    # row has a value for them. They come with whether None is a value (a JSON null).
+    sent: dict[str, Maker | None] = {}
+    others: dict[str, bool] = {}
+    identity = mapper.polymorphic_identity
+    for name, column in columns_of(mapper).items():
+        make = _maker(column)
+        if column is mapper.polymorphic_on:
+            sent[name] = lambda: identity
+        elif make is not None or column.key in nullable(mapper):
+            sent[name] = make
+        else:
+            others[name] = column.type.should_evaluate_none
+    return sent, others
+
+
+def _maker(column: Column[Any]) -> Maker | None:
+    """Return what makes the column's default, if that depends on nothing else."""
+    default: Any = column.default
+    # A JSON null is a value: there, the default is for rows without the column only.
+    if not _has_default_here(column) or column.type.should_evaluate_none:
+        return None
+    if default.is_scalar:
+        return lambda: default.arg
+    with suppress(ValueError):  # The function has no signature.
+        # SQLAlchemy has wrapped those that take no context.
+        if not signature(default.arg).parameters:
+            return partial(default.arg, None)
+    return None
+
+
+def _has_default_here(column: Column[Any]) -> bool:
+    """Whether the column has a default that is made in Python."""
+    default: Any = column.default
+    return default is not None and (default.is_scalar or default.is_callable)
