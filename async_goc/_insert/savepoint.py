@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from .._databases import Failure
-from .._models import SQL, T, same_savepoint_name
+from .._models import SQL, T, reset_savepoint_count, savepoint_count
 from .._new_row import NewRow
 from .originals import Originals
 
@@ -61,9 +61,10 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     """Undo all that is done inside if it fails, and restore the caller's objects."""
     originals = Originals(session)
     connection = session.connection(bind_arguments={"mapper": mapper})
+    # The name is taken when the SAVEPOINT begins.
+    count = savepoint_count(connection)
     try:
-        # The name comes first, because it is taken when the SAVEPOINT begins.
-        with same_savepoint_name(connection), session.begin_nested(), originals:
+        with session.begin_nested(), originals:
             yield originals
     except BaseException as error:
         originals.restore()
@@ -73,6 +74,8 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
                 with suppress(InvalidRequestError):
                     session.refresh(instance, sorted(names))
         raise
+    finally:
+        reset_savepoint_count(connection, count)
 
 
 def _insert_all(session: Session, rows: Rows[T]) -> list[T] | Failure:

@@ -110,6 +110,8 @@ class Lookup(Generic[T]):
         """Return what a new row gets from the lookup, unless that is contradictory."""
         plan = self.plan
         fed = {f.name: self.values[f.name] for f in plan.fields if f.is_settable}
+        if not self.criteria and not plan.has_overlap:
+            return fed
         for found in filter(None, map(equality, conjuncts(*self._positional))):
             # A comparison with a pending parent has no value before the flush.
             has_value = found.is_ready or is_flushed
@@ -119,8 +121,6 @@ class Lookup(Generic[T]):
                 if name in fed and differs(fed[name], value):
                     raise ContradictionError(plan.model, name, fed[name], value)
                 fed[name] = value
-        if not self.criteria and not plan.has_overlap:
-            return fed
         # Two names may stand for one column: a relationship and its foreign key, say.
         pins: dict[Any, Any] = {}
         for name, value in fed.items():

@@ -32,7 +32,10 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 
 async def test_an_ordinary_object(session: AsyncSession) -> None:
-    """The row comes back as a flush would have left it."""
+    """The row comes back as a flush would have left it.
+
+    Fails without `register_pending` in `_register`.
+    """
     tag, _ = await get_or_create(
         session, Tag, name="red", defaults={"note": "n"}, policy=NATIVE
     )
@@ -88,10 +91,7 @@ async def test_deferred_columns_stay_deferred(session: AsyncSession) -> None:
 async def test_rollback_makes_it_transient(
     session: AsyncSession, *, is_nested: bool
 ) -> None:
-    """It is transient again, as any object that was new in the transaction.
-
-    Fails without `register_pending` in `_register`.
-    """
+    """It is transient again, as any object that was new in the transaction."""
     await session.begin()
     savepoint = await session.begin_nested() if is_nested else session
     tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)

@@ -60,7 +60,10 @@ async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
 
 
 async def test_rollback(session: AsyncSession) -> None:
-    """What was created is transient again; and can be created again."""
+    """What was created is transient again; and can be created again.
+
+    Fails without `NEW_IN_TRANSACTION` in `register_loaded`.
+    """
     result = await get_or_create_many(session, Tag, named("a", "b"))
     await session.rollback()
     assert all(inspect(tag).transient for tag, _ in result)

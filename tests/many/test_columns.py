@@ -10,7 +10,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from wide import Arrays, Beast, Dog, Keys, Wide
+from wide import Arrays, Beast, Dog, Host, Keys, Wide
 
 from async_goc import Policy, get_or_create_many
 
@@ -103,3 +103,10 @@ async def test_case_that_does_not_matter(session: AsyncSession) -> None:
     again = await get_or_create_many(session, Arrays, rows)
     assert [instance for instance, _ in again] == [instance for instance, _ in result]
     assert not any(created for _, created in again)
+
+
+async def test_type_of_one_database(session: AsyncSession) -> None:
+    """A type that SQLAlchemy knows for one database only is none of an array's."""
+    rows = [{"name": name, "address": f"{name}::1"} for name in "ab"]
+    result = await get_or_create_many(session, Host, rows, key="name")
+    assert [str(host.address)[:4] for host, _ in result] == ["a::1", "b::1"]

@@ -60,7 +60,10 @@ async def test_storm(wide_engine: AsyncEngine, strategy: Strategy) -> None:
 async def test_storm_of_processes(
     url: str, wide_engine: AsyncEngine, strategy: Strategy
 ) -> None:
-    """The same from 4 processes at once; created is True once per key, over all."""
+    """The same from 4 processes at once; created is True once per key, over all.
+
+    Fails on SQLite without `begin` in `configure`: a reader cannot become a writer.
+    """
     tasks = 5 if url.startswith("sqlite") else 10
     keys = 10 if url.startswith("sqlite") else 20
     call = (url, keys, tasks, strategy)
@@ -95,10 +98,7 @@ async def ask_at_once(engine: AsyncEngine, *, is_same: bool) -> None:
 async def test_sqlite_writers_queue(
     url: str, is_same: bool, is_configured: bool
 ) -> None:
-    """16 tasks on a file: no "database is locked", with SQLite's own patience.
-
-    Fails without `begin` in `configure`, which makes each transaction a writer.
-    """
+    """16 tasks on a file: no "database is locked", with SQLite's own patience."""
     engine = create_async_engine(url)
     if is_configured:
         sqlite.configure(engine)
@@ -111,7 +111,7 @@ async def test_sqlite_writers_queue(
 async def test_sqlite_sessions_share_one_connection(is_same: bool) -> None:
     """16 tasks in memory: one transaction after the other on the only connection.
 
-    Fails without `queue` in `find_or_insert`.
+    Fails without `reserve` in `find_or_insert`.
     """
     engine = sqlite.configure(create_async_engine("sqlite+aiosqlite://"))
     assert isinstance(engine.pool, StaticPool)

@@ -122,7 +122,7 @@ async def test_a_row_that_the_snapshot_hides(
 ) -> None:
     """Told of a row that it cannot see, a call asks for the key, and gives it back.
 
-    Fails without `GRANTED` in `Turn._wait`.
+    Fails without `_taken` in `Turn.queue`.
     """
     async with sessions() as first, sessions() as second:
         await second.connection(
