@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 from .._call import Call
-from .._databases import dialect_of
 from .._models import is_covered
 from .._warn import warn_caller
 from ..exceptions import MissingConstraintError, MissingConstraintWarning
@@ -36,6 +35,5 @@ def _is_covered(call: Call, lookup: Lookup[Any]) -> bool:
     plan = lookup.plan
     # The plan knows only of constraints that hold on every database, and nothing of
     # criteria.
-    return plan.is_covered or is_covered(
-        plan.mapper, lookup.conditions(), dialect_of(call.session, plan.mapper)
-    )
+    dialect = call.session.get_bind(plan.mapper).dialect
+    return plan.is_covered or is_covered(plan.mapper, lookup.conditions(), dialect)

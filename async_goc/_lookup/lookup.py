@@ -138,7 +138,7 @@ def bind(
     values: Mapping[str, Any],
     *,
     options: Sequence[ORMOption] = (),
-    with_for_update: ForUpdateParameter = None,
+    lock: ForUpdateParameter = None,
 ) -> Lookup[T]:
     """Check the arguments, and bind them to the plan for their names."""
     check_lookup(model, criteria, values)
@@ -153,7 +153,8 @@ def bind(
     if options != ():
         options = check_options(model, options)
         statement = statement.options(*options)
-    lock = None if with_for_update is False else with_for_update
+    if lock is False:
+        lock = None
     if lock is not None:
         statement = add_lock(statement, lock)
     lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)

@@ -7,20 +7,19 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from .._call import Outcome
-from .._databases import Failure, is_duplicate_key, is_serialization_failure
+from .._databases import Failure, is_duplicate_key
 from .._insert import (
     complete_created,
-    explain,
     fill_empty,
     insert_all,
     insert_many,
     is_watched,
     obstacle_to_many,
+    refuse_many,
 )
 from .._lookup import bind
 from .._loop import find_or_insert
 from .._new_row import NewRow
-from ..exceptions import SnapshotConflictError
 from .input import Input
 from .rows import Row
 
@@ -44,10 +43,7 @@ async def insert(wanted: Input, rows: Sequence[Row]) -> list[Any]:
         _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
         await _insert_by_unit_of_work(wanted, rows)
     except DBAPIError as error:
-        if is_serialization_failure(error):
-            raise SnapshotConflictError(call.model, shape.names, None) from error
-        explain(shape.lookup(rows[0].values), error, "creating", undone="this call")
-        raise
+        refuse_many(shape.lookup(rows[0].values), error)
     return []
 
 
@@ -66,7 +62,7 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
 
 async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> list[Any]:
     mapper, values = wanted.shape.mapper, [row.new_values for row in rows]
-    made = await wanted.call.session.run_sync(insert_many, mapper, values)
+    made = await insert_many(wanted.call, mapper, values)
     fill_empty(made, mapper)
     by_key = {row.frozen: row for row in rows}
     strangers: list[Any] = []
@@ -82,7 +78,7 @@ async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> list[Any]:
 async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
     new_rows = [_new_row(wanted, row) for row in rows]
     entries = [(new_row, await new_row.values()) for new_row in new_rows]
-    made = await insert_all(wanted.call.session, entries)
+    made = await insert_all(wanted.call, entries)
     if isinstance(made, Failure):
         if made.error is not None and not is_duplicate_key(made.error):
             raise made.error
@@ -97,9 +93,7 @@ def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any
     session, model = wanted.call.session, wanted.call.model
     values = {name: row.values[name] for name in wanted.shape.names}
     lock: Any = {"of": model} if is_locking else None
-    lookup = bind(
-        session, model, (), values, options=wanted.options, with_for_update=lock
-    )
+    lookup = bind(session, model, (), values, options=wanted.options, lock=lock)
     rest = {n: value for n, value in row.new_values.items() if n not in values}
     return NewRow(lookup, rest, may_contradict=True)
 

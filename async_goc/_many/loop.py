@@ -134,7 +134,7 @@ class Bulk:
         mapper = self._shape.mapper
         has_settled = await settle(self._session, mapper)
         if not self._is_guarded:
-            await self._stack.enter_async_context(Guard(self._session, mapper))
+            await self._stack.enter_async_context(Guard(self._input.call, mapper))
             self._is_guarded = True
         return has_settled
 

@@ -44,9 +44,8 @@ def reset_savepoint_count(connection: Connection, count: int | None) -> None:
 def can_register(session: Session) -> bool:
     """Whether the two functions below work: the session must be in a transaction."""
     transaction = session.get_transaction()
-    return hasattr(session, REGISTER_PERSISTENT) and (
-        transaction is None or hasattr(transaction, NEW_IN_TRANSACTION)
-    )
+    has_new = transaction is None or hasattr(transaction, NEW_IN_TRANSACTION)
+    return has_new and hasattr(session, REGISTER_PERSISTENT)
 
 
 def register_pending(session: Session, instance: object) -> None:
