@@ -50,7 +50,7 @@ async def test_all_or_nothing(
 
 
 async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
-    """The error says which, and nothing of the call remains."""
+    """The error names the constraint, and nothing of the call remains."""
     await get_or_create(session, Tag, name="old", defaults={"slug": "taken"})
     rows = [*named("a", "b"), {"name": "c", "slug": "taken"}]
     with pytest.raises(IntegrityError) as raised:
@@ -60,7 +60,7 @@ async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
 
 
 async def test_rollback(session: AsyncSession) -> None:
-    """What was created is transient again; and can be created again.
+    """What was created is transient again, and can be created again.
 
     Fails without `NEW_IN_TRANSACTION` in `register_loaded`.
     """

@@ -23,7 +23,7 @@ async def test_readable(session: AsyncSession) -> None:
 
 
 async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) -> None:
-    """A sibling's column has one for each row, too."""
+    """A column of a sibling class gets a default of its own in each row."""
     rows = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
     for model in (Beast, Dog):
         result = await get_or_create_many(session, model, rows)
@@ -78,7 +78,7 @@ async def test_too_long(session: AsyncSession) -> None:
 async def test_keys(
     session: AsyncSession, names: list[str], rows: list[dict[str, Any]]
 ) -> None:
-    """They are told apart, and found again, whichever way they travel."""
+    """Keys of all types are told apart and found again."""
     policy = Policy(missing_constraint="ignore")
     for expected in (True, False):
         result = await get_or_create_many(session, Keys, rows, key=names, policy=policy)
@@ -106,7 +106,7 @@ async def test_case_that_does_not_matter(session: AsyncSession) -> None:
 
 
 async def test_type_of_one_database(session: AsyncSession) -> None:
-    """A type that SQLAlchemy knows for one database only is none of an array's."""
+    """A type that only one database has is stored without an array."""
     rows = [{"name": name, "address": f"{name}::1"} for name in "ab"]
     result = await get_or_create_many(session, Host, rows, key="name")
     assert [str(host.address)[:4] for host, _ in result] == ["a::1", "b::1"]

@@ -20,7 +20,7 @@ from async_goc import (
 async def test_order_flags_and_duplicates(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """In the order of the input; equal keys share one instance, the first one's."""
+    """The result has the input's order; equal keys share the first one's instance."""
     old, _ = await get_or_create(session, Tag, name="m")
     statements.clear()
     rows = [
@@ -51,7 +51,7 @@ async def test_three_statements_per_chunk(
     statements: list[str],
     before_insert: list[Any],
 ) -> None:
-    """At most, and that with a race lost in each chunk; progress counts the rows."""
+    """Three statements for a chunk at most; progress counts the rows."""
     if engine.dialect.name == "sqlite":
         return  # It has one writer.
     done: list[tuple[int, int | None]] = []
@@ -78,7 +78,7 @@ async def test_three_statements_per_chunk(
 
 
 async def test_progress_counts_duplicates(session: AsyncSession) -> None:
-    """Every row of the input, and how many there are, if it says so."""
+    """Progress counts every row of the input, and tells the total if it is known."""
     done: list[tuple[int, int | None]] = []
     await get_or_create_many(
         session,
@@ -91,7 +91,7 @@ async def test_progress_counts_duplicates(session: AsyncSession) -> None:
 
 
 async def test_defaults(session: AsyncSession) -> None:
-    """They fill what a row lacks; functions are called for each new row."""
+    """Defaults fill what a row lacks; functions are called for each new row."""
     await get_or_create(session, Tag, name="old")
     calls = iter(range(10))
 
@@ -144,7 +144,7 @@ async def test_options(session: AsyncSession) -> None:
 async def test_models_that_need_the_unit_of_work(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """One flush per chunk, inside a SAVEPOINT."""
+    """Such models take one flush for each chunk, inside a SAVEPOINT."""
     events: list[Event] = []
     policy = Policy(observer=events.append)
     rows = [{"name": f"n{number}", "badge": number} for number in range(6)]

@@ -28,7 +28,7 @@ from async_goc.exceptions import (
 
 
 async def test_update(session: AsyncSession) -> None:
-    """Existing rows get the named values, new ones all; in the order of the input."""
+    """Existing rows get the named values, and new ones all of them."""
     await get_or_create_many(
         session,
         Page,
@@ -128,7 +128,7 @@ def before_locking(engine: AsyncEngine, *rivals: Any) -> Iterator[None]:
 async def test_update_of_a_row_that_was_deleted(
     engine: AsyncEngine, session: AsyncSession
 ) -> None:
-    """Between the look and the lock: it is created again."""
+    """A row that is deleted between the look and the lock is created again."""
     await rival(engine, Page(name="a"), Page(name="b", text="stays"))()
     rows = [{"name": n, "likes": 3} for n in "ab"]
     with before_locking(engine, delete(Page).where(Page.name == "a")):
@@ -143,7 +143,7 @@ async def test_update_of_a_row_that_was_deleted(
 async def test_update_of_a_row_that_was_renamed(
     engine: AsyncEngine, session: AsyncSession
 ) -> None:
-    """Between the look and the lock: it is the one that has the name by now."""
+    """The row that has the name by the time of the lock is the one updated."""
     await rival(engine, Page(name="a"), Page(name="b"))()
     a, b = (await session.scalars(select(Page).order_by(Page.name))).all()
     strikes = [
@@ -159,7 +159,7 @@ async def test_update_of_a_row_that_was_renamed(
 
 
 async def test_updates_lose_nothing(engine: AsyncEngine) -> None:
-    """Tasks that update overlapping rows, in different orders, 12 times each."""
+    """Tasks that update overlapping rows in different orders lose no update."""
     sessions = async_sessionmaker(engine)
 
     async def work(column: str, names: str) -> None:

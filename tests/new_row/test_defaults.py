@@ -40,7 +40,7 @@ async def _async_mapping() -> dict[str, Any]:
     ],
 )
 async def test_forms(session: AsyncSession, defaults: Any) -> None:
-    """Values, attributes, SQL, functions, coroutine functions, lazy mappings."""
+    """Defaults may be values, SQL, functions, coroutine functions or lazy mappings."""
     tag, _ = await get_or_create(session, Tag, name="red", defaults=defaults)
     assert tag.colour == "green"
 

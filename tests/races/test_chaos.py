@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:The garbage collector is trying to clean up non-checked-in connection"
     ),
-    # Of psycopg, likewise.
+    # The same, from psycopg.
     pytest.mark.filterwarnings(
         r"ignore:<psycopg\.AsyncConnection .*> was deleted while still open"
         ":ResourceWarning"
@@ -49,7 +49,7 @@ def no_debris() -> Iterator[None]:
 @asynccontextmanager
 async def pool(url: str, size: int) -> AsyncIterator[AsyncEngine]:
     # Deadlocks are found at once, not after a second. And asyncpg, cancelled while it
-    # asks for TLS, leaves an error that nobody retrieves.
+    # asks for TLS, leaves an error that is never retrieved.
     options: dict[str, Any] = (
         {"server_settings": {"deadlock_timeout": "20"}, "ssl": False}
         if "asyncpg" in url
@@ -108,7 +108,7 @@ async def test_progress(url: str, size: int) -> None:
 
 
 async def test_dropped_sessions(url: str) -> None:
-    """Of sessions that are dropped, and whose rows nobody else asks for, none is held.
+    """Keys of dropped sessions are released, even if no other call asks for them.
 
     Fails without `run_soon` in `TransactionOwner.keep`.
     """

@@ -1,4 +1,4 @@
-"""Whoever waits for whom: each call ends, here or in the database."""
+"""Whatever waits for what, each call ends: here or in the database."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -75,7 +75,7 @@ async def test_rings(
 
 
 async def test_a_row_lock_and_a_key(sessions: Sessions, brief: Policy) -> None:
-    """One waits for a row in the database, for the other to wait for its key here.
+    """One call waits for a row lock, and the holder of that lock for the call's key.
 
     Neither side sees the whole cycle; after wait_timeout the database does.
     """
@@ -119,7 +119,7 @@ async def test_an_owner_that_never_commits(
 async def test_an_owner_without_a_connection(
     url: str, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """It waits for a connection; those who have one do not wait for it.
+    """An owner without a connection is not waited for by those that have one.
 
     Fails without `rank` in `Queues.take`: by timeouts.
     """

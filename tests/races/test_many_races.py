@@ -59,7 +59,7 @@ async def test_a_hundred_thousand(engine: AsyncEngine, size: int) -> None:
 async def test_memory(
     engine: AsyncEngine, record_property: Callable[[str, object], None]
 ) -> None:
-    """It is in proportion to the result: less than 3 kB for each row, at its peak."""
+    """Memory is in proportion to the result: at its peak under 3 kB for each row."""
     rows = ({"name": f"tag {number}"} for number in range(10_000))
     async with AsyncSession(engine) as session, session.begin():
         await get_or_create_many(session, Tag, [{"name": "first"}])

@@ -78,7 +78,7 @@ async def cancel(
     except asyncio.CancelledError:
         task.uncancel()
         return True
-    assert steps.count < k, "somebody has swallowed the cancellation"
+    assert steps.count < k, "the cancellation has been swallowed"
     return False
 
 

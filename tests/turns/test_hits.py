@@ -1,4 +1,4 @@
-"""Rows that exist: who finds one keeps nobody waiting."""
+"""Rows that exist: a call that finds one keeps no other call waiting."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ async def test_hits_do_not_queue(
 async def test_released_since_the_look(
     engine: AsyncEngine, policy: Policy, stats: Stats
 ) -> None:
-    """The row may have come between the look and the queue, with nobody to wait for.
+    """The row may have come between the look and the queue, with no call to wait for.
 
     Fails without `has_changed` in `Turn.queue`.
     """
@@ -62,7 +62,7 @@ async def test_released_since_the_look(
 async def test_sqlite_hits_keep_the_writers_waiting(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """Here, that is: the hit has begun a transaction, and the file is locked.
+    """On SQLite a hit has begun a transaction, and so has locked the file.
 
     Fails without `keep` in `TransactionOwner.leave`.
     """
@@ -96,7 +96,7 @@ async def test_an_engine_that_begins_nothing_keeps_nobody_waiting(
 async def test_rows_known_to_exist_may_have_gone(
     engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """A deleted row is created again; who asks next waits without a connection.
+    """A deleted row is created again; the next call waits without a connection.
 
     Fails without `forget` in `Turn.queue`.
     """
@@ -144,7 +144,7 @@ async def test_finders_share_what_they_find(
 async def test_followers_honour_what_they_asked_for(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """Who has waited gets its options and its own defaults' checks, like any hit."""
+    """A call that has waited gets its options and its checks, like any hit."""
     async with sessions.begin() as session:
         session.add(Author(name="ann"))
 

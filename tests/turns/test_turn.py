@@ -92,7 +92,7 @@ async def test_one_creator_after_the_other(
 async def test_slow_defaults_run_once(
     sessions: Sessions, locks: KeyedLocks, policy: Policy, has_registry: bool
 ) -> None:
-    """Who waits for the row does not ask a slow service for its values, too."""
+    """A call that waits for the row does not ask a slow service for its values."""
     policy = policy if has_registry else replace(policy, locks=None)
     calls = 0
 
@@ -217,7 +217,7 @@ async def test_same_session(
 async def test_a_pending_parent_has_no_key_at_first(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """It gets one when the call has flushed it."""
+    """A pending parent has a key as soon as the call has flushed it."""
     ann = Author(name="ann")
     session.add(ann)
     await get_or_create(session, Book, author=ann, title="x", policy=policy)

@@ -53,7 +53,7 @@ async def test_defaults_that_end_the_transaction(
 async def test_another_session_in_the_defaults(
     engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """It does not wait for the call that waits for it; on SQLite, not for any row.
+    """A call in the defaults does not wait for the call that waits for it.
 
     Fails without `around` in `Turn._wait`.
     """
@@ -131,7 +131,7 @@ class Unhashable(str):
 async def test_values_without_a_hash(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """They have no key; the call is served all the same."""
+    """Values without a hash have no key; the call is served all the same."""
     _, created = await get_or_create(session, Tag, name=Unhashable("x"), policy=policy)
     assert created
     assert locks.statistics().acquired == 0
@@ -141,7 +141,7 @@ async def test_values_without_a_hash(
 async def test_the_log_has_no_values(
     sessions: Sessions, policy: Policy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An expression may have some in it."""
+    """The log names an expression without the values in it."""
     brief = replace(policy, wait_timeout=0)
     looks = func.concat(func.lower(Place.email), "secret") == "xsecret"
     async with sessions() as one, sessions() as other:
@@ -224,6 +224,6 @@ async def test_the_limit_is_the_calls(
 
 
 def test_policies_can_be_copied() -> None:
-    """As by dataclasses.asdict(); the registry stays the one that it is."""
+    """A copy, as by dataclasses.asdict(), has the same registry."""
     policy = Policy(locks=KeyedLocks())
     assert asdict(policy)["locks"] is policy.locks
