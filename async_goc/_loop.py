@@ -51,7 +51,8 @@ async def find_or_insert(
         found = await lookup.look(session)
         if found is None and await flush(session):
             found = await lookup.look(session)
-        while found is None and await turn.queue(turn.keys):
+        keys = turn.keys if found is None else ()
+        while found is None and await turn.queue(keys):
             found = await lookup.look(session)
         if found is not None:
             return found, turn.hit()
@@ -67,9 +68,9 @@ async def find_or_insert(
         strategy = strategy_for(strategy, session, new_row, values)
         instance, outcome = await _insert(call, lookup, new_row, values, strategy)
         if outcome is Outcome.CREATED:
-            turn.created(turn.keys)
+            turn.created(keys)
         else:
-            turn.lost(turn.keys)
+            turn.lost(keys)
         return instance, outcome
 
 

@@ -116,9 +116,8 @@ class Call:
         _claims.set((*around, claim))
 
     def note_owner(self, owner: Owner) -> None:
-        """Note who holds keys for this call."""
-        if self._claim is not None:
-            self._claim.owner = owner
+        """Note what holds keys for this call, which is its task's innermost one."""
+        _claims.get()[-1].owner = owner
 
     def owners_around(self) -> list[Owner]:
         """Return the owners that cannot go on before this call does."""

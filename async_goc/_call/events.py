@@ -36,7 +36,8 @@ class Event:
         strategy: How it inserted: as its policy says, or by ``"savepoint"`` where
             ``"native"`` does not fit. On a hit, the policy's.
         attempts: How often it tried to insert, as ``Policy.attempts`` counts; 0 on a
-            hit.
+            hit. A call for many rows counts each statement or flush for a chunk, and
+            each row that is then inserted alone.
         waited: Seconds spent in the queue of this process.
         elapsed: Seconds from the call to its end.
         error: What the call raised, if it failed.
@@ -56,7 +57,8 @@ class Observer(Protocol):
     """Any callable that takes an :class:`Event`.
 
     It runs inside the call, on the event loop: it must not block, and what it
-    raises reaches the caller.
+    raises reaches the caller. A call whose session or policy is of the wrong type has
+    not begun, and is not reported.
     """
 
     def __call__(self, event: Event, /) -> None:

@@ -14,17 +14,20 @@ _MAP: Final = "schema_translate_map"
 # ``Session.connection()`` answers by taking a connection from the pool. So each root
 # transaction, which holds its connections anyway, is given a list of them. One listener
 # serves all sessions of the process, because adding one to each session would cost more
-# than everything else that a call does there.
-@event.listens_for(Session, "after_begin")
+# than everything else that a call does there. It comes first, because a listener of the
+# caller's may raise, and the connection is in use all the same. A connection that was
+# taken before this package was imported is not known: its session queues as if it had
+# none.
+@event.listens_for(Session, "after_begin", insert=True)
 def _note(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if not transaction.nested:
-        vars(transaction).setdefault(_KEY, []).append(connection)
+        getattr(transaction, "__dict__", {}).setdefault(_KEY, []).append(connection)
 
 
 def connections_of(session: Session) -> Sequence[Connection]:
-    """Return the connections that the session's transaction has begun on."""
+    """Return the connections that the session uses, or is bound to."""
     root = session.get_transaction()
-    held: Sequence[Connection] = () if root is None else vars(root).get(_KEY, ())
+    held: Sequence[Connection] = getattr(root, "__dict__", {}).get(_KEY, ())
     if not held and isinstance(session.bind, Connection):
         return (session.bind,)
     return held

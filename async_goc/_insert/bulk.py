@@ -98,7 +98,7 @@ def _statement(
     # A SELECT would have one default for all rows, of the columns that are not sent.
     others: Any = set(table.columns) - set(columns)
     facts = facts_of(dialect)
-    if not facts.inserts_from_table or any(map(_has_default_here, others)):
+    if not names or not facts.inserts_from_table or any(map(_has_default_here, others)):
         return None, None
     source = facts.table_of(dialect, [column.type for column in columns])
     if source is None:

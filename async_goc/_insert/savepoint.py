@@ -1,7 +1,7 @@
 """Write inside a SAVEPOINT, so that what fails costs the caller nothing.
 
 The session must be settled before. What the caller still has pending would otherwise be
-flushed by the guard, and be undone with it.
+flushed together with what is written here, and an error of it be taken for a lost race.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -67,6 +67,8 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     try:
         with session.begin_nested(), originals:
             yield originals
+            # While changes are noted: RELEASE would flush what is left.
+            session.flush()
     except BaseException as error:
         originals.restore()
         # (A task that was cancelled must not wait for SQL once more.)
@@ -91,7 +93,6 @@ def _insert_all(session: Session, rows: Rows[T]) -> list[T] | Failure:
                 made.append(new_row.make(values))
                 originals.add(made[-1])
                 session.add(made[-1])
-            session.flush()
     except DBAPIError as error:
         return Failure(error, made[-1] if made else None)
     return made
@@ -104,7 +105,6 @@ def _update(session: Session, instance: Any, values: Values) -> None:
     with _guarded(session, inspect(instance).mapper):
         for name, value in changes.items():
             setattr(instance, name, value)
-        session.flush()
 
 
 def _is_already(instance: object, name: str, value: Any) -> bool:

@@ -153,8 +153,7 @@ def bind(
     if options != ():
         options = check_options(model, options)
         statement = statement.options(*options)
-    if lock is False:
-        lock = None
+    lock = None if lock is False else lock
     if lock is not None:
         statement = add_lock(statement, lock)
     lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)

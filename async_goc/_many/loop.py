@@ -25,7 +25,8 @@ from .rows import Row, Values
 # INSERT made while holding row locks can wait for a rival that waits for one of them.
 #
 # One SAVEPOINT is around all that is inserted and changed, so that the call is all or
-# nothing. It is taken as late as possible, because it takes SQLite's write lock.
+# nothing. It is opened as late as possible: what comes before it may be slow, and on
+# SQLite the file's write lock is taken just before it.
 #
 # A statement for many rows skips what conflicts, and does not say with what. So its
 # rivals are looked for, and what is not found then is inserted alone.
@@ -39,25 +40,28 @@ class Bulk:
         self._shape = wanted.shape
         self._session = wanted.call.session
         self._stack = stack
+        # Entered before the guard: its keys are released after the rollback, since what
+        # waits for one of them would otherwise meet the rows in the database.
+        self._turn = stack.enter_context(Turn(wanted.call))
         self._is_guarded = False
         # Whether a rival has made a row that was missing at first.
         self.has_lost = False
 
     async def find_or_create(self, rows: Sequence[Row]) -> None:
         """Give each row its instance."""
-        turn = self._stack.enter_context(Turn(self._input.call))
+        turn = self._turn
         await self._look(rows)
         missing = [row for row in rows if row.instance is None]
         if not missing:
             return
-        self._assign_queue_keys(missing, turn)
+        self._assign_queue_keys(missing)
         while again := set(await turn.queue([row.queue_key for row in missing])):
             released = [row for row in missing if row.queue_key in again]
-            missing = await self._look_again(missing, released, turn)
+            missing = await self._look_again(missing, released)
         # The values first: they may be slow, and the guard takes SQLite's write lock.
         await self._evaluate(missing)
         if missing and await self._guard():
-            missing = await self._look_again(missing, missing, turn)
+            missing = await self._look_again(missing, missing)
         if not missing:
             return
         strangers = await insert(self._input, missing)
@@ -69,7 +73,7 @@ class Bulk:
             await self._look(created)
         left = [row for row in missing if row.instance is None]
         if left:
-            await self._find_rivals(left, strangers, turn)
+            await self._find_rivals(left, strangers)
 
     async def update(self, rows: Sequence[Row], names: frozenset[str]) -> None:
         """Lock and refresh the rows, and give them the values of these names."""
@@ -102,20 +106,20 @@ class Bulk:
                 await complete_found(self._session, row.instance, mapper)
 
     async def _look_again(
-        self, missing: Sequence[Row], rows: Sequence[Row], turn: Turn
+        self, missing: Sequence[Row], rows: Sequence[Row]
     ) -> list[Row]:
         """Look for *rows*; return what of *missing* is missing still."""
         await self._look(rows)
         found = [row.queue_key for row in missing if row.instance is not None]
-        turn.found(found)
+        self._turn.found(found)
         self.has_lost = self.has_lost or bool(found)
         return [row for row in missing if row.instance is None]
 
-    def _assign_queue_keys(self, rows: Sequence[Row], turn: Turn) -> None:
+    def _assign_queue_keys(self, rows: Sequence[Row]) -> None:
         values = [row.values for row in rows]
         for lookup, places in self._shape.alike(values):
             warn_if_not_covered(self._input.call, lookup)
-            keys = turn.keys_of(lookup, [values[place] for place in places])
+            keys = self._turn.keys_of(lookup, [values[place] for place in places])
             for place, key in zip(places, keys, strict=True):
                 rows[place].queue_key = key
 
@@ -138,12 +142,10 @@ class Bulk:
             self._is_guarded = True
         return has_settled
 
-    async def _find_rivals(
-        self, left: Sequence[Row], strangers: Sequence[Any], turn: Turn
-    ) -> None:
+    async def _find_rivals(self, left: Sequence[Row], strangers: Sequence[Any]) -> None:
         """Find the rows that the INSERT has skipped; insert one by one what is gone."""
         await self._look(left)
-        turn.lost([row.queue_key for row in left if row.instance is not None])
+        self._turn.lost([row.queue_key for row in left if row.instance is not None])
         for row in left:
             if row.instance is None:
                 await insert_alone(self._input, row)

@@ -137,9 +137,8 @@ def keys_of(
         alike = (replace(lookup, values=row) for row in rows)
         return [key_of(one, bind, schemas, namespace) for one in alike]
     recipe = _recipe_for(lookup, bind.dialect)
-    if recipe is None:
-        return [None] * len(rows)
-    return recipe.keys(rows, schemas, namespace)
+    none = [None] * len(rows)
+    return none if recipe is None else recipe.keys(rows, schemas, namespace)
 
 
 def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:

@@ -32,8 +32,7 @@ class Turn:
         self._call = call
         # What one row is looked up by. (The keys of many rows are made by keys_of.)
         self._lookup = lookup
-        # Its key, made when it is first needed: for most calls never, because their
-        # row is there.
+        # Its key, made when first needed. A hit in an open transaction needs none.
         self._keys: tuple[Key, ...] = ()
         # The keys that this call has taken, and whether their rows are there by now.
         # What a call around this one holds is not among them.
@@ -149,9 +148,7 @@ class Turn:
     def found(self, keys: Iterable[Key | None]) -> bool:
         """The rows were there; say whether waiting has spared INSERTs."""
         spared = 0
-        for key in keys:
-            if key is None:
-                continue
+        for key in filter(None, keys):
             if key in self._taken:
                 self._taken[key] = True
             # The key of a whole database does not tell which row was created.

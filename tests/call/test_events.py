@@ -1,6 +1,7 @@
 """What observers see."""
 
 import pickle
+from typing import Any
 
 import pytest
 from models import Tag
@@ -31,6 +32,17 @@ async def test_one_event_per_call(session: AsyncSession) -> None:
         ("get_or_create", Tag, Outcome.FAILED, 0, raised.value),
     ]
     assert all(event.elapsed > 0 for event in events)
+
+
+async def test_a_call_that_has_not_begun_is_not_reported(
+    session: AsyncSession,
+) -> None:
+    """A session of the wrong type is refused, and the observer does not hear of it."""
+    events: list[Event] = []
+    wrong: Any = session.sync_session
+    with pytest.raises(TypeError, match="AsyncSession"):
+        await get_or_create(wrong, Tag, name="a", policy=Policy(observer=events.append))
+    assert events == []
 
 
 async def test_stats(session: AsyncSession) -> None:

@@ -5,16 +5,11 @@ from typing import Any
 import pytest
 from models import Author, Employee, Page, Tag
 from rows import count, named
-from sqlalchemy import inspect
+from sqlalchemy import event, inspect
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from async_goc import (
-    Event,
-    Policy,
-    get_or_create,
-    get_or_create_many,
-)
+from async_goc import Event, KeyedLocks, Policy, get_or_create, get_or_create_many
 
 
 @pytest.mark.parametrize(
@@ -69,3 +64,53 @@ async def test_rollback(session: AsyncSession) -> None:
     assert all(inspect(tag).transient for tag, _ in result)
     again = await get_or_create_many(session, Tag, named("a", "b"))
     assert [created for _, created in again] == [True, True]
+
+
+async def test_what_fails_as_the_savepoint_is_released(session: AsyncSession) -> None:
+    """A change of the caller's that is flushed last of all is undone, and readable.
+
+    Fails without `flush` in `_guarded`.
+    """
+    await get_or_create_many(session, Tag, named("a", "b"), key="name")
+    (first, _), (second, _) = await get_or_create_many(
+        session, Tag, named("a", "b"), key="name"
+    )
+
+    def progress(*_: object) -> None:
+        second.name = first.name
+
+    with pytest.raises(IntegrityError):
+        await get_or_create_many(
+            session, Tag, named("c"), key="name", progress=progress
+        )
+    assert second.name == "b"
+    assert await count(session) == 2
+
+
+async def test_keys_are_released_after_the_rollback(
+    engine: AsyncEngine, session: AsyncSession, locks: KeyedLocks
+) -> None:
+    """What waits for a key does not meet rows that are about to be undone.
+
+    Fails without `enter_context` in `Bulk.__init__`: a turn for each chunk, entered
+    inside the guard, is left before it.
+    """
+    held: list[int] = []
+
+    def note(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if sql.startswith("ROLLBACK TO"):
+            held.append(locks.statistics().held)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    numbers = iter([1, 0])
+    with pytest.raises(ZeroDivisionError):
+        await get_or_create_many(
+            session,
+            Tag,
+            named("a", "b"),
+            key="name",
+            chunk_size=1,
+            defaults={"colour": lambda: str(1 / next(numbers))},
+            policy=Policy(locks=locks),
+        )
+    assert held == [1 if engine.dialect.name == "sqlite" else 2]

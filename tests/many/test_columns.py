@@ -4,15 +4,17 @@ from typing import Any
 
 import pytest
 from backends import on_postgres
+from models import Unnamed
 from sqlalchemy import (
     inspect,
     select,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from wide import Arrays, Beast, Dog, Host, Keys, Wide
 
 from async_goc import Policy, get_or_create_many
+from async_goc.exceptions import ContentionError
 
 
 async def test_readable(session: AsyncSession) -> None:
@@ -31,6 +33,18 @@ async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) ->
         chips = await session.scalars(select(Beast.__table__.c.chip))
         assert len(set(chips) - {None}) in {0, 3}
         await session.rollback()
+
+
+async def test_rows_with_nothing_to_send(session: AsyncSession) -> None:
+    """NULL in the key leaves the column to the server, which stores another value.
+
+    Fails without `names` in `_insert`: there is no array to number the rows by.
+    """
+    policy = Policy(missing_constraint="ignore", attempts=1)
+    with pytest.raises((ContentionError, IntegrityError)):
+        await get_or_create_many(
+            session, Unnamed, [{"name": None}], key="name", policy=policy
+        )
 
 
 @on_postgres

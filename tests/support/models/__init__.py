@@ -26,6 +26,7 @@ from .shapes import (
     Setting,
     Shout,
     Shouted,
+    Unnamed,
 )
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "Shouted",
     "Tag",
     "Ticket",
+    "Unnamed",
 ]

@@ -181,6 +181,15 @@ class Loose(Base):
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Unnamed(Base):
+    """A key that may be NULL, and that the server fills where nothing is given."""
+
+    __tablename__ = "unnamed"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(unique=True, server_default="nobody")
+
+
 class Shouted(TypeDecorator[str]):
     """A type that compares in a way of its own."""
 
