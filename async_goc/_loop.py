@@ -30,8 +30,8 @@ async def find_or_create(
     call: Call, lookup: Lookup[T], new_row: NewRow[T]
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created."""
-    strategy = call.policy.strategy
-    instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
+    found = await find_or_insert(call, lookup, new_row, call.policy.strategy)
+    instance, call.outcome = found
     session, mapper = call.session, new_row.mapper
     if call.outcome is not Outcome.CREATED:
         await complete_found(session, instance, mapper)
@@ -85,10 +85,10 @@ async def _insert(
     call.attempts += 1
     while True:
         call.strategy = strategy
-        made = await _INSERTS[strategy](call.session, new_row, values)
+        made = await _INSERTS[strategy](call, new_row, values)
         if not isinstance(made, Failure):
             return made, Outcome.CREATED
-        found = await find_rival(call.session, lookup, made)
+        found = await find_rival(call, lookup, made)
         if found is not None:
             return found, Outcome.LOST_RACE
         if made.error is None:

@@ -86,14 +86,8 @@ async def get_or_create(
     """
     with Call("get_or_create", session, model, policy) as call:
         call.claim_session()
-        wanted = bind(
-            call.session,
-            model,
-            criteria,
-            lookup,
-            options=options,
-            with_for_update=with_for_update,
-        )
+        lock = with_for_update
+        wanted = bind(call.session, model, criteria, lookup, options=options, lock=lock)
         new_row = NewRow(wanted, defaults, factory)
         require_cover(call, wanted)
         return await find_or_create(call, wanted, new_row)
@@ -148,9 +142,7 @@ async def update_or_create(
         call.claim_session()
         # Of the model alone: the other side of an outer join cannot be locked.
         lock = {"of": model}
-        wanted = bind(
-            call.session, model, criteria, lookup, options=options, with_for_update=lock
-        )
+        wanted = bind(call.session, model, criteria, lookup, options=options, lock=lock)
         new_row = NewRow(
             wanted,
             defaults if create_defaults is None else create_defaults,
@@ -166,20 +158,20 @@ async def update_or_create(
         await settle(call.session, wanted.plan.mapper)
         instance, created = await find_or_create(call, wanted, new_row)
         if not created:
-            await _change(call.session, wanted, instance, changes)
+            await _change(call, wanted, instance, changes)
             if call.outcome is not Outcome.LOST_RACE:
                 call.outcome = Outcome.UPDATED
         return instance, created
 
 
 async def _change(
-    session: AsyncSession, lookup: Lookup[Any], instance: object, changes: NewValues
+    call: Call, lookup: Lookup[Any], instance: object, changes: NewValues
 ) -> None:
     values = await changes.values()
-    await settle(session, lookup.plan.mapper)
+    await settle(call.session, lookup.plan.mapper)
     try:
-        await update(session, instance, values)
+        await update(call, instance, values)
     except DBAPIError as error:
         explain(lookup, error, "updating", undone="this statement")
         raise
-    await complete_updated(session, instance)
+    await complete_updated(call.session, instance)

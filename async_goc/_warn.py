@@ -1,7 +1,6 @@
 """Warn with the line that has called the package, whatever runs below it."""
 
 from inspect import currentframe
-from types import FrameType
 from typing import Final
 from warnings import warn
 
@@ -13,10 +12,6 @@ def warn_caller(warning: Warning) -> None:
     # A fixed `stacklevel` would name one of our own lines as soon as a call passes
     # through one more function here. (`skip_file_prefixes` needs Python 3.12.)
     level, frame = 1, currentframe()
-    while frame is not None and _is_ours(frame):
+    while frame and str(frame.f_globals.get("__name__")).startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     warn(warning, stacklevel=level)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith(_PACKAGE)

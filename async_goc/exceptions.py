@@ -150,7 +150,7 @@ class ContentionError(AsyncGocError):
     Attributes:
         model: The mapped class.
         lookup: The names looked up.
-        attempts: How many INSERTs were tried.
+        attempts: How many attempts were made, as ``Policy.attempts`` counts.
     """
 
     def __init__(
@@ -163,9 +163,9 @@ class ContentionError(AsyncGocError):
 
     def __str__(self) -> str:
         return (
-            f"{self.model.__name__} was neither found nor created, {self.attempts} "
-            "INSERTs each met a row that was gone when we looked; see what deletes "
-            "these rows, or raise Policy.attempts"
+            f"{self.model.__name__} was neither found nor created: each of "
+            f"{self.attempts} attempts met a row that was gone when we looked; see "
+            "what deletes these rows, or raise Policy.attempts"
         )
 
 

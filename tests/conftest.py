@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,12 @@ from sqlalchemy.ext.asyncio import (
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
 METADATA = [module.Base.metadata for module in (models, words, wide)]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, and not at all modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """How a call behaves, and how it reports what it did.
 
 `policy` is the caller's choice as one value, `events` is what an observer is told, and
-`session` keeps a second task out of a session that a call is using.
+`call` is what every verb opens first: it carries the session, the policy and the report
+through all rooms, and keeps a second task out of the session.
 """
 
 # pyright: reportUnusedImport=false

@@ -13,6 +13,8 @@ from .policy import Policy
 
 _KEY: Final = "async_goc.call"
 
+AnySession = AsyncSession | async_scoped_session[AsyncSession]
+
 
 class Claim:
     """A call's claim on its session.
@@ -46,7 +48,7 @@ class Call:
     def __init__(
         self,
         verb: str,
-        session: AsyncSession | async_scoped_session[AsyncSession],
+        session: AnySession,
         model: type[object],
         policy: Policy,
     ) -> None:
@@ -71,8 +73,17 @@ class Call:
     def __exit__(
         self, _: object, error: BaseException | None, _traceback: object
     ) -> None:
-        if self._claim is not None:
-            self._release_session(self._claim)
+        claim = self._claim
+        if claim is not None:
+            # Not ContextVar.reset(): a generator may be closed in another context.
+            _claims.set(self._around)
+            claim.is_running = False
+            # A nested call in a task of its own may end after the outer one.
+            info = self.session.sync_session.info
+            innermost: Claim | None = info.get(_KEY)
+            while innermost is not None and not innermost.is_running:
+                innermost = innermost.outer
+            info[_KEY] = innermost
         if self.policy.observer is not None:
             self.policy.observer(
                 Event(
@@ -114,21 +125,8 @@ class Call:
         claims = (claim for claim in _claims.get() if claim.is_running)
         return [claim.owner for claim in claims if claim.owner is not None]
 
-    def _release_session(self, claim: Claim) -> None:
-        # Not ContextVar.reset(): a generator may be closed in another context.
-        _claims.set(self._around)
-        claim.is_running = False
-        # A nested call in a task of its own may end after the outer one.
-        info = self.session.sync_session.info
-        innermost: Claim | None = info.get(_KEY)
-        while innermost is not None and not innermost.is_running:
-            innermost = innermost.outer
-        info[_KEY] = innermost
 
-
-def _resolved(
-    session: AsyncSession | async_scoped_session[AsyncSession],
-) -> AsyncSession:
+def _resolved(session: AnySession) -> AsyncSession:
     found: Any = session() if isinstance(session, async_scoped_session) else session
     if not isinstance(found, AsyncSession):
         msg = (

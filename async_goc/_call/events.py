@@ -86,8 +86,5 @@ class Stats:
         return sum(n for (_, seen), n in self.counts.items() if seen == outcome)
 
     def __repr__(self) -> str:
-        counts = Counter[str]()
-        for (_, outcome), number in self.counts.items():
-            counts[outcome] += number
-        listed = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+        listed = ", ".join(f"{self[o]} {o}" for o in Outcome if self[o])
         return f"<Stats: {listed or 'no calls'}>"

@@ -7,7 +7,7 @@ that does not depend on how many there are.
 
 # pyright: reportUnusedImport=false
 
-from .begin import dialect_of, flush, settle
+from .begin import flush, settle
 from .connections import connections_of, is_in_file, schemas_of
 from .errors import (
     Failure,

@@ -4,7 +4,6 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Engine, StaticPool
-from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
@@ -15,11 +14,6 @@ from .facts import facts_of
 # Engines that have been warned about. Two threads that meet one engine at the same time
 # may both warn; nothing else depends on this set.
 _warned: WeakSet[Engine] = WeakSet()
-
-
-def dialect_of(session: AsyncSession, mapper: Mapper[Any]) -> Dialect:
-    """Return the dialect of the database that *mapper*'s rows go to."""
-    return session.get_bind(mapper).dialect
 
 
 async def flush(session: AsyncSession) -> bool:
@@ -33,7 +27,7 @@ async def flush(session: AsyncSession) -> bool:
 
 async def settle(session: AsyncSession, mapper: Mapper[Any]) -> bool:
     """Prepare for a SAVEPOINT; say whether an earlier SELECT may be out of date."""
-    has_one_writer = facts_of(dialect_of(session, mapper)).has_one_writer
+    has_one_writer = facts_of(session.get_bind(mapper).dialect).has_one_writer
     has_begun = has_one_writer and await _begin_immediate(session, mapper)
     return await flush(session) or has_begun
 

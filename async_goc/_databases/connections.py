@@ -17,7 +17,7 @@ _MAP: Final = "schema_translate_map"
 # than everything else that a call does there.
 @event.listens_for(Session, "after_begin")
 def _note(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
-    if transaction.parent is None:
+    if not transaction.nested:
         vars(transaction).setdefault(_KEY, []).append(connection)
 
 

@@ -14,4 +14,4 @@ from .completion import complete_created, complete_found, complete_updated, fill
 from .native import insert_natively
 from .obstacles import is_watched, obstacle_to_many, strategy_for
 from .savepoint import Guard, insert_all, insert_in_savepoint, update
-from .verdict import explain, find_rival
+from .verdict import explain, find_rival, refuse_many

@@ -11,6 +11,7 @@ from sqlalchemy import Column, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 
+from .._call import Call
 from .._databases import Source, facts_of, skipping_insert
 from .._models import (
     columns_of,
@@ -29,10 +30,16 @@ Maker = Callable[[], Any]
 _PAGE: Final = 100_000
 
 
-def insert_many(
-    session: Session, mapper: Mapper[Any], rows: Sequence[Values]
+async def insert_many(
+    call: Call, mapper: Mapper[Any], rows: Sequence[Values]
 ) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded."""
+    return await call.session.run_sync(_insert_all, mapper, rows)
+
+
+def _insert_all(
+    session: Session, mapper: Mapper[Any], rows: Sequence[Values]
+) -> list[Any]:
     # Unlike a flush, this does not call the class: the instances are as a SELECT would
     # load them.
     named = set(chain.from_iterable(rows))

@@ -6,22 +6,22 @@ from typing import Any
 from sqlalchemy import ClauseElement, Column, CursorResult, inspect
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
+from .._call import Call
 from .._databases import Failure, facts_of, skipping_insert
 from .._models import T, columns_of, memory, nullable, readable, register_pending
 from .._new_row import NewRow
 
 
 async def insert_natively(
-    session: AsyncSession, new_row: NewRow[T], values: Mapping[str, Any]
+    call: Call, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
     """Insert the row, or return the database's error, if it has one."""
     # The session must be settled, and the row must fit. Like that of any statement, an
     # error of this one ends a PostgreSQL transaction.
-    return await session.run_sync(_insert, new_row, values)
+    return await call.session.run_sync(_insert, new_row, values)
 
 
 def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:

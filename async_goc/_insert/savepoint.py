@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
+from .._call import Call
 from .._databases import Failure
-from .._models import SQL, T, same_savepoint_name
+from .._models import SQL, T, reset_savepoint_count, savepoint_count
 from .._new_row import NewRow
 from .originals import Originals
 
@@ -23,30 +23,30 @@ Rows: TypeAlias = Sequence[tuple[NewRow[T], Values]]
 
 
 async def insert_in_savepoint(
-    session: AsyncSession, new_row: NewRow[T], values: Values
+    call: Call, new_row: NewRow[T], values: Values
 ) -> T | Failure:
     """Insert the row, or return the database's error."""
-    made = await insert_all(session, [(new_row, values)])
+    made = await insert_all(call, [(new_row, values)])
     return made if isinstance(made, Failure) else made[0]
 
 
-async def insert_all(session: AsyncSession, rows: Rows[T]) -> list[T] | Failure:
+async def insert_all(call: Call, rows: Rows[T]) -> list[T] | Failure:
     """Insert all of the rows, or none and return the database's error."""
     # In one greenlet, because each step of an AsyncSession would start one of its own.
-    return await session.run_sync(_insert_all, rows)
+    return await call.session.run_sync(_insert_all, rows)
 
 
-async def update(session: AsyncSession, instance: object, values: Values) -> None:
+async def update(call: Call, instance: object, values: Values) -> None:
     """Change the row, by one UPDATE of the columns that differ."""
-    await session.run_sync(_update, instance, values)
+    await call.session.run_sync(_update, instance, values)
 
 
 class Guard:
     """Guard a block that awaits, as :func:`_guarded` does one that does not."""
 
-    def __init__(self, session: AsyncSession, mapper: Mapper[Any]) -> None:
-        self._session = session
-        self._guarded = _guarded(session.sync_session, mapper)
+    def __init__(self, call: Call, mapper: Mapper[Any]) -> None:
+        self._session = call.session
+        self._guarded = _guarded(call.session.sync_session, mapper)
 
     async def __aenter__(self) -> None:
         await self._session.run_sync(lambda _: self._guarded.__enter__())
@@ -59,20 +59,25 @@ class Guard:
 @contextmanager
 def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     """Undo all that is done inside if it fails, and restore the caller's objects."""
+    # One row's INSERT or UPDATE runs inside, or all of a bulk call.
     originals = Originals(session)
     connection = session.connection(bind_arguments={"mapper": mapper})
+    # The name is taken when the SAVEPOINT begins.
+    count = savepoint_count(connection)
     try:
-        # The name comes first, because it is taken when the SAVEPOINT begins.
-        with same_savepoint_name(connection), session.begin_nested(), originals:
+        with session.begin_nested(), originals:
             yield originals
     except BaseException as error:
         originals.restore()
+        # (A task that was cancelled must not wait for SQL once more.)
         if isinstance(error, DBAPIError):
             for instance, names in originals.unknown():
                 # Its row may have been deleted in the meantime.
                 with suppress(InvalidRequestError):
                     session.refresh(instance, sorted(names))
         raise
+    finally:
+        reset_savepoint_count(connection, count)
 
 
 def _insert_all(session: Session, rows: Rows[T]) -> list[T] | Failure:

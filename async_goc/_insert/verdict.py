@@ -1,13 +1,14 @@
 """Decide what a missing or a violated constraint means for a lookup."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 from sqlalchemy import ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapper
 
+from .._call import Call
 from .._databases import (
     Failure,
     Violation,
@@ -51,15 +52,13 @@ _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
 # rival's row can have vanished.
 
 
-async def find_rival(
-    session: AsyncSession, lookup: Lookup[T], failure: Failure
-) -> T | None:
+async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | None:
     """Return the row that made our INSERT fail; ``None`` if it has vanished again."""
     # Raises a SnapshotConflictError if the row cannot be seen, and the failure's own
     # error, with a note, if that is not about a rival.
-    error = failure.error
+    session, error = call.session, failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found = await lookup.look(session, is_anew=True) if is_known else None
+    found = await lookup.look(session, is_refreshing=True) if is_known else None
     if found is not None or error is None:
         return found
     violated = violation(error)
@@ -84,6 +83,15 @@ async def find_rival(
                 return found
     undone = "this statement" if failure.is_undone else None
     explain(lookup, error, "creating", undone=undone)
+    raise error
+
+
+def refuse_many(lookup: Lookup[Any], error: DBAPIError) -> NoReturn:
+    """Raise what it means that an INSERT of many rows has failed."""
+    # A unique conflict is skipped, so an error is never about a rival's visible row.
+    if is_serialization_failure(error):
+        raise SnapshotConflictError(lookup.plan.model, lookup.names) from error
+    explain(lookup, error, "creating", undone="this call")
     raise error
 
 

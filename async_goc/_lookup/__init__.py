@@ -1,15 +1,15 @@
 """From a call's arguments to one SELECT.
 
 `arguments` refuses what could not identify a row, `plan` compiles a lookup's names into
-a statement once, and `lookup` binds one call's values to it and runs it. `refresh`
-reads a locked row anew, and `cover` complains if no unique constraint covers the
-lookup.
+a statement once, and `lookup` binds one call's values to it and executes it. `refresh`
+reads the columns of a loaded row again, and `cover` reports a lookup that no unique
+constraint covers.
 """
 
 # pyright: reportUnusedImport=false
 
-from .arguments import checked_options, parents_of
+from .arguments import check_options, parents_of
 from .cover import require_cover, warn_if_not_covered
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for
-from .refresh import reread, rereading
+from .refresh import refresh_columns, refreshing

@@ -1,4 +1,4 @@
-"""Check what a call was given to look up by, before any SQL."""
+"""Refuse arguments that could not identify a row, before any SQL."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,12 +15,7 @@ from .plan import Plan
 def check_lookup(
     model: type[object], criteria: Sequence[Any], values: Mapping[str, Any]
 ) -> None:
-    """Refuse what could not identify a row.
-
-    Raises:
-        ValueError: There is nothing to look up by.
-        TypeError: A criterion is not an SQL expression.
-    """
+    """Refuse an empty lookup, and criteria that are not SQL."""
     if not criteria and not values:
         msg = (
             f"no lookup for {model.__name__}, which would match any row; "
@@ -36,15 +31,11 @@ def check_lookup(
             raise TypeError(msg)
 
 
-def checked_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
-    """Return *options*, if that is what they are.
-
-    Raises:
-        TypeError: They are something else, such as a value looked up by.
-    """
-    given: tuple[Any, ...] = tuple(options)
-    if all(isinstance(option, ORMOption) for option in given):
-        return given
+def check_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
+    """Return the loader options; refuse anything else, such as a value to look up."""
+    checked: tuple[Any, ...] = tuple(options)
+    if all(isinstance(option, ORMOption) for option in checked):
+        return checked
     msg = (
         f"options is {options!r}; give a sequence of loader options. To look up a "
         f"column of that name, give {model.__name__}.options == {options!r} as a "
@@ -56,12 +47,7 @@ def checked_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
 def parents_of(
     session: AsyncSession, plan: Plan[Any], values: Mapping[str, Any]
 ) -> Iterator[object]:
-    """Yield the instances among *values*, checked.
-
-    Raises:
-        TypeError: A value is no instance of the relationship's class.
-        ValueError: An instance is not in *session*.
-    """
+    """Yield the instances among *values*; refuse those that have no key to compare."""
     for field in plan.parents:
         parent = values[field.name]
         if parent is None:
@@ -80,12 +66,8 @@ def parents_of(
         yield parent
 
 
-def locking(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
-    """Add FOR UPDATE.
-
-    Raises:
-        ValueError: The lock would make a row look missing.
-    """
+def add_lock(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
+    """Add FOR UPDATE; refuse SKIP LOCKED, which makes a locked row look missing."""
     flags: Mapping[str, Any] = how if isinstance(how, Mapping) else {}
     if isinstance(how, ForUpdateArg):
         names = ("nowait", "read", "of", "skip_locked", "key_share")

@@ -1,44 +1,39 @@
-"""Say that the database would accept the looked-up row twice."""
+"""Report a lookup whose row the database would accept twice."""
 
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from .._call import Call
-from .._databases import dialect_of
 from .._models import is_covered
 from .._warn import warn_caller
 from ..exceptions import MissingConstraintError, MissingConstraintWarning
 from .lookup import Lookup
 
-# So many lookups of one plan are warned about; SQL criteria may be without number.
+# A plan remembers the lookups it has warned about. Criteria may differ in each call,
+# so it remembers this many, and then falls silent.
 _MOST_WARNINGS: Final = 100
 
 
 def require_cover(call: Call, lookup: Lookup[Any]) -> None:
-    """Refuse a lookup whose row the database would accept twice, if the policy does."""
-    is_wanted = call.policy.missing_constraint == "error"
-    if is_wanted and not _is_covered(call.session, lookup):
+    """Refuse a lookup that no unique constraint covers, if the policy says so."""
+    if call.policy.missing_constraint == "error" and not _is_covered(call, lookup):
         raise MissingConstraintError(lookup.plan.model, lookup.names)
 
 
 def warn_if_not_covered(call: Call, lookup: Lookup[Any]) -> None:
-    """Warn, once, that the database would accept the looked-up row twice."""
-    warned = lookup.plan.warned
-    is_wanted = (
-        call.policy.missing_constraint == "warn" and len(warned) < _MOST_WARNINGS
-    )
-    if lookup.plan.is_covered or not is_wanted:
+    """Warn, once, of a lookup that no unique constraint covers."""
+    plan = lookup.plan
+    if plan.is_covered or call.policy.missing_constraint != "warn":
         return
     names = lookup.names
-    if names not in warned and not _is_covered(call.session, lookup):
-        warned.add(names)
-        warn_caller(MissingConstraintWarning(lookup.plan.model, names))
+    is_new = names not in plan.warned and len(plan.warned) < _MOST_WARNINGS
+    if is_new and not _is_covered(call, lookup):
+        plan.warned.add(names)
+        warn_caller(MissingConstraintWarning(plan.model, names))
 
 
-def _is_covered(session: AsyncSession, lookup: Lookup[Any]) -> bool:
+def _is_covered(call: Call, lookup: Lookup[Any]) -> bool:
     plan = lookup.plan
-    if plan.is_covered:
-        return True
-    dialect = dialect_of(session, plan.mapper)
-    return is_covered(plan.mapper, lookup.conditions(), dialect)
+    # The plan knows only of constraints that hold on every database, and nothing of
+    # criteria.
+    dialect = call.session.get_bind(plan.mapper).dialect
+    return plan.is_covered or is_covered(plan.mapper, lookup.conditions(), dialect)

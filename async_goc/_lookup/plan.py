@@ -24,56 +24,47 @@ from .._models import (
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Plan(Generic[T]):
-    """All that can be known of a lookup before its values are.
-
-    Attributes:
-        model: The mapped class.
-        mapper: Its mapper.
-        fields: What the names stand for, in the order of the names.
-        statement: The SELECT, with a bind parameter for each plain value.
-        binds: Which values the parameters take: (parameter, name, position), the
-            position being the one in a parent's identity, else ``None``.
-        expressions: The fields whose comparison is built from the value.
-        parents: The fields whose values are instances.
-        columns: The columns whose values the names fix.
-        has_overlap: Whether two names fix the same column.
-        is_covered: Whether a full unique constraint covers the plain names.
-        is_joined: Whether the model, or a subclass, has eager loading by joins, which
-            repeats a row for each member of a collection.
-        warned: The lookups whose missing constraint has been warned about.
-    """
+    """All that is known of a lookup before its values: one for a model and names."""
 
     model: type[T]
     mapper: Mapper[T]
+    # What the names stand for, in the order of the names.
     fields: tuple[Field, ...]
+    # The SELECT, with a bind parameter for each plain value.
     statement: Select[Any]
+    # (parameter, name, position): which values the parameters take. The position is
+    # the one in a parent's identity, or None where the value is no parent.
     binds: tuple[tuple[str, str, int | None], ...]
+    # The fields whose comparison has to be built from the value, for each call.
     expressions: tuple[Field, ...]
+    # The fields whose values are instances.
     parents: tuple[Field, ...]
+    # The columns whose values the names fix.
     columns: frozenset[Column[Any]]
+    # Whether two names fix the same column.
     has_overlap: bool
+    # Whether a full unique constraint covers the plain names.
     is_covered: bool
+    # Whether the model, or a subclass, is loaded eagerly by joins, which repeat a row
+    # for each member of a collection.
     is_joined: bool
+    # The lookups whose missing constraint has been warned about.
     warned: set[tuple[str, ...]]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
-    """Return the plan for these names; the values only say which are NULL or SQL.
-
-    Raises:
-        UnknownFieldError: A name is no mapped attribute.
-        ValueError: A name is one that cannot identify a row.
-    """
+    """Return the plan for these names; the values only say which are NULL or SQL."""
     names = tuple(values)
     kinds = tuple(map(_kind, values.values()))
-    # Its own, not inherited; class_mapper() checks each time what it has checked once.
+    # The class's own mapper, not an inherited one. It is read directly, because
+    # class_mapper() checks each time what has been checked once.
     mapper: Mapper[T] = vars(model).get("__mapper__") or class_mapper(model)
     key = ("plan", names, kinds)
     return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
 
 
 def _kind(value: object) -> str:
-    """What about a value changes the SQL text."""
+    """Return that about a value which changes the SQL text."""
     if value is None:
         return "null"
     return "sql" if isinstance(value, SQL) else "value"
@@ -95,7 +86,7 @@ def _compile(
         else:
             for attribute, position in _places(mapper, field):
                 parameter = f"lookup_{field.name}_{position or 0}"
-                # Typed as the column: what can be stored can be looked up.
+                # It has the column's type, so what can be stored can be looked up.
                 value = bindparam(parameter, type_=attribute.type)
                 conditions.append(attribute == value)
                 binds.append((parameter, field.name, position))

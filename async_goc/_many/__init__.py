@@ -1,8 +1,8 @@
 """The same verbs for many rows, by a constant number of statements.
 
-`verbs` is what people call, `input` checks their rows, `rows` tells these apart and
-puts them in order. `loop` has the steps of the loop for one row; `look` and `inserts`
-are its statements.
+`verbs` is what people call, `input` checks the arguments, and `rows` tells the rows
+apart and puts them in order. `loop` has the steps of the loop for one row; `look` and
+`insert` are its statements.
 """
 
 # pyright: reportUnusedImport=false

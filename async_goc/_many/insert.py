@@ -2,119 +2,103 @@
 
 from collections.abc import Sequence
 from logging import getLogger
-from typing import Any, Final, Generic
+from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import Call, Outcome
-from .._databases import Failure, is_duplicate_key, is_serialization_failure
+from .._call import Outcome
+from .._databases import Failure, is_duplicate_key
 from .._insert import (
     complete_created,
-    explain,
     fill_empty,
     insert_all,
     insert_many,
     is_watched,
     obstacle_to_many,
+    refuse_many,
 )
 from .._lookup import bind
 from .._loop import find_or_insert
-from .._models import T
 from .._new_row import NewRow
-from ..exceptions import SnapshotConflictError
-from .rows import Row, Shape
+from .input import Input
+from .rows import Row
 
 _log: Final = getLogger("async_goc")
 
 
-class Insertion(Generic[T]):
-    """How one bulk call inserts its rows; the policy's strategy does not count."""
+async def insert(wanted: Input, rows: Sequence[Row]) -> list[Any]:
+    """Insert rows that conflict with no other; return those whose key has changed."""
+    call, shape = wanted.call, wanted.shape
+    values = [row.new_values for row in rows]
+    obstacle = obstacle_to_many(call.session.sync_session, shape.mapper, values)
+    if any(a.type.should_evaluate_none for a in shape.attributes):
+        obstacle = "None in the key means NULL, and elsewhere a JSON null"
+    call.attempts += 1
+    # The policy's strategy does not count: the savepoint is around the whole call.
+    call.strategy = "native" if obstacle is None else "savepoint"
+    try:
+        if obstacle is None:
+            return await _insert_natively(wanted, rows)
+        name = call.model.__name__
+        _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
+        await _insert_by_unit_of_work(wanted, rows)
+    except DBAPIError as error:
+        refuse_many(shape.lookup(rows[0].values), error)
+    return []
 
-    def __init__(self, call: Call, shape: Shape, options: Sequence[ORMOption]) -> None:
-        self._call = call
-        self._session = call.session
-        self._shape = shape
-        self._options = options
 
-    async def insert(self, rows: Sequence[Row[T]]) -> list[T]:
-        """Insert those that conflict with no other row.
+async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> None:
+    """Find or insert one row by the loop for one."""
+    # A statement for many that skips a row cannot tell what the row conflicts with; an
+    # INSERT inside a SAVEPOINT can.
+    new_row = _new_row(wanted, row, is_locking=is_locking)
+    row.instance, outcome = await find_or_insert(
+        wanted.call, new_row.lookup, new_row, "savepoint"
+    )
+    row.is_created = outcome is Outcome.CREATED
+    if row.is_created:
+        await _complete(wanted, row.instance)
 
-        Return the instances whose keys the database has changed.
-        """
-        mapper, values = self._shape.mapper, [row.given for row in rows]
-        obstacle = obstacle_to_many(self._session.sync_session, mapper, values)
-        if any(a.type.should_evaluate_none for a in self._shape.attributes):
-            obstacle = "None in the key means NULL, and elsewhere a JSON null"
-        self._call.attempts += 1
-        self._call.strategy = "native" if obstacle is None else "savepoint"
-        try:
-            if obstacle is None:
-                return await self._insert_natively(rows)
-            name = mapper.class_.__name__
-            _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
-            await self._insert_by_unit_of_work(rows)
-        except DBAPIError as error:
-            if is_serialization_failure(error):
-                names = (mapper.class_, self._shape.names)
-                raise SnapshotConflictError(*names, None) from error
-            lookup = self._shape.lookup(rows[0].values)
-            explain(lookup, error, "creating", undone="this call")
-            raise
-        return []
 
-    async def insert_alone(self, row: Row[T], *, is_locking: bool = False) -> None:
-        """Find or insert one row by the loop for one, which explains what fails.
-
-        A statement for many that has made no row cannot tell why; a SAVEPOINT can.
-        """
-        new_row = self._new_row(row, is_locking=is_locking)
-        instance, outcome = await find_or_insert(
-            self._call, new_row.lookup, new_row, "savepoint"
-        )
-        row.instance, row.is_created = instance, outcome is Outcome.CREATED
-        if row.is_created:
-            await self._complete(instance)
-
-    async def _insert_natively(self, rows: Sequence[Row[T]]) -> list[T]:
-        mapper, values = self._shape.mapper, [row.given for row in rows]
-        made = await self._session.run_sync(insert_many, mapper, values)
-        fill_empty(made, mapper)
-        by_key = {row.frozen: row for row in rows}
-        strangers: list[T] = []
-        for instance, key in zip(made, self._shape.keys_of(made), strict=True):
-            row = by_key.get(key)
-            if row is None:
-                strangers.append(instance)
-            else:
-                row.instance, row.is_created = instance, True
-        return strangers
-
-    async def _insert_by_unit_of_work(self, rows: Sequence[Row[T]]) -> None:
-        new_rows = [self._new_row(row) for row in rows]
-        entries = [(new_row, await new_row.values()) for new_row in new_rows]
-        made = await insert_all(self._session, entries)
-        if isinstance(made, Failure):
-            if made.error is not None and not is_duplicate_key(made.error):
-                raise made.error
-            return  # One by one, it shows which of them have a rival.
-        for row, instance in zip(rows, made, strict=True):
+async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> list[Any]:
+    mapper, values = wanted.shape.mapper, [row.new_values for row in rows]
+    made = await insert_many(wanted.call, mapper, values)
+    fill_empty(made, mapper)
+    by_key = {row.frozen: row for row in rows}
+    strangers: list[Any] = []
+    for instance, key in zip(made, wanted.shape.keys_of(made), strict=True):
+        row = by_key.get(key)
+        if row is None:
+            strangers.append(instance)
+        else:
             row.instance, row.is_created = instance, True
-            await self._complete(instance)
+    return strangers
 
-    def _new_row(self, row: Row[T], *, is_locking: bool = False) -> NewRow[T]:
-        model = self._shape.mapper.class_
-        lookup = {name: row.values[name] for name in self._shape.names}
-        wanted = bind(
-            *(self._session, model, (), lookup),
-            options=self._options,
-            with_for_update={"of": model} if is_locking else None,
-        )
-        rest = {name: row.given[name] for name in row.given.keys() - lookup.keys()}
-        return NewRow(wanted, rest, may_contradict=True)
 
-    async def _complete(self, instance: Any) -> None:
-        is_alone = not is_watched(self._session.sync_session, self._shape.mapper)
-        await complete_created(
-            self._session, instance, self._options, is_alone=is_alone
-        )
+async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
+    new_rows = [_new_row(wanted, row) for row in rows]
+    entries = [(new_row, await new_row.values()) for new_row in new_rows]
+    made = await insert_all(wanted.call, entries)
+    if isinstance(made, Failure):
+        if made.error is not None and not is_duplicate_key(made.error):
+            raise made.error
+        # Inserting them one by one, which comes next, shows which have a rival.
+        return
+    for row, instance in zip(rows, made, strict=True):
+        row.instance, row.is_created = instance, True
+        await _complete(wanted, instance)
+
+
+def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any]:
+    session, model = wanted.call.session, wanted.call.model
+    values = {name: row.values[name] for name in wanted.shape.names}
+    lock: Any = {"of": model} if is_locking else None
+    lookup = bind(session, model, (), values, options=wanted.options, lock=lock)
+    rest = {n: value for n, value in row.new_values.items() if n not in values}
+    return NewRow(lookup, rest, may_contradict=True)
+
+
+async def _complete(wanted: Input, instance: Any) -> None:
+    session = wanted.call.session
+    is_alone = not is_watched(session.sync_session, wanted.shape.mapper)
+    await complete_created(session, instance, wanted.options, is_alone=is_alone)

@@ -32,5 +32,6 @@ from .private import (
     can_register,
     register_loaded,
     register_pending,
-    same_savepoint_name,
+    reset_savepoint_count,
+    savepoint_count,
 )

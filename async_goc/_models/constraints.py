@@ -4,14 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Index,
-    PrimaryKeyConstraint,
-    UniqueConstraint,
-)
-from sqlalchemy.engine import Dialect
+import sqlalchemy as sa
 from sqlalchemy.exc import CompileError
 from sqlalchemy.orm import Mapper
 
@@ -27,7 +20,7 @@ class Unique:
     name: str | None
     table: Any
     # The plain columns that are unique together.
-    columns: frozenset[Column[Any]]
+    columns: frozenset[sa.Column[Any]]
     # The indexed expressions that are not plain columns, and the conditions of a
     # partial index, as SQL; `None` where there is no text to compare with.
     expressions: tuple[str | None, ...] = ()
@@ -36,35 +29,29 @@ class Unique:
     is_null_equal: bool = False
 
 
-_Declared = PrimaryKeyConstraint | UniqueConstraint | Index
-# A condition's number, the columns that it fixes, and whether it fixes them to NULL.
-_Fixed = tuple[int, Sequence[Column[Any]], bool]
+_Declared = sa.PrimaryKeyConstraint | sa.UniqueConstraint | sa.Index
+_Conditions = Sequence[sa.ColumnElement[bool]]
 
 
 def is_covered(
-    mapper: Mapper[Any],
-    conditions: Sequence[ColumnElement[bool]],
-    dialect: Dialect | None,
+    mapper: Mapper[Any], conditions: _Conditions, dialect: sa.Dialect | None
 ) -> bool:
     """Whether a unique constraint lets *conditions* match one row at most."""
     return covering(mapper, conditions, dialect) is not None
 
 
 def covering(
-    mapper: Mapper[Any],
-    conditions: Sequence[ColumnElement[bool]],
-    dialect: Dialect | None,
-) -> tuple[Unique, list[ColumnElement[bool]]] | None:
+    mapper: Mapper[Any], conditions: _Conditions, dialect: sa.Dialect | None
+) -> tuple[Unique, _Conditions] | None:
     """Return the constraint that covers *conditions*, and those that fix it."""
-    fixed = list(_fixed(mapper, conditions))
     for unique in uniques_of(mapper, dialect):
-        used = _fixing(unique, fixed, conditions, dialect)
+        used = conditions_on(unique, mapper, conditions, dialect)
         if used is not None:
             return unique, used
     return None
 
 
-def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ...]:
+def uniques_of(mapper: Mapper[Any], dialect: sa.Dialect | None) -> tuple[Unique, ...]:
     """Return the unique constraints that the model's tables declare."""
     # Without a dialect, only those that hold on every database: constraints, and
     # indexes without conditions and expressions.
@@ -75,34 +62,13 @@ def uniques_of(mapper: Mapper[Any], dialect: Dialect | None) -> tuple[Unique, ..
 def conditions_on(
     unique: Unique,
     mapper: Mapper[Any],
-    conditions: Sequence[ColumnElement[bool]],
-    dialect: Dialect | None,
-) -> list[ColumnElement[bool]] | None:
+    conditions: _Conditions,
+    dialect: sa.Dialect | None,
+) -> _Conditions | None:
     """Return those of *conditions* that fix all of *unique*; ``None``: they do not."""
-    return _fixing(unique, list(_fixed(mapper, conditions)), conditions, dialect)
-
-
-def sql_text(element: ColumnElement[Any] | None, dialect: Dialect | None) -> str | None:
-    """Render *element* as in an index definition, which may have been given as text."""
-    if element is None:
-        return None
-    # An index definition names no tables, and holds its values, not parameters.
-    how = {"literal_binds": True, "include_table": False}
-    try:
-        return str(element.compile(dialect=dialect, compile_kwargs=how))
-    except CompileError:  # A value without a literal form matches nothing.
-        return None
-
-
-def _fixing(
-    unique: Unique,
-    fixed: Sequence[_Fixed],
-    conditions: Sequence[ColumnElement[bool]],
-    dialect: Dialect | None,
-) -> list[ColumnElement[bool]] | None:
     pinned = {
         column: number
-        for number, columns, is_null in fixed
+        for number, columns, is_null in _fixed(mapper, conditions)
         for column in columns
         if unique.is_null_equal or not is_null
     }
@@ -121,10 +87,24 @@ def _fixing(
     return [conditions[number] for number in sorted(used)]
 
 
+def sql_text(
+    element: sa.ColumnElement[Any] | None, dialect: sa.Dialect | None
+) -> str | None:
+    """Render *element* as in an index definition, which may have been given as text."""
+    if element is None:
+        return None
+    # An index definition names no tables, and holds its values, not parameters.
+    how = {"literal_binds": True, "include_table": False}
+    try:
+        return str(element.compile(dialect=dialect, compile_kwargs=how))
+    except CompileError:  # A value without a literal form matches nothing.
+        return None
+
+
 def _fixed(
-    mapper: Mapper[Any], conditions: Sequence[ColumnElement[bool]]
-) -> Iterator[_Fixed]:
-    """Yield the conditions that give one value to columns."""
+    mapper: Mapper[Any], conditions: _Conditions
+) -> Iterator[tuple[int, Sequence[sa.Column[Any]], bool]]:
+    """Yield each condition's number, the columns it fixes, and whether to NULL."""
     for number, condition in enumerate(conditions):
         found = equality(condition)
         if found is not None and mapper.columns.contains_column(found.left):
@@ -133,7 +113,7 @@ def _fixed(
             yield number, prop.columns, found.is_null
 
 
-def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:
+def _uniques(mapper: Mapper[Any], dialect: sa.Dialect | None) -> Iterator[Unique]:
     tables: Any = mapper.tables
     for table in tables:
         if table.primary_key.columns:
@@ -141,25 +121,28 @@ def _uniques(mapper: Mapper[Any], dialect: Dialect | None) -> Iterator[Unique]:
         for constraint in table.constraints:
             # A deferrable constraint may be checked long after the INSERT, which then
             # does not tell which of two rows came first.
-            if isinstance(constraint, UniqueConstraint) and not constraint.deferrable:
+            if (
+                isinstance(constraint, sa.UniqueConstraint)
+                and not constraint.deferrable
+            ):
                 yield _unique(constraint, dialect)
         for index in table.indexes:
             if index.unique and (dialect is not None or _is_full(index)):
                 yield _unique(index, dialect)
 
 
-def _is_column(element: object) -> TypeGuard[Column[Any]]:
-    return isinstance(element, Column)
+def _is_column(element: object) -> TypeGuard[sa.Column[Any]]:
+    return isinstance(element, sa.Column)
 
 
-def _is_full(index: Index) -> bool:
+def _is_full(index: sa.Index) -> bool:
     """Whether it constrains every row, by columns alone, on any database."""
     return all(map(_is_column, index.expressions)) and not any(
         option.endswith("_where") for option in index.dialect_kwargs
     )
 
 
-def _unique(declared: _Declared, dialect: Dialect | None) -> Unique:
+def _unique(declared: _Declared, dialect: sa.Dialect | None) -> Unique:
     # Only an index may have expressions among its columns.
     terms: Any = getattr(declared, "expressions", declared.columns)
     where = _option(declared, dialect, "where")
@@ -175,10 +158,10 @@ def _unique(declared: _Declared, dialect: Dialect | None) -> Unique:
     )
 
 
-def _option(declared: _Declared, dialect: Dialect | None, option: str) -> Any:
+def _option(declared: _Declared, dialect: sa.Dialect | None, option: str) -> Any:
     return dialect and declared.dialect_kwargs.get(f"{dialect.name}_{option}")
 
 
-def _compared(condition: ColumnElement[bool]) -> ColumnElement[Any] | None:
+def _compared(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any] | None:
     found = equality(condition)
     return None if found is None or found.is_null else found.left

@@ -3,21 +3,16 @@
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, ClauseElement, ColumnElement, False_, Null, True_
+import sqlalchemy as sa
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import (
-    BinaryExpression,
-    BooleanClauseList,
-    Grouping,
-    SQLCoreOperations,
-)
+from sqlalchemy.sql.elements import SQLCoreOperations
 
 # What is an SQL expression, as opposed to a value.
-SQL: Final = (ClauseElement, SQLCoreOperations)
+SQL: Final = (sa.ClauseElement, SQLCoreOperations)
 
 _EQUALITIES: Final = (operators.eq, operators.is_)
-_CONSTANTS: Final[dict[Any, Any]] = {Null: None, True_: True, False_: False}
-_VALUES: Final = (BindParameter, *_CONSTANTS)
+_CONSTANTS: Final[dict[Any, Any]] = {sa.Null: None, sa.True_: True, sa.False_: False}
+_VALUES: Final = (sa.BindParameter, *_CONSTANTS)
 
 
 class Equality(NamedTuple):
@@ -31,7 +26,7 @@ class Equality(NamedTuple):
     @property
     def is_null(self) -> bool:
         """Whether it says IS NULL."""
-        return isinstance(self.right, Null)
+        return isinstance(self.right, sa.Null)
 
     @property
     def is_ready(self) -> bool:
@@ -48,13 +43,13 @@ class Equality(NamedTuple):
         return self.right.effective_value
 
 
-def conjuncts(*criteria: Any) -> Iterator[ColumnElement[bool]]:
+def conjuncts(*criteria: Any) -> Iterator[sa.ColumnElement[bool]]:
     """Yield the conditions that are joined by AND."""
     for criterion in criteria:
         kind: Any = criterion.__class__
-        if issubclass(kind, Grouping):
+        if issubclass(kind, sa.Grouping):
             yield from conjuncts(criterion.element)
-        elif issubclass(kind, BooleanClauseList) and (
+        elif issubclass(kind, sa.BooleanClauseList) and (
             criterion.operator is operators.and_
         ):
             yield from conjuncts(*criterion.clauses)
@@ -62,15 +57,15 @@ def conjuncts(*criteria: Any) -> Iterator[ColumnElement[bool]]:
             yield criterion
 
 
-def equality(condition: ColumnElement[bool]) -> Equality | None:
+def equality(condition: sa.ColumnElement[bool]) -> Equality | None:
     """Return *condition* as an equality with a value, if it is one."""
-    if not isinstance(condition, BinaryExpression):
+    if not isinstance(condition, sa.BinaryExpression):
         return None
     left, right, operator = condition.left, condition.right, condition.operator
     if operator in _EQUALITIES and isinstance(right, _VALUES):
         return Equality(left, right)
     # SQLAlchemy compares a relationship with an instance the other way round.
-    is_reversed = operator is operators.eq and isinstance(left, BindParameter)
+    is_reversed = operator is operators.eq and isinstance(left, sa.BindParameter)
     return Equality(right, left) if is_reversed else None
 
 

@@ -6,17 +6,8 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Final
 
-from sqlalchemy import Column, MetaData
+from sqlalchemy import Column, MetaData, orm
 from sqlalchemy.ext.hybrid import HybridExtensionType
-from sqlalchemy.orm import (
-    ColumnProperty,
-    CompositeProperty,
-    Mapper,
-    RelationshipProperty,
-    SynonymProperty,
-    class_mapper,
-    registry,
-)
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.sql import operators
 
@@ -25,7 +16,7 @@ from .criteria import conjuncts
 from .mapping import memory
 
 # Attributes of a class that are no values of its instances.
-_NOT_VALUES: Final = (FunctionType, classmethod, staticmethod, MetaData, registry)
+_NOT_VALUES: Final = (FunctionType, classmethod, staticmethod, MetaData, orm.registry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +35,7 @@ class Field:
     # Of a many-to-one relationship: the mapper of the other side, the name of the
     # attribute there that refers back, and where the values of `columns` stand in the
     # parent's identity, if the foreign key refers to its primary key.
-    parent: Mapper[Any] | None = None
+    parent: orm.Mapper[Any] | None = None
     reverse: str | None = None
     key_positions: tuple[int, ...] = ()
     # Why a lookup by it cannot identify a row.
@@ -53,7 +44,7 @@ class Field:
 
 def lookup_field(model: type[object], name: str) -> Field:
     """Return what *name* stands for in a lookup; raise if it cannot identify a row."""
-    mapper = class_mapper(model)
+    mapper = orm.class_mapper(model)
     field = _resolve(mapper, name)
     if field is None:
         raise unknown_field(mapper, name)
@@ -66,7 +57,7 @@ def lookup_field(model: type[object], name: str) -> Field:
     return field
 
 
-def default_field(mapper: Mapper[Any], name: str) -> Field | None:
+def default_field(mapper: orm.Mapper[Any], name: str) -> Field | None:
     """Return what *name* stands for in the defaults; ``None``: nothing settable."""
     fields: dict[str, Field] = memory(mapper, "defaults", dict[str, Field])
     field = fields.get(name) or _resolve(mapper, name)
@@ -85,7 +76,7 @@ def default_field(mapper: Mapper[Any], name: str) -> Field | None:
     return field
 
 
-def unknown_field(mapper: Mapper[Any], name: str) -> UnknownFieldError:
+def unknown_field(mapper: orm.Mapper[Any], name: str) -> UnknownFieldError:
     """Build the error for a *name* that the model cannot take."""
     by_column = [
         prop.key
@@ -96,16 +87,16 @@ def unknown_field(mapper: Mapper[Any], name: str) -> UnknownFieldError:
     return UnknownFieldError(mapper.class_, name, by_column or close)
 
 
-def _resolve(mapper: Mapper[Any], name: str) -> Field | None:
+def _resolve(mapper: orm.Mapper[Any], name: str) -> Field | None:
     match mapper.attrs.get(name):
-        case SynonymProperty() as synonym:
+        case orm.SynonymProperty() as synonym:
             target = _resolve(mapper, synonym.name)
             return None if target is None else replace(target, name=name)
-        case ColumnProperty() as column:
+        case orm.ColumnProperty() as column:
             return _column_field(mapper, column)
-        case RelationshipProperty() as relationship:
+        case orm.RelationshipProperty() as relationship:
             return _relationship_field(relationship)
-        case CompositeProperty() as composite:
+        case orm.CompositeProperty() as composite:
             parts: Any = composite.props
             columns = tuple(c for part in parts for c in part.columns)
             return Field(name=name, columns=columns)
@@ -113,7 +104,7 @@ def _resolve(mapper: Mapper[Any], name: str) -> Field | None:
             return _extension_field(mapper, name)
 
 
-def _extension_field(mapper: Mapper[Any], name: str) -> Field | None:
+def _extension_field(mapper: orm.Mapper[Any], name: str) -> Field | None:
     """Return what a hybrid or an association proxy is: mapped, but not to a column."""
     descriptor: Any = mapper.all_orm_descriptors.get(name)
     if descriptor is None:
@@ -124,7 +115,7 @@ def _extension_field(mapper: Mapper[Any], name: str) -> Field | None:
     return Field(name=name, is_settable=is_proxy, obstacle="is no column")
 
 
-def _column_field(mapper: Mapper[Any], prop: ColumnProperty[Any]) -> Field:
+def _column_field(mapper: orm.Mapper[Any], prop: orm.ColumnProperty[Any]) -> Field:
     columns = tuple(c for c in prop.columns if isinstance(c, Column))
     if not columns:  # A column_property() of an SQL expression is read-only.
         return Field(name=prop.key, is_settable=False)
@@ -144,7 +135,7 @@ def _is_stock(comparator: object) -> bool:
     return all(base.__module__.startswith(stock) for base in type(comparator).__mro__)
 
 
-def _relationship_field(prop: RelationshipProperty[Any]) -> Field:
+def _relationship_field(prop: orm.RelationshipProperty[Any]) -> Field:
     if prop.viewonly or prop.uselist or prop.direction is not MANYTOONE:
         obstacle = "is a collection" if prop.uselist else "is no foreign key"
         return Field(name=prop.key, is_settable=not prop.viewonly, obstacle=obstacle)
@@ -160,7 +151,7 @@ def _relationship_field(prop: RelationshipProperty[Any]) -> Field:
     )
 
 
-def _key_positions(prop: RelationshipProperty[Any]) -> tuple[int, ...] | None:
+def _key_positions(prop: orm.RelationshipProperty[Any]) -> tuple[int, ...] | None:
     """Return where each local column's value stands in the parent's identity."""
     pairs = prop.local_remote_pairs or []
     comparisons = [getattr(c, "operator", None) for c in conjuncts(prop.primaryjoin)]

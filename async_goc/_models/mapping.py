@@ -1,12 +1,15 @@
 """Remember what is known of a mapped class, and say what its columns are."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, inspect
 from sqlalchemy.orm import InstanceState, Mapper
 
 T = TypeVar("T")
+
+# None is a value that is remembered, too.
+_MISSING: Final = object()
 
 
 def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
@@ -14,10 +17,10 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     # It is kept on the mapper, and goes with the model. A WeakKeyDictionary would keep
     # every model for ever, because a value (a statement, say) refers to its own key.
     known: dict[object, Any] = vars(mapper).setdefault("_async_goc", {})
-    if key not in known:
+    found: T = known.get(key, _MISSING)
+    if found is _MISSING:
         # Two threads may both make it; either result serves.
-        known[key] = make()
-    found: T = known[key]
+        found = known[key] = make()
     return found
 
 

@@ -6,8 +6,7 @@ that constant. Where a public way exists it is taken: ``after_begin`` tells whic
 connections a session holds, ``as_generic()`` what kind of type a column has.
 """
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -31,23 +30,22 @@ REGISTER_PERSISTENT = "_register_persistent"
 NEW_IN_TRANSACTION = "_new"
 
 
-@contextmanager
-def same_savepoint_name(connection: Connection | None) -> Generator[None, None, None]:
-    """Let the next SAVEPOINT have the name of the one that ends inside this context."""
-    count = getattr(connection, SAVEPOINT_COUNT, None)
-    try:
-        yield
-    finally:
-        if count is not None:
-            setattr(connection, SAVEPOINT_COUNT, count)
+def savepoint_count(connection: Connection) -> int | None:
+    """Return what the name of the connection's next SAVEPOINT is made from."""
+    return getattr(connection, SAVEPOINT_COUNT, None)
+
+
+def reset_savepoint_count(connection: Connection, count: int | None) -> None:
+    """Let the next SAVEPOINT have the name that it had at that count."""
+    if count is not None:
+        setattr(connection, SAVEPOINT_COUNT, count)
 
 
 def can_register(session: Session) -> bool:
     """Whether the two functions below work: the session must be in a transaction."""
     transaction = session.get_transaction()
-    return hasattr(session, REGISTER_PERSISTENT) and (
-        transaction is None or hasattr(transaction, NEW_IN_TRANSACTION)
-    )
+    has_new = transaction is None or hasattr(transaction, NEW_IN_TRANSACTION)
+    return has_new and hasattr(session, REGISTER_PERSISTENT)
 
 
 def register_pending(session: Session, instance: object) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Container, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Generic, TypeAlias
 
 from sqlalchemy import null
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.util import await_only
 
 from .._lookup import Lookup
-from .._models import T, conjuncts, default_field, equality, memory
+from .._models import T, conjuncts, default_field, equality, remembered
 from .values import Defaults, NewValues
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
@@ -95,18 +95,16 @@ class NewRow(Generic[T]):
         return instance
 
 
+@dataclass(slots=True)
 class Arguments(Container[str]):
     """The names that the factory takes, or else the class's own constructor."""
 
-    __slots__ = ("_factory", "_mapper")
-
-    def __init__(self, factory: Factory[Any] | None, mapper: Mapper[Any]) -> None:
-        self._factory = factory
-        self._mapper = mapper
+    factory: Factory[Any] | None
+    mapper: Mapper[Any]
 
     def __contains__(self, name: object) -> bool:
         # Most names are attributes, so the signature is read only when it is needed.
-        maker = self._factory or _own_constructor(self._mapper)
+        maker = self.factory or _own_constructor(self.mapper)
         names = () if maker is None else _parameters(maker)
         return names is None or str(name) in names
 
@@ -133,7 +131,7 @@ def _stored(mapper: Mapper[Any], name: str, value: Any) -> Any:
 
 
 def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
-    accepted = memory(mapper, "constructor", lambda: _constructor_parameters(mapper))
+    accepted = _accepted(mapper)
     if accepted is None:
         return mapper.class_(**values)
     # The rest is set afterwards: a dataclass field with init=False, say.
@@ -145,7 +143,8 @@ def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
     return instance
 
 
-def _constructor_parameters(mapper: Mapper[Any]) -> Container[str] | None:
+@remembered
+def _accepted(mapper: Mapper[Any]) -> Container[str] | None:
     own = _own_constructor(mapper)
     return None if own is None else _parameters(own)
 

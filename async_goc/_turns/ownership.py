@@ -177,6 +177,7 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
 def _on_commit(session: Session) -> None:
     for owner in session.info.get(_KEY, {}).values():
         if owner.has_kept_any:
+            # While a savepoint is being released, it still is the innermost one.
             owner.commit(session.get_nested_transaction() or session.get_transaction())
 
 

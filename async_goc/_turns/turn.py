@@ -34,7 +34,7 @@ class Turn:
         self._lookup = lookup
         # Its key, made when it is first needed: for most calls never, because their
         # row is there.
-        self._key: Key | None = None
+        self._keys: tuple[Key, ...] = ()
         # The keys that this call has taken, and whether their rows are there by now.
         # What a call around this one holds is not among them.
         self._taken: dict[Key, bool] = {}
@@ -62,9 +62,10 @@ class Turn:
     def keys(self) -> Sequence[Key]:
         """The key of the one row; empty while it has none."""
         lookup = self._lookup
-        if self._key is None and lookup is not None and self._call.policy.locks:
-            self._key = key_of(lookup, *self._where(lookup))
-        return () if self._key is None else (self._key,)
+        if not self._keys and lookup is not None and self._call.policy.locks:
+            key = key_of(lookup, *self._where(lookup))
+            self._keys = () if key is None else (key,)
+        return self._keys
 
     def keys_of(
         self, lookup: Lookup[Any], rows: Sequence[Mapping[str, Any]]
@@ -107,9 +108,7 @@ class Turn:
         memory, owner = queues.memory, self._find_owner()
         again: list[Key] = []
         for key in keys:
-            if key is None or key in owner.keys:
-                continue
-            if self._answers and self._answers.get(key) in _IN_VAIN:
+            if key is None or key in owner.keys or self._answers.get(key) in _IN_VAIN:
                 continue
             has_changed = has_looked and memory.has_changed(key, self._looked)
             if has_looked and not has_changed:
@@ -145,8 +144,7 @@ class Turn:
 
     def hit(self) -> Outcome:
         """The one row was there; say what that is called."""
-        is_spared = self._key is not None and self.found((self._key,))
-        return Outcome.WAITED_HIT if is_spared else Outcome.HIT
+        return Outcome.WAITED_HIT if self.found(self._keys) else Outcome.HIT
 
     def found(self, keys: Iterable[Key | None]) -> bool:
         """The rows were there; say whether waiting has spared INSERTs."""

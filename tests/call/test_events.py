@@ -18,7 +18,7 @@ from async_goc import (
 
 
 async def test_one_event_per_call(session: AsyncSession) -> None:
-    """Each call is reported once, with its outcome, the failed ones, too."""
+    """Each call is reported once, with its outcome; a failed one, too."""
     events: list[Event] = []
     policy = Policy(observer=events.append)
     for _ in range(2):

@@ -46,7 +46,7 @@ async def test_outer_rollback_configured(engine: AsyncEngine) -> None:
 
 
 async def test_outer_rollback_plain(plain: AsyncEngine) -> None:
-    """So it does on an engine that nobody has configured."""
+    """On an engine that is not configured, it does so as well."""
     assert await leaves_nothing_after_rollback(plain)
 
 
@@ -145,7 +145,7 @@ async def test_settings(url: str) -> None:
 async def test_autocommit_connection_of_a_configured_engine(
     engine: AsyncEngine,
 ) -> None:
-    """Who asks for AUTOCOMMIT on one connection gets it: VACUUM works."""
+    """A connection that asks for AUTOCOMMIT gets it: VACUUM works."""
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.execute(text("VACUUM"))

@@ -80,7 +80,7 @@ async def test_row_that_the_session_filters_out(session: AsyncSession) -> None:
 
 
 async def test_deferred_columns_stay_deferred(sessions: Sessions) -> None:
-    """Unless asked for."""
+    """A deferred column is loaded only if an option asks for it."""
     async with sessions.begin() as session:
         await get_or_create(session, Tag, name="red", defaults={"note": "n"})
     async with sessions() as session:
@@ -112,7 +112,7 @@ async def test_children_given_are_kept(session: AsyncSession) -> None:
 
 
 async def test_children_that_a_listener_makes(session: AsyncSession) -> None:
-    """Who listens to the INSERT may make rows that refer to the new one."""
+    """A listener to the INSERT may create rows that refer to the new one."""
 
     def furnish(_: object, connection: Connection, author: Author) -> None:
         connection.execute(insert(Desk).values(author_id=author.id))

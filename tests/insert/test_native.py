@@ -32,7 +32,10 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 
 async def test_an_ordinary_object(session: AsyncSession) -> None:
-    """The row comes back as a flush would have left it."""
+    """The row comes back as a flush would have left it.
+
+    Fails without `register_pending` in `_register`.
+    """
     tag, _ = await get_or_create(
         session, Tag, name="red", defaults={"note": "n"}, policy=NATIVE
     )
@@ -53,7 +56,7 @@ async def test_an_ordinary_object(session: AsyncSession) -> None:
 
 
 async def test_defaults(session: AsyncSession) -> None:
-    """Those of the column apply, SQL expressions are sent, None is as in a flush."""
+    """Column defaults apply, SQL expressions are sent, and None is as in a flush."""
     cat, _ = await get_or_create(
         session, Cat, name="Tom", defaults={"lives": None}, policy=NATIVE
     )
@@ -77,7 +80,7 @@ async def test_defaults(session: AsyncSession) -> None:
 
 
 async def test_deferred_columns_stay_deferred(session: AsyncSession) -> None:
-    """They are not loaded with the rest, and not expired."""
+    """A deferred column is neither loaded with the others nor expired."""
     tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
     state: Any = inspect(tag)
     assert "note" in state.unloaded
@@ -88,7 +91,7 @@ async def test_deferred_columns_stay_deferred(session: AsyncSession) -> None:
 async def test_rollback_makes_it_transient(
     session: AsyncSession, *, is_nested: bool
 ) -> None:
-    """As any object that was new in the transaction. Fails without `_new[state]`."""
+    """The object is transient again, like any that was new in the transaction."""
     await session.begin()
     savepoint = await session.begin_nested() if is_nested else session
     tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
@@ -102,7 +105,7 @@ async def test_rollback_makes_it_transient(
 
 
 async def test_released_savepoint(session: AsyncSession) -> None:
-    """It is new to the transaction around, then."""
+    """After the release, the row is new in the enclosing transaction."""
     async with session.begin_nested():
         tag, _ = await get_or_create(session, Tag, name="red", policy=NATIVE)
     assert inspect(tag).persistent
@@ -128,7 +131,7 @@ async def test_primary_key_of_a_deleted_row(
 
 @on_postgres
 async def test_errors_end_the_transaction(session: AsyncSession) -> None:
-    """As those of any statement; the note says so."""
+    """On PostgreSQL an error ends the transaction, and the note says so."""
     with pytest.raises(IntegrityError) as raised:
         await get_or_create(
             session, Tag, name="red", defaults={"colour": "bad"}, policy=NATIVE
@@ -143,7 +146,7 @@ async def test_errors_end_the_transaction(session: AsyncSession) -> None:
 
 
 async def test_errors_of_an_sqlite_statement(sessions: Sessions) -> None:
-    """SQLite undoes the statement only."""
+    """SQLite undoes only the statement, and the note says so."""
     async with sessions() as session:
         if session.bind.dialect.name != "sqlite":
             return
@@ -155,7 +158,7 @@ async def test_errors_of_an_sqlite_statement(sessions: Sessions) -> None:
 
 @on_postgres
 async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
-    """Skipped, too; the SAVEPOINT tells, and the transaction goes on."""
+    """It is skipped as well; a SAVEPOINT finds it, and the transaction goes on."""
     session.add(Tag(name="blue", slug="s"))
     events: list[Event] = []
     policy = Policy(strategy="native", attempts=1, observer=events.append)
@@ -171,9 +174,9 @@ async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
 
 @pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
 async def test_two_values_at_once(engine: AsyncEngine) -> None:
-    """Rivals who take two unique values lose, or win, both.
+    """Rivals that take two unique values win both or lose both.
 
-    Fails, now and then, with `index_elements=["name"]` as the conflict target.
+    Fails, now and then, if the statement names one column as its conflict target.
     """
     policy = Policy(strategy="native", locks=None)
     start = asyncio.Barrier(12)

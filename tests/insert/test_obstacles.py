@@ -90,7 +90,7 @@ async def test_models_that_need_the_unit_of_work(
     reason: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """They get it; the event says so, and a debug record why."""
+    """They are flushed; the event says so, and a debug record says why."""
     caplog.set_level(logging.DEBUG, "async_goc")
     assert await strategy_of(session, model, **call) == "savepoint"
     assert reason in caplog.text
@@ -115,7 +115,7 @@ async def test_listening_to_the_mapper(session: AsyncSession, name: str) -> None
 
 @pytest.mark.parametrize("name", ["before_flush", "after_flush"])
 async def test_listening_to_the_session(session: AsyncSession, name: str) -> None:
-    """Likewise those of a session: an audit trail, say."""
+    """A session's flush events are sent, too: an audit trail may need them."""
     heard: list[object] = []
 
     def hear(session: Session, *_: object) -> None:
@@ -146,14 +146,14 @@ class Routing(Session):
 
 
 async def test_a_session_that_routes(engine: AsyncEngine) -> None:
-    """It sees a flush, and can know it by that."""
+    """Such a session may choose its bind by whether it is flushing."""
     async with AsyncSession(engine, sync_session_class=Routing) as session:
         assert await strategy_of(session, Tag, name="x") == "savepoint"
 
 
 @on_postgres
 async def test_a_deferrable_constraint(engine: AsyncEngine) -> None:
-    """PostgreSQL knows no ON CONFLICT on a table that has one."""
+    """PostgreSQL has no ON CONFLICT for a table with a deferrable constraint."""
 
     class Base(DeclarativeBase):
         pass
@@ -192,7 +192,7 @@ async def test_nothing_to_insert(engine: AsyncEngine) -> None:
 async def test_a_backend_without_returning(
     engine: AsyncEngine, session: AsyncSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Or one that is not in the table."""
+    """A database without RETURNING gets a flush."""
     caplog.set_level(logging.DEBUG, "async_goc")
     engine.dialect.insert_returning = False
     assert await strategy_of(session, Tag, name="x") == "savepoint"

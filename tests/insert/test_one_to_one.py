@@ -18,8 +18,8 @@ async def test_one_to_one_does_not_take_the_rivals_row(
 ) -> None:
     """The rival's row keeps its foreign key.
 
-    Without Originals.assume_empty(), the flush finds the rival's seat, sets its foreign
-    key to NULL, and the call returns a second one with created=True.
+    Fails without `assume_empty` in `_insert_all`: the flush finds the rival's seat,
+    sets its foreign key to NULL, and the call returns a second one, as created.
     """
     async with sessions.begin() as session:
         session.add(Author(name="Ann"))
@@ -40,7 +40,7 @@ async def test_one_to_one_does_not_take_the_rivals_row(
 async def test_one_to_one_parent_in_the_defaults(
     engine: AsyncEngine, session: AsyncSession, is_criterion: bool
 ) -> None:
-    """The same, where the lookup has the foreign key and the defaults the parent."""
+    """It does, too, if the lookup has the foreign key and the defaults the parent."""
     session.add(Author(name="Ann"))
     await session.commit()
     ann = (await session.scalars(select(Author))).one()
@@ -54,7 +54,7 @@ async def test_one_to_one_parent_in_the_defaults(
 
 
 async def test_one_to_one_created(sessions: Sessions) -> None:
-    """A created row is on both sides."""
+    """A created row is on both sides of the relationship."""
     async with sessions.begin() as session:
         session.add(Author(name="Ann"))
     async with sessions.begin() as session:

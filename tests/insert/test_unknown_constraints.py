@@ -34,7 +34,7 @@ async def quota(engine: AsyncEngine) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("quota")
 async def test_violation_that_a_trigger_makes_up(session: AsyncSession) -> None:
-    """A constraint that nobody knows is the database's own error."""
+    """A violation of an unknown constraint is raised as the database reports it."""
     with pytest.raises(IntegrityError) as raised:
         await get_or_create(session, Tag, name="red")
     assert "violated quota" in raised.value.__notes__[0]

@@ -81,7 +81,7 @@ async def test_conflict_with_a_visible_row(engine: AsyncEngine, level: str) -> N
 async def test_narrower_constraint_lost_to_a_rival(
     engine: AsyncEngine, level: str
 ) -> None:
-    """A rival's row holds part of the lookup, and nobody here can see the rest."""
+    """A rival's row holds part of the lookup, and the rest cannot be seen here."""
     rival = after_rival(engine, Tag(name="red", colour="f00"))
     async with AsyncSession(at(engine, level)) as session:
         with pytest.raises(SnapshotConflictError):
@@ -90,7 +90,7 @@ async def test_narrower_constraint_lost_to_a_rival(
 
 @snapshots
 async def test_single_table_inheritance(engine: AsyncEngine, level: str) -> None:
-    """A subclass looks among its own rows, and the same rule holds."""
+    """A subclass sees only its own rows; the rival's is invisible all the same."""
     rival = after_rival(engine, Cat(name="Tom"))
     async with AsyncSession(at(engine, level)) as session:
         with pytest.raises(SnapshotConflictError):
@@ -128,7 +128,7 @@ async def test_vanished_rival(
 async def test_rival_of_a_factory_that_flushes_vanishes(
     engine: AsyncEngine, session: AsyncSession
 ) -> None:
-    """Also a factory that inserts by itself gets its second attempt."""
+    """A factory that inserts by itself gets its second attempt as well."""
     rival = after_rival(engine, Tag(name="red"))
 
     async def factory(**values: Any) -> Tag:

@@ -74,7 +74,7 @@ async def test_conflict_on_a_narrower_constraint(sessions: Sessions) -> None:
 async def test_other_violations_pass_through(
     sessions: Sessions, model: type[Any], lookup: Any, defaults: Any
 ) -> None:
-    """Constraint errors reach the caller as they are; his transaction goes on."""
+    """Constraint errors reach the caller as they are; the transaction goes on."""
     async with sessions.begin() as session:
         ann = Author(name="Ann", books=[Book(title="one")])
         session.add(ann)

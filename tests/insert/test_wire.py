@@ -41,7 +41,7 @@ async def test_round_trips(
 ) -> None:
     """However many calls a transaction has had, each costs the least.
 
-    Fails without `same_savepoint_name`: asyncpg prepares each new SAVEPOINT.
+    Fails without `reset_savepoint_count`: asyncpg prepares each new SAVEPOINT.
     """
     wire, session = on_wire
     policy = Policy(strategy=strategy)

@@ -8,7 +8,7 @@ from async_goc._locks.registry import KeyedLocks
 
 @pytest.fixture
 async def queues() -> AsyncIterator[Queues]:
-    """The running loop's queues; at the end, nobody may be left in them."""
+    """The running loop's queues; at the end, no waiter may be left in them."""
     queues = KeyedLocks().queues()
     yield queues
     assert queues.waiting == 0

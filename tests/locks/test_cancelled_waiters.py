@@ -32,7 +32,7 @@ async def test_cancelled_waiter(
 
 
 async def test_cancelled_waiter_is_in_no_cycle(queues: Queues) -> None:
-    """Who is being cancelled waits for nobody, though it has not left yet."""
+    """A waiter that is being cancelled closes no cycle, though it has not left yet."""
     first, second = Holder(), Holder()
     queues.take("1", first)
     queues.take("2", second)

@@ -50,7 +50,7 @@ class Registry(Simulation):
         answer = await self.queues.wait(key, owner, call.limit)
         self.loop.call = None
         if call.answer is None:
-            # 12. No cycle: nobody in it waits any longer.
+            # 12. No cycle: none of its members waits any longer.
             assert answer is Answer.DEADLOCK
             assert members is not None
             for each in members:
@@ -153,7 +153,7 @@ class Registry(Simulation):
 
     @invariant()
     def late_releases_are_harmless(self) -> None:
-        """13. Who does not hold the key (any more) frees nothing, and tells nobody."""
+        """13. An owner that does not hold the key frees nothing and tells no waiter."""
         memory = dict(self.queues.memory._released)
         for key in "ab":
             holder, queue = self.holder(key), self.queue(key)

@@ -10,7 +10,7 @@ from async_goc._locks.queues import Queues
 
 
 async def test_owners_around_count_as_oneself(queues: Queues) -> None:
-    """Nobody waits for who cannot go on before that wait ends, by whatever way."""
+    """No call waits for an owner that cannot go on before that wait ends."""
     around, other, asks = Holder(), Holder(), Holder()
     queues.take("k", around)
     queues.take("other", other)
@@ -23,7 +23,7 @@ async def test_owners_around_count_as_oneself(queues: Queues) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 async def test_cycle_ends_for_all_its_members(queues: Queues, size: int) -> None:
-    """Owners who wait for each other all stop; one who waits for them does not."""
+    """Owners that wait for each other all stop; one that waits for them does not."""
     members, bystander = [Holder() for _ in range(size)], Holder()
     for number, owner in enumerate(members):
         queues.take(str(number), owner)
@@ -84,7 +84,7 @@ async def test_highest_rank_comes_first(queues: Queues) -> None:
 
 
 async def test_dead_owner_loses_all_its_keys(queues: Queues) -> None:
-    """Who waits for one key of a dead owner's frees the others, too."""
+    """Waiting for one key of a dead owner frees its other keys, too."""
     dead, waiting, late = Holder(), Holder(), Holder()
     for key in ("k", "other"):
         queues.take(key, dead)
@@ -97,7 +97,7 @@ async def test_dead_owner_loses_all_its_keys(queues: Queues) -> None:
 
 
 async def test_owner_that_is_ending_has_time_to_say_so(queues: Queues) -> None:
-    """One that looks dead for a moment is asked twice.
+    """An owner that looks dead for a moment is asked twice.
 
     A transaction is no longer its session's while its connection is being reset.
     """

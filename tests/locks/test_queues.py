@@ -1,4 +1,4 @@
-"""The registry alone: who gets a key, when, and what the others are told."""
+"""The registry alone: which owner gets a key, when, and what waiters are told."""
 
 import asyncio
 from time import perf_counter
@@ -40,7 +40,7 @@ async def test_absent_row_hands_the_key_to_the_first(queues: Queues) -> None:
 
 @pytest.mark.parametrize("answer", [Answer.CREATED, Answer.FOUND])
 async def test_existing_row_wakes_all_at_once(queues: Queues, answer: Answer) -> None:
-    """Once the row is there, all who wait are told so in the same tick."""
+    """Once the row is there, all waiters are told so in the same tick."""
     holder, *others = [Holder() for _ in range(50)]
     queues.take("k", holder)
     tasks = await line_up(queues, *others)

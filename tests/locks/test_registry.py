@@ -49,7 +49,7 @@ def test_ended_loop_is_left_alone() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The oldest keys are forgotten; of those, nothing is known but when, at most."""
+    """The oldest keys are forgotten, except for when the last of them was released."""
     memory, before = Memory(2), perf_counter()
     after = before + 60
     assert not memory.has_changed("a", before)
@@ -67,7 +67,7 @@ def test_memory_is_bounded() -> None:
 
 
 async def test_memory_of_nothing() -> None:
-    """With no keys known each may exist, and may have changed since any release."""
+    """If no keys are known, any may exist, and may have changed since a release."""
     queues, owner, before = KeyedLocks(0).queues(), Holder(), perf_counter()
     queues.take("k", owner)
     queues.release("k", owner, Answer.CREATED)
@@ -121,7 +121,7 @@ def test_queues_go_with_their_loop(*, is_contended: bool) -> None:
 
 
 def test_loop_closed_in_the_middle_of_a_wait_goes_with_the_next() -> None:
-    """A loop that ends with somebody waiting is forgotten when another one begins."""
+    """A loop that ends while a call waits is forgotten when another one begins."""
     locks = KeyedLocks()
 
     async def use() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from backends import before_sql
 from models import (
     Author,
     City,
@@ -71,6 +72,7 @@ async def test_criteria(session: AsyncSession) -> None:
     assert (city.country, city.region_number) == ("AT", 1)
 
 
+@before_sql
 async def test_criteria_that_contradict(
     session: AsyncSession, statements: list[str]
 ) -> None:
@@ -95,6 +97,7 @@ async def test_criterion_with_a_parent(session: AsyncSession) -> None:
         assert (desk.author_id, created) == (ann.id, expected)
 
 
+@before_sql
 async def test_criterion_that_is_none(session: AsyncSession) -> None:
     """A comparison that Python has evaluated is refused: it would match any row."""
     with pytest.raises(TypeError, match="criterion False is no SQL expression"):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from backends import Sessions
+from backends import Sessions, before_sql
 from models import (
     Author,
     Book,
@@ -121,6 +121,7 @@ async def test_parent_elsewhere(sessions: Sessions) -> None:
             await get_or_create(session, Book, author=7, title="x")
 
 
+@before_sql
 @pytest.mark.parametrize(
     ("model", "name", "why"),
     [
@@ -139,6 +140,7 @@ async def test_what_cannot_identify(
     assert not statements
 
 
+@before_sql
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("nmae", "'name'"), ("zzz", "mapped attribute"), ("opts", "'options'")],

@@ -23,21 +23,21 @@ from async_goc import (
 async def test_all_or_nothing(
     session: AsyncSession, model: type[Any], strategy: str
 ) -> None:
-    """A NOT NULL violation in row 7,000: nothing remains, the transaction goes on."""
+    """A NOT NULL violation in row 700: nothing remains, the transaction goes on."""
     ann = Author(name="Ann")
     session.add(ann)
     tag, _ = await get_or_create(session, Tag, name="mine")
     # A statement, or a flush, for each chunk.
     rows: list[dict[str, Any]] = [
         {"name": f"{number:05}"} | ({"badge": number} if model is Employee else {})
-        for number in range(10_000)
+        for number in range(1_000)
     ]
-    rows[7_000]["badge" if model is Employee else "name"] = None
+    rows[700]["badge" if model is Employee else "name"] = None
     events: list[Event] = []
     policy = Policy(missing_constraint="ignore", observer=events.append)
     with pytest.raises(IntegrityError) as raised:
         await get_or_create_many(
-            session, model, rows, key="name", chunk_size=1_000, policy=policy
+            session, model, rows, key="name", chunk_size=100, policy=policy
         )
     assert "this call has been undone" in raised.value.__notes__[0]
     assert (events[0].outcome, events[0].strategy) == ("failed", strategy)
@@ -50,7 +50,7 @@ async def test_all_or_nothing(
 
 
 async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
-    """The error says which, and nothing of the call remains."""
+    """The error names the constraint, and nothing of the call remains."""
     await get_or_create(session, Tag, name="old", defaults={"slug": "taken"})
     rows = [*named("a", "b"), {"name": "c", "slug": "taken"}]
     with pytest.raises(IntegrityError) as raised:
@@ -60,7 +60,10 @@ async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
 
 
 async def test_rollback(session: AsyncSession) -> None:
-    """What was created is transient again; and can be created again."""
+    """What was created is transient again, and can be created again.
+
+    Fails without `NEW_IN_TRANSACTION` in `register_loaded`.
+    """
     result = await get_or_create_many(session, Tag, named("a", "b"))
     await session.rollback()
     assert all(inspect(tag).transient for tag, _ in result)

@@ -10,7 +10,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from wide import Arrays, Beast, Dog, Keys, Wide
+from wide import Arrays, Beast, Dog, Host, Keys, Wide
 
 from async_goc import Policy, get_or_create_many
 
@@ -23,7 +23,7 @@ async def test_readable(session: AsyncSession) -> None:
 
 
 async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) -> None:
-    """A sibling's column has one for each row, too."""
+    """A column of a sibling class gets a default of its own in each row."""
     rows = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
     for model in (Beast, Dog):
         result = await get_or_create_many(session, model, rows)
@@ -78,7 +78,7 @@ async def test_too_long(session: AsyncSession) -> None:
 async def test_keys(
     session: AsyncSession, names: list[str], rows: list[dict[str, Any]]
 ) -> None:
-    """They are told apart, and found again, whichever way they travel."""
+    """Keys of all types are told apart and found again."""
     policy = Policy(missing_constraint="ignore")
     for expected in (True, False):
         result = await get_or_create_many(session, Keys, rows, key=names, policy=policy)
@@ -103,3 +103,10 @@ async def test_case_that_does_not_matter(session: AsyncSession) -> None:
     again = await get_or_create_many(session, Arrays, rows)
     assert [instance for instance, _ in again] == [instance for instance, _ in result]
     assert not any(created for _, created in again)
+
+
+async def test_type_of_one_database(session: AsyncSession) -> None:
+    """A type that only one database has is stored without an array."""
+    rows = [{"name": name, "address": f"{name}::1"} for name in "ab"]
+    result = await get_or_create_many(session, Host, rows, key="name")
+    assert [str(host.address)[:4] for host, _ in result] == ["a::1", "b::1"]

@@ -40,7 +40,7 @@ AB = [{"name": "a"}, {"name": "b"}]
 
 
 async def test_pending_rows(engine: AsyncEngine) -> None:
-    """The caller's own are flushed before the guard, and found; autoflush or not."""
+    """The caller's pending rows are flushed before the guard, and found."""
     async with AsyncSession(engine, autoflush=False) as session:
         session.add(mine := Tag(name="b"))
         result = await get_or_create_many(session, Tag, AB)
@@ -70,7 +70,7 @@ async def test_without_a_key(engine: AsyncEngine) -> None:
 
 @on_postgres
 async def test_leader_that_rolls_back(sessions: Sessions) -> None:
-    """The key goes to who waits for it, and with it the right to create the row."""
+    """The key goes to the call that waits for it, which then creates the row."""
     locks = KeyedLocks()
     policy = Policy(locks=locks, wait_timeout=None)
     async with sessions() as leader, sessions() as follower:
@@ -88,7 +88,7 @@ async def test_leader_that_rolls_back(sessions: Sessions) -> None:
 async def test_a_call_that_is_collected(sessions: Sessions) -> None:
     """Wherever the collector runs, the keys are released by the loop.
 
-    It fails, by a hang, with `run_soon` taken out of `Turns.__exit__`.
+    Fails without `run_soon` in `Turn.__exit__`: it hangs.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, wait_timeout=None)
@@ -138,7 +138,7 @@ async def test_what_a_statement_cannot_insert(
 
 @each_strategy
 async def test_names_beyond_columns(session: AsyncSession) -> None:
-    """They are no part of a constraint; and a composite is no key."""
+    """Plain attributes are no part of a constraint; a composite is no key."""
     rows = [{"x": 1, "y": 2, "colour": "blue"}]
     ((place, created),) = await get_or_create_many(session, Place, rows)
     assert (created, place.x, place.colour) == (True, 1, "blue")
@@ -150,7 +150,7 @@ async def test_names_beyond_columns(session: AsyncSession) -> None:
 async def test_update_without_onupdate(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """Nothing has to be read again then."""
+    """Without an onupdate, an update reads nothing again."""
     await get_or_create_many(session, Tag, AB)
     statements.clear()
     rows = [{"name": "a", "colour": "red"}]
@@ -185,7 +185,7 @@ class Size(StrEnum):
     ],
 )
 def test_order_of_keys(type_: Any, values: list[Any], same: list[Any]) -> None:
-    """It is that of the values, whatever types they have."""
+    """Keys are ordered by their values, whatever types those have."""
     key = Column("key", type_, primary_key=True)
 
     class Model:
@@ -218,7 +218,7 @@ async def test_keys_where_an_index_is_partial(session: AsyncSession) -> None:
 
 @each_strategy
 async def test_a_table_of_any_name(session: AsyncSession) -> None:
-    """Ours, of the values, is not in its way."""
+    """Our table of values does not get in the way of one of the same name."""
 
     class Base(DeclarativeBase):
         pass

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from backends import on_sqlite
 from models import Author, Pen, Tag
 from sqlalchemy import func, inspect
 from sqlalchemy.exc import MultipleResultsFound
@@ -29,6 +30,7 @@ async def test_nothing_asked(session: AsyncSession, statements: list[str]) -> No
     assert events[0].outcome == "hit"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("rows", "call", "error", "message"),
     [
@@ -52,24 +54,25 @@ async def test_wrong_arguments(
     error: type[Exception],
     message: str,
 ) -> None:
-    """They fail before any SQL, and say which row it was."""
+    """Wrong arguments fail before any SQL, and the error says which row it was."""
     with pytest.raises(error) as raised:
         await get_or_create_many(session, Tag, rows, **call)
     assert message in str(raised.value)
     assert statements == []
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("key", "error"), [("books", ValueError), ("titles", ValueError)]
 )
 async def test_no_key(session: AsyncSession, key: str, error: type[Exception]) -> None:
-    """What says too little of a row, or only in SQL, is no key."""
+    """A collection or a proxy cannot be a key."""
     with pytest.raises(error):
         await get_or_create_many(session, Author, [{key: 1, "name": "A"}], key=key)
 
 
 async def test_two_rows_for_a_key(session: AsyncSession) -> None:
-    """As for one row."""
+    """Two rows that match a key are an error, as in a call for one row."""
     policy = Policy(missing_constraint="ignore")
     session.add_all([Tag(name="a", colour="red"), Tag(name="b", colour="red")])
     with pytest.raises(MultipleResultsFound):
@@ -79,7 +82,7 @@ async def test_two_rows_for_a_key(session: AsyncSession) -> None:
 
 
 async def test_without_a_constraint(session: AsyncSession) -> None:
-    """A warning, an error, or nothing, as the policy says."""
+    """Without a constraint: a warning, an error, or nothing, as the policy says."""
     rows = [{"colour": "red", "name": "a"}]
     policy = Policy(missing_constraint="error")
     with pytest.raises(MissingConstraintError):

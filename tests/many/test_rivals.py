@@ -29,7 +29,7 @@ from async_goc.exceptions import (
 async def test_lost_race(
     engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
 ) -> None:
-    """A rival's rows are found, and said not to be ours."""
+    """A rival's rows are found, and not reported as created."""
     before_insert.append(rival(engine, Tag(name="b", colour="rival's")))
     events: list[Event] = []
     policy = Policy(observer=events.append)
@@ -64,7 +64,7 @@ async def test_race_lost_with_options(
 async def test_rival_that_vanishes(
     engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
 ) -> None:
-    """Its row is gone when we look again: then it is ours to create."""
+    """If the rival's row is gone when we look again, the call creates it."""
 
     async def vanish() -> None:
         async with AsyncSession(engine) as other, other.begin():
@@ -94,7 +94,7 @@ async def test_beyond_the_snapshot(
 async def test_unit_of_work_loses_a_race(
     engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
 ) -> None:
-    """The chunk's rows are inserted one by one then, and each is told."""
+    """The chunk's rows are inserted one by one then, and each is reported."""
     before_insert.append(rival(engine, Node(name="b")))
     result = await get_or_create_many(session, Node, named("a", "b", "c"))
     assert [created for _, created in result] == [True, False, True]
@@ -131,7 +131,7 @@ async def test_registry(engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("hold", ["transaction", "call"])
 async def test_keys_are_held(engine: AsyncEngine, hold: Any) -> None:
-    """Until the transaction ends, or the call; not after an error."""
+    """Keys are held until the transaction or the call ends; not after an error."""
     locks = KeyedLocks()
     policy = Policy(locks=locks, hold=hold)
     async with AsyncSession(engine) as session:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from backends import before_sql
 from models import Author, Book, Place, Point, Region, Tag, Ticket
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,7 +40,7 @@ async def _async_mapping() -> dict[str, Any]:
     ],
 )
 async def test_forms(session: AsyncSession, defaults: Any) -> None:
-    """Values, attributes, SQL, functions, coroutine functions, lazy mappings."""
+    """Defaults may be values, SQL, functions, coroutine functions or lazy mappings."""
     tag, _ = await get_or_create(session, Tag, name="red", defaults=defaults)
     assert tag.colour == "green"
 
@@ -108,6 +109,7 @@ async def test_rows_that_lazy_defaults_add(session: AsyncSession) -> None:
     assert (tag.colour, created) == ("mine", False)
 
 
+@before_sql
 @pytest.mark.parametrize("found", [False, True])
 @pytest.mark.parametrize(
     ("model", "lookup", "defaults"),
@@ -147,6 +149,7 @@ async def test_unknown_name_in_lazy_defaults(session: AsyncSession) -> None:
         await get_or_create(session, Tag, name="x", defaults=lambda: {"nmae": 1})
 
 
+@before_sql
 async def test_contradictions(session: AsyncSession, statements: list[str]) -> None:
     """A default that the lookup would not find again is refused before any SQL."""
     here, there = Region(country="AT", number=1), Region(country="DE", number=1)
@@ -215,6 +218,7 @@ async def test_contradicting_function(session: AsyncSession) -> None:
         await get_or_create(session, Tag, name="x", defaults={"name": lambda: "y"})
 
 
+@before_sql
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -20,7 +20,7 @@ quiet = Policy(missing_constraint="ignore")
 async def test_collections_that_a_factory_changes_come_back(
     session: AsyncSession,
 ) -> None:
-    """Also one that it replaces, and one that it deletes."""
+    """Collections that a failing factory changes, replaces or deletes come back."""
     eve = Author(name="Eve", books=[Book(title="b")])
     ann = Author(name="Ann", books=[Book(title="a"), Book(title="c")])
     session.add_all([ann, eve])
@@ -40,7 +40,7 @@ async def test_collections_that_a_factory_changes_come_back(
 
 
 async def test_what_a_factory_adds_is_undone_with_it(sessions: Sessions) -> None:
-    """A factory that raises leaves no row, of its own neither, and a usable session."""
+    """A factory that raises leaves no row, not even its own, and a usable session."""
     async with sessions.begin() as session:
         ann = Author(name="Ann")
         session.add(ann)
@@ -152,7 +152,7 @@ def test_class_without_a_constructor() -> None:
 
 
 async def test_factory_that_returns_what_was_there(session: AsyncSession) -> None:
-    """Such a row has not been created."""
+    """A factory must not return a row that was there before."""
     tag, _ = await get_or_create(session, Tag, name="red")
     with pytest.raises(TypeError, match="not new"):
         await get_or_create(session, Tag, name="blue", factory=lambda **_: tag)

@@ -112,7 +112,7 @@ async def naive(sessions: Sessions) -> dict[str, Any]:
 async def test_what_look_then_add_loses(
     sessions: Sessions, naive: dict[str, Any]
 ) -> None:
-    """The second of two transactions fails."""
+    """Looking, then adding: the second of two transactions fails."""
     async with sessions() as one, sessions() as two:
         assert await two.scalar(select(Tag).where(Tag.name == "red")) is None
         await naive["look_then_add"](one, "red")
@@ -126,7 +126,7 @@ async def test_what_look_then_add_loses(
 async def test_what_rolling_back_loses(
     sessions: Sessions, naive: dict[str, Any]
 ) -> None:
-    """The caller's earlier work is gone."""
+    """Rolling back: the caller's earlier work is gone."""
     async with sessions() as session:
         session.add(Tag(name="mine"))
         await session.flush()

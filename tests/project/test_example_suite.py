@@ -16,7 +16,7 @@ SUITE = Path(__file__).parents[2] / "examples" / "testing"
     "backend", ["sqlite+aiosqlite", "postgresql+asyncpg"], indirect=True
 )
 def test_example_suite(url: str) -> None:
-    """All of it runs: a coroutine that nobody awaits would pass as well.
+    """All of it runs: a coroutine that is never awaited would pass as well.
 
     The tables have other names than ours.
     """

@@ -68,7 +68,7 @@ async def test_import_graph(graph: dict[str, Any], graph_url: str) -> None:
 def test_import_graph_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It prints its tables; a name that is no module is an error."""
+    """The example prints its tables; a name that is no module is an error."""
     monkeypatch.chdir(tmp_path)
     script = str(EXAMPLES / "import_graph.py")
     monkeypatch.setattr(sys, "argv", [script, "--package", "json"])

@@ -77,7 +77,7 @@ async def reach(
 
 
 def is_idle(state: dict[str, Any]) -> bool:
-    """No key is held, nobody waits for one, and no connection is in use."""
+    """No key is held, no call waits for one, and no connection is in use."""
     return (state["held"], state["waiting"]) == (0, 0) and state["pool"].endswith(
         "Current Checked out connections: 0"
     )
@@ -133,7 +133,7 @@ async def test_clients_that_leave(
 
     again = await client.put("/tags/python")
     assert (again.status_code, again.json()["created"]) == (201, True)
-    # Who reads to the end has the tag committed.
+    # A client that reads to the end has the tag committed.
     for expected in ("created", "found"):
         answer = await client.post("/tags/sql/stream")
         assert answer.text.partition("\n")[0] == expected

@@ -37,7 +37,7 @@ async def test_many_keys(engine: AsyncEngine, strategy: str) -> None:
 
 @pytest.mark.usefixtures("strategy")
 async def test_many_models(engine: AsyncEngine) -> None:
-    """A model that nobody uses any more goes, with its plans."""
+    """A model that is no longer used is collected, with its plans."""
     models = WeakSet[Any]()
 
     async def use(number: int) -> None:

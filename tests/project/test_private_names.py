@@ -14,7 +14,7 @@ async def test_rows_are_flushed_where_sqlalchemy_cannot_be_told_of_them(
 ) -> None:
     """One row and many are inserted by the unit of work, and undone by a rollback.
 
-    Fails without `can_register` among the obstacles.
+    Fails without `can_register` in `_obstacles`.
     """
     monkeypatch.setattr(private, name, "_nowhere")
     events: list[Event] = []

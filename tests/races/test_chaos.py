@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:The garbage collector is trying to clean up non-checked-in connection"
     ),
-    # Of psycopg, likewise.
+    # The same, from psycopg.
     pytest.mark.filterwarnings(
         r"ignore:<psycopg\.AsyncConnection .*> was deleted while still open"
         ":ResourceWarning"
@@ -41,15 +41,15 @@ NAMES = ["blue", "green", "red", "white"]
 def no_debris() -> Iterator[None]:
     """Have no log keep the errors, and with them the sessions that saw them."""
     logging.disable()
-    with steps.cheap_collections():
-        yield
+    steps.cheap_collections()
+    yield
     logging.disable(logging.NOTSET)
 
 
 @asynccontextmanager
 async def pool(url: str, size: int) -> AsyncIterator[AsyncEngine]:
     # Deadlocks are found at once, not after a second. And asyncpg, cancelled while it
-    # asks for TLS, leaves an error that nobody retrieves.
+    # asks for TLS, leaves an error that is never retrieved.
     options: dict[str, Any] = (
         {"server_settings": {"deadlock_timeout": "20"}, "ssl": False}
         if "asyncpg" in url
@@ -73,8 +73,7 @@ async def finish(chaos: Chaos, locks: KeyedLocks) -> None:
 async def test_chaos(url: str) -> None:
     """Transactions end in every way: one row per key, created once per lifetime.
 
-    Fails without the savepoint in `_savepoint.insert`, and without the release in
-    `Turn.__exit__`.
+    Fails without `begin_nested` in `_guarded`, and without `leave` in `Turn.__exit__`.
     """
     locks = KeyedLocks()
     policies = [
@@ -96,7 +95,7 @@ async def test_chaos(url: str) -> None:
 async def test_progress(url: str, size: int) -> None:
     """However small the pool, transactions that wait without a limit come to an end.
 
-    Fails with `return 0` in `rank`.
+    Fails without `connections_of` in `TransactionOwner.rank`.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, attempts=20, wait_timeout=None)
@@ -109,9 +108,9 @@ async def test_progress(url: str, size: int) -> None:
 
 
 async def test_dropped_sessions(url: str) -> None:
-    """Of sessions that are dropped, and whose rows nobody else asks for, none is held.
+    """Keys of dropped sessions are released, even if no other call asks for them.
 
-    Fails without the callback in `TransactionOwner.keep`.
+    Fails without `run_soon` in `TransactionOwner.keep`.
     """
     locks = KeyedLocks()
     names = [f"tag {number}" for number in range(1000)]
@@ -152,7 +151,7 @@ class RandomLocks(KeyedLocks):
 async def test_the_database_is_the_judge(url: str) -> None:
     """Whatever the registry says: one row per key, created once per lifetime.
 
-    Fails without `lookup.look()` in `_verdict.find_rival`.
+    Fails without `look` in `find_rival`.
     """
     locks = RandomLocks()
     policies = [

@@ -1,4 +1,4 @@
-"""Whoever waits for whom: each call ends, here or in the database."""
+"""Whatever waits for what, each call ends: here or in the database."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -28,6 +28,12 @@ def policy(locks: KeyedLocks) -> Policy:
     return Policy(locks=locks)
 
 
+@pytest.fixture
+def brief(locks: KeyedLocks) -> Policy:
+    """A policy that soon leaves it to the database."""
+    return Policy(locks=locks, wait_timeout=0.2)
+
+
 async def within_five_seconds(*calls: Awaitable[Any]) -> list[Any]:
     """Run the calls at once, and return what each one came to."""
     async with asyncio.timeout(5):
@@ -49,7 +55,7 @@ async def test_rings(
 ) -> None:
     """Each asks for the next one's key: the database, not the queue, finds the victim.
 
-    It fails with `_is_cycle` answering False.
+    Fails without `_is_cycle` in `Queues.wait`.
     """
     barrier = asyncio.Barrier(members)
 
@@ -68,8 +74,8 @@ async def test_rings(
     assert (figures.held, figures.waiting, figures.timeouts) == (0, 0, 0)
 
 
-async def test_a_row_lock_and_a_key(sessions: Sessions, policy: Policy) -> None:
-    """One waits for a row in the database, for the other to wait for its key here.
+async def test_a_row_lock_and_a_key(sessions: Sessions, brief: Policy) -> None:
+    """One call waits for a row lock, and the holder of that lock for the call's key.
 
     Neither side sees the whole cycle; after wait_timeout the database does.
     """
@@ -80,7 +86,7 @@ async def test_a_row_lock_and_a_key(sessions: Sessions, policy: Policy) -> None:
 
     async def key_then_row() -> None:
         async with sessions.begin() as session:
-            await get_or_create(session, Tag, name="key", policy=policy)
+            await get_or_create(session, Tag, name="key", policy=brief)
             has_key.set()
             await has_row.wait()
             await session.execute(lock_row)
@@ -90,19 +96,19 @@ async def test_a_row_lock_and_a_key(sessions: Sessions, policy: Policy) -> None:
             await session.execute(lock_row)
             has_row.set()
             await has_key.wait()
-            await get_or_create(session, Tag, name="key", policy=policy)
+            await get_or_create(session, Tag, name="key", policy=brief)
 
     check(await within_five_seconds(key_then_row(), row_then_key()))
 
 
 async def test_an_owner_that_never_commits(
-    sessions: Sessions, policy: Policy, locks: KeyedLocks
+    sessions: Sessions, brief: Policy, locks: KeyedLocks
 ) -> None:
     """The others wait as long as for any transaction: until the server ends it."""
     async with sessions() as owner, sessions() as follower:
-        await owner.execute(text("SET idle_in_transaction_session_timeout = 1500"))
-        await get_or_create(owner, Tag, name="x", policy=policy)
-        call = get_or_create(follower, Tag, name="x", policy=policy)
+        await owner.execute(text("SET idle_in_transaction_session_timeout = 400"))
+        await get_or_create(owner, Tag, name="x", policy=brief)
+        call = get_or_create(follower, Tag, name="x", policy=brief)
         [result] = await within_five_seconds(call)
         assert result[1] is True
         await follower.commit()
@@ -113,9 +119,9 @@ async def test_an_owner_that_never_commits(
 async def test_an_owner_without_a_connection(
     url: str, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """It waits for a connection; those who have one do not wait for it.
+    """An owner without a connection is not waited for by those that have one.
 
-    It fails, by timeouts, with the takeover in `Queues.take` taken out.
+    Fails without `rank` in `Queues.take`: by timeouts.
     """
     engine = create_async_engine(url, pool_size=3, max_overflow=0)
     sessions = async_sessionmaker(engine)

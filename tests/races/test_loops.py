@@ -40,7 +40,7 @@ def loops_known() -> int:
 
 
 def test_loops_in_sequence(url: str) -> None:
-    """20 of them, contended, on the same rows: no warning, and nothing is left."""
+    """20 contended loops on the same rows: no warning, and nothing is left."""
     before, waited = loops_known(), LOCKS.statistics().waited
     created = [asyncio.run(contend(url, f"tag {n // 2}")) for n in range(20)]
     assert created == [1, 0] * 10

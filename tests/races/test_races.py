@@ -1,13 +1,10 @@
 """Real rivals: tasks, and processes."""
 
 import asyncio
-import json
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
+import processes
 import pytest
 import storm
 from backends import on_postgres, on_sqlite
@@ -39,14 +36,12 @@ async def names(engine: AsyncEngine) -> list[str]:
         return sorted(await session.scalars(select(Tag.name)))
 
 
-# On PostgreSQL the storms fail with `session.begin_nested()` taken out of
-# `_savepoint.insert`, and with `lookup.look()` taken out of `_verdict.find_rival`; on
-# SQLite, writers fail with a plain BEGIN in `sqlite.configure`.
-
-
 @on_postgres
 async def test_storm(wide_engine: AsyncEngine, strategy: Strategy) -> None:
-    """30 keys x 20 tasks: 600 of 600 succeed, 30 rows are created, once each."""
+    """30 keys x 20 tasks: 600 of 600 succeed, 30 rows are created, once each.
+
+    Fails without `begin_nested` in `_guarded`, and without `look` in `find_rival`.
+    """
     result = await storm.storm(wide_engine, 30, 20, strategy)
     assert result["calls"] == 600
     assert set(result["created"].values()) == {1}
@@ -65,22 +60,14 @@ async def test_storm(wide_engine: AsyncEngine, strategy: Strategy) -> None:
 async def test_storm_of_processes(
     url: str, wide_engine: AsyncEngine, strategy: Strategy
 ) -> None:
-    """The same from 4 processes at once; created is True once per key, over all."""
+    """The same from 4 processes at once; created is True once per key, over all.
+
+    Fails on SQLite without `begin` in `configure`: a reader cannot become a writer.
+    """
     tasks = 5 if url.startswith("sqlite") else 10
     keys = 10 if url.startswith("sqlite") else 20
-    script = str(Path(storm.__file__))
-    arguments = [sys.executable, script, url, str(keys), str(tasks), strategy]
-    pipe = asyncio.subprocess.PIPE
-    processes = [
-        await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
-    outputs = await asyncio.gather(*(p.communicate(b"go\n") for p in processes))
-    assert [p.returncode for p in processes] == [0] * 4
-    results: list[dict[str, Any]] = [json.loads(out) for out, _ in outputs]
+    call = (url, keys, tasks, strategy)
+    results = await processes.at_once(storm, *[call] * 4)
     assert sum(result["calls"] for result in results) == 4 * tasks * keys
     created: Counter[str] = Counter()
     for result in results:
@@ -124,7 +111,7 @@ async def test_sqlite_writers_queue(
 async def test_sqlite_sessions_share_one_connection(is_same: bool) -> None:
     """16 tasks in memory: one transaction after the other on the only connection.
 
-    It fails with `locks=None`.
+    Fails without `reserve` in `find_or_insert`.
     """
     engine = sqlite.configure(create_async_engine("sqlite+aiosqlite://"))
     assert isinstance(engine.pool, StaticPool)

@@ -1,11 +1,8 @@
-"""Ask for overlapping shuffled rows, from several tasks; also as a process."""
+"""Ask for overlapping shuffled rows, from several tasks of one process or more."""
 
 import asyncio
-import json
 import random
-import sys
 from collections import Counter
-from typing import cast
 
 from models import Tag
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -42,15 +39,8 @@ async def storm(engine: AsyncEngine, seed: int, tasks: int = 4) -> Counter[str]:
     return created
 
 
-async def main(url: str, seed: str) -> None:
+async def main(url: str, seed: int) -> Counter[str]:
     engine = make_engine(url)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
-    created = await storm(engine, int(seed))
+    created = await storm(engine, seed)
     await engine.dispose()
-    sys.stdout.write(json.dumps(created))
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*cast("tuple[str, str]", sys.argv[1:])))
+    return created

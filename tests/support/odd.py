@@ -90,7 +90,7 @@ class Clause:
 
 
 def copied(context: Any) -> str:
-    """A default that reads another value, which nobody may have given."""
+    """A default that reads another value, which may not have been given."""
     return f"copy of {context.get_current_parameters()['b']}"
 
 

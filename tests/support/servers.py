@@ -18,6 +18,8 @@ SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "200",
+    # Deadlocks are found at once, not after a second.
+    "deadlock_timeout": "50ms",
     "listen_addresses": "127.0.0.1",
 }
 

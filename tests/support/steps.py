@@ -2,8 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -79,7 +78,7 @@ async def cancel(
     except asyncio.CancelledError:
         task.uncancel()
         return True
-    assert steps.count < k, "somebody has swallowed the cancellation"
+    assert steps.count < k, "the cancellation has been swallowed"
     return False
 
 
@@ -108,15 +107,11 @@ async def rest(engine: AsyncEngine, locks: KeyedLocks) -> None:
     await until(rests, limit=5)
 
 
-@contextmanager
-def cheap_collections() -> Iterator[None]:
+def cheap_collections() -> None:
     """Let the garbage collector look at what is made from now on, and nothing else."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 async def collect(engine: AsyncEngine) -> None:

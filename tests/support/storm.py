@@ -1,11 +1,9 @@
-"""Many tasks ask for the same few rows at once; also as a process of its own."""
+"""Many tasks ask for the same few rows at once, in one process or in several."""
 
 import asyncio
-import json
 import random
-import sys
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 from models import Tag
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -56,24 +54,8 @@ async def storm(
     return {"calls": calls, "created": created}
 
 
-async def main(url: str, keys: int, tasks: int, strategy: Strategy) -> None:
+async def main(url: str, keys: int, tasks: int, strategy: Strategy) -> dict[str, Any]:
     engine = make_engine(url)
-    async with engine.connect():
-        pass
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()  # all processes start at once
     result = await storm(engine, keys, tasks, strategy)
     await engine.dispose()
-    sys.stdout.write(json.dumps(result) + "\n")
-
-
-if __name__ == "__main__":
-    asyncio.run(
-        main(
-            sys.argv[1],
-            int(sys.argv[2]),
-            int(sys.argv[3]),
-            cast("Strategy", sys.argv[4]),
-        )
-    )
+    return result

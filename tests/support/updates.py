@@ -1,7 +1,4 @@
-"""Count in one column of a row, many times; run by itself, in a process of its own."""
-
-import asyncio
-import sys
+"""Count in one column of a row, many times."""
 
 from models import Page
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -23,15 +20,9 @@ async def count(engine: AsyncEngine, column: str, times: int) -> None:
                 page.total += 1
 
 
-async def main(url: str, column: str, times: str) -> None:
+async def main(url: str, column: str, times: int) -> None:
     engine = create_async_engine(url)
     if engine.dialect.name == "sqlite":
         sqlite.configure(engine, busy_timeout=30)
-    print("ready", flush=True)  # noqa: T201
-    sys.stdin.readline()
-    await count(engine, column, int(times))
+    await count(engine, column, times)
     await engine.dispose()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))

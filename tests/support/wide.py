@@ -21,7 +21,7 @@ from sqlalchemy import (
     column,
     func,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, CITEXT
+from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, INET
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 
@@ -96,6 +96,16 @@ class Arrays(Base):
         String().with_variant(ARRAY(String), "postgresql"), nullable=True
     )
     __table_args__ = (UniqueConstraint("name"),)
+
+
+class Host(Base):
+    """A string, except where the database has a type for it that no other has."""
+
+    __tablename__ = "host"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    address: Mapped[Any] = mapped_column(String().with_variant(INET(), "postgresql"))
 
 
 class Listed(Base):

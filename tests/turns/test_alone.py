@@ -85,7 +85,7 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_session_alone(sessions: Sessions, seed: int) -> None:
-    """It never waits, and holds the keys of what it has created and not undone."""
+    """A lone session never waits, and holds the keys of what it has created."""
     locks, random = KeyedLocks(), Random(seed)  # noqa: S311
     async with asyncio.timeout(20):
         for _ in range(8):

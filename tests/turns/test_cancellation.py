@@ -1,8 +1,7 @@
 """Calls cancelled at every place where they can be."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -26,10 +25,9 @@ Answer = tuple[int, bool]
 Transaction = Callable[[Sessions, Ask], Coroutine[Any, Any, Answer]]
 
 
-@pytest.fixture(autouse=True)
-def cheap_collections(backend: str) -> Iterator[None]:
-    with steps.cheap_collections() if "sqlite" in backend else nullcontext():
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def cheap_collections() -> None:
+    steps.cheap_collections()
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +93,7 @@ async def test_a_miss(
 ) -> None:
     """Wherever a transaction is cancelled, nothing is left; the next one is served.
 
-    Fails without the release in `Turn.__exit__`, without `_on_commit`, and without
+    Fails without `leave` in `Turn.__exit__`, without `_on_commit`, and without
     `_on_end`.
     """
     for k in count(1):
@@ -127,7 +125,7 @@ async def test_a_follower(
     """A follower may be cancelled anywhere, in the queue and after it has left it.
 
     Its leader rolls back, so that it has all to do by itself; the one behind it does it
-    if it is cancelled. Fails without `self.release(key, owner)` in `Queues.wait`.
+    if it is cancelled. Fails without `release` in `Queues.wait`.
     """
     for k in count(1):
         ask = asking(f"tag {k}", policy)
@@ -162,7 +160,7 @@ async def test_a_leader(
 ) -> None:
     """Wherever the leader is cancelled, its followers get the row: one creates it.
 
-    Fails without the release in `Turn.__exit__`.
+    Fails without `leave` in `Turn.__exit__`.
     """
     for k in count(1):
         ask = asking(f"tag {k}", policy)
@@ -219,7 +217,7 @@ async def test_a_waiter_keeps_its_transaction(
     """Cancelled in the queue, or in the tick of the grant, a call has changed nothing.
 
     The transaction goes on; a key that was granted goes to the next one. Fails without
-    `self.release(key, owner)` in `Queues.wait`.
+    `release` in `Queues.wait`.
     """
     async with sessions() as leader, sessions() as session, sessions() as behind:
         await get_or_create(leader, Tag, name="red", policy=policy)

@@ -39,7 +39,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_frozen(value: Any) -> None:
-    """It is hashable, equal to itself, and free of the value's later life."""
+    """A frozen value is hashable, equal to itself, and does not change with it."""
     before = frozen(value)
     hash(before)
     assert before == frozen(value)

@@ -1,4 +1,4 @@
-"""Rows that exist: who finds one keeps nobody waiting."""
+"""Rows that exist: a call that finds one keeps no other call waiting."""
 
 import asyncio
 
@@ -37,9 +37,9 @@ async def test_hits_do_not_queue(
 async def test_released_since_the_look(
     engine: AsyncEngine, policy: Policy, stats: Stats
 ) -> None:
-    """The row may have come between the look and the queue, with nobody to wait for.
+    """The row may have come between the look and the queue, with no call to wait for.
 
-    It fails with `has_changed` taken out of `Turn.comes`.
+    Fails without `has_changed` in `Turn.queue`.
     """
     counts = sent(engine)
 
@@ -62,9 +62,9 @@ async def test_released_since_the_look(
 async def test_sqlite_hits_keep_the_writers_waiting(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """Here, that is: the hit has begun a transaction, and the file is locked.
+    """On SQLite a hit has begun a transaction, and so has locked the file.
 
-    It fails with `_keep` taken out of `Turn.__exit__`.
+    Fails without `keep` in `TransactionOwner.leave`.
     """
     async with sessions.begin() as session:
         session.add(Tag(name="x"))
@@ -96,9 +96,9 @@ async def test_an_engine_that_begins_nothing_keeps_nobody_waiting(
 async def test_rows_known_to_exist_may_have_gone(
     engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """A deleted row is created again; who asks next waits without a connection.
+    """A deleted row is created again; the next call waits without a connection.
 
-    It fails with `forget` taken out of `Turn.comes`.
+    Fails without `forget` in `Turn.queue`.
     """
     async with sessions.begin() as session:
         tag, _ = await get_or_create(session, Tag, name="x", policy=policy)
@@ -144,7 +144,7 @@ async def test_finders_share_what_they_find(
 async def test_followers_honour_what_they_asked_for(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """Who has waited gets its options and its own defaults' checks, like any hit."""
+    """A call that has waited gets its options and its checks, like any hit."""
     async with sessions.begin() as session:
         session.add(Author(name="ann"))
 

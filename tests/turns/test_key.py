@@ -1,4 +1,4 @@
-"""Equal lookups meet at one key, whoever asks; different ones seldom do."""
+"""Equal lookups meet at one key; different ones seldom do."""
 
 import gc
 from inspect import signature
@@ -114,7 +114,7 @@ UUID_1 = UUID(int=1)
     ],
 )
 def test_meets(one: Key | None, other: Key | None) -> None:
-    """However it is written, it is the same key."""
+    """A lookup has the same key however it is written."""
     assert one is not None
     assert one == other
     assert hash(one) == hash(other)
@@ -135,7 +135,7 @@ def test_meets(one: Key | None, other: Key | None) -> None:
     ],
 )
 def test_does_not_meet(one: Key | None, other: Key | None) -> None:
-    """Another row is another key."""
+    """Lookups for different rows have different keys."""
     assert one != other
 
 
@@ -153,7 +153,7 @@ def test_derived_engines_are_one_database() -> None:
     ],
 )
 def test_no_key(criteria: tuple[Any, ...]) -> None:
-    """What fixes no value has none: the database decides."""
+    """A lookup that fixes no value has no key: the database decides."""
     assert key(Tag, *criteria) is None
 
 
@@ -187,7 +187,7 @@ def test_what_knows_no_bounds_has_no_key() -> None:
 
 
 def test_nothing_keeps_an_engine_or_a_model() -> None:
-    """What is remembered of them goes with them."""
+    """What is remembered of an engine or a model goes with it."""
 
     def make() -> tuple[ref[Any], ref[Any]]:
         class Model:
@@ -218,7 +218,7 @@ def test_the_schema_is_the_one_that_the_statement_names() -> None:
 @pytest.mark.parametrize("way", ["engine", "session", "connection"])
 @pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 async def test_schema_translate_map(engine: AsyncEngine, way: str) -> None:
-    """It is found wherever SQLAlchemy takes it from."""
+    """The map is found wherever SQLAlchemy takes it from."""
     options: Any = {"schema_translate_map": {None: "tenant"}}
     if way == "engine":
         session = AsyncSession(engine.execution_options(**options))

@@ -145,7 +145,10 @@ async def test_a_dead_connection(
 async def test_a_dropped_session(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """The garbage collector tells; it fails without the callback in `keep`."""
+    """The garbage collector tells that a session has gone.
+
+    Fails without `run_soon` in `TransactionOwner.keep`.
+    """
     session = sessions()
     await create(session, "x", policy)
     async with sessions() as follower:
@@ -168,7 +171,7 @@ async def test_a_dropped_session(
 async def test_close_cancelled_in_the_middle(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """SQLAlchemy says nothing then; who wants the key finds that its owner is gone."""
+    """SQLAlchemy announces nothing then; a waiter finds that the owner is gone."""
     session = sessions()
     await create(session, "x", policy)
     root = await close_in_part(session)
@@ -185,7 +188,7 @@ async def test_close_cancelled_in_the_middle(
 async def test_the_next_transaction_finds_the_last_one_gone(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """Also where the session itself asks again."""
+    """The session itself finds it gone, too, when it asks again."""
     session = sessions()
     await create(session, "x", policy)
     root = await close_in_part(session)
@@ -198,7 +201,7 @@ async def test_the_next_transaction_finds_the_last_one_gone(
 
 @on_sqlite
 async def test_a_closed_connection_is_in_no_transaction(engine: AsyncEngine) -> None:
-    """Whoever closed it: asking does not fail, and an owner is asked by others."""
+    """Asking a closed connection does not fail, however it was closed."""
     async with engine.connect() as connection:
         sync = connection.sync_connection
         assert sync is not None

@@ -22,7 +22,7 @@ from async_goc import (
 async def test_sessions_of_one_connection(
     engine: AsyncEngine, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """They share its transaction: none of them keeps another one waiting."""
+    """Sessions of one connection share its transaction, and never wait in turn."""
     async with engine.connect() as connection:
         join: Any = {"join_transaction_mode": "create_savepoint"}
         async with asyncio.timeout(5):
@@ -39,9 +39,9 @@ async def test_sessions_of_one_connection(
 async def test_sqlite_savepoints(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """Rolled back, they do not unlock the file; so its key stays with the transaction.
+    """A savepoint's rollback unlocks no file; its key stays with the transaction.
 
-    It fails with `nested = None` taken out of `TransactionOwner.keep`.
+    Fails without `table` in `TransactionOwner.keep`.
     """
     savepoint = await session.begin_nested()
     await get_or_create(session, Tag, name="x", policy=policy)

@@ -25,7 +25,7 @@ async def test_timeout(
     locks: KeyedLocks,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After wait_timeout the database decides, and a log record says who held what."""
+    """After wait_timeout the database decides, and a log record names the key."""
     events: list[Event] = []
     brief = replace(policy, wait_timeout=0.01, observer=events.append)
     with caplog.at_level(logging.WARNING, logger="async_goc"):
@@ -51,9 +51,9 @@ async def test_timeout(
 async def test_who_goes_on_without_the_key_is_waited_for(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """After a timeout, and the owner's rollback, the call creates the row, and holds.
+    """A call that went on without the key, and created the row, holds the key.
 
-    It fails with `take` taken out of `Turn.created`.
+    Fails without `take` in `Turn.created`.
     """
     brief = replace(policy, wait_timeout=0.01)
     async with sessions() as first, sessions() as second, sessions() as third:

@@ -34,7 +34,8 @@ async def test_fifty_requests_cost_one_insert(
 ) -> None:
     """49 wait for the creator's commit, and hold no connection meanwhile.
 
-    It fails with `turn.reserve()`, or with `turn.created()`, taken out of the loop.
+    Fails without `reserve` in `find_or_insert`, and without `created` in
+    `find_or_insert`.
     """
     counts = sent(ten)
     unrelated = asyncio.Event()
@@ -91,7 +92,7 @@ async def test_one_creator_after_the_other(
 async def test_slow_defaults_run_once(
     sessions: Sessions, locks: KeyedLocks, policy: Policy, has_registry: bool
 ) -> None:
-    """Who waits for the row does not ask a slow service for its values, too."""
+    """A call that waits for the row does not ask a slow service for its values."""
     policy = policy if has_registry else replace(policy, locks=None)
     calls = 0
 
@@ -121,7 +122,7 @@ async def test_a_row_that_the_snapshot_hides(
 ) -> None:
     """Told of a row that it cannot see, a call asks for the key, and gives it back.
 
-    It fails with `_has_key` set in `Turn._take` by the answer alone.
+    Fails without `_taken` in `Turn.queue`.
     """
     async with sessions() as first, sessions() as second:
         await second.connection(
@@ -216,7 +217,7 @@ async def test_same_session(
 async def test_a_pending_parent_has_no_key_at_first(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """It gets one when the call has flushed it."""
+    """A pending parent has a key as soon as the call has flushed it."""
     ann = Author(name="ann")
     session.add(ann)
     await get_or_create(session, Book, author=ann, title="x", policy=policy)

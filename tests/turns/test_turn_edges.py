@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from backends import Sessions, on_postgres
+from backends import Sessions, by_savepoint, on_postgres
 from models import Place, Tag
 from rivals import after_rival
 from sqlalchemy import func, select
@@ -36,7 +36,7 @@ async def test_defaults_that_end_the_transaction(
 ) -> None:
     """What the call then creates is held, and let go, by the next transaction.
 
-    It fails with `owner_of` taken out of `Turn.created`.
+    Fails without `_find_owner` in `Turn.created`.
     """
 
     async def ending() -> Mapping[str, Any]:
@@ -53,9 +53,9 @@ async def test_defaults_that_end_the_transaction(
 async def test_another_session_in_the_defaults(
     engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """It does not wait for the call that waits for it; on SQLite, not for any row.
+    """A call in the defaults does not wait for the call that waits for it.
 
-    It fails with `around` taken out of `Turn._wait`.
+    Fails without `around` in `Turn._wait`.
     """
     if engine.dialect.name == "sqlite":
         # On a configured one, the database itself has one writer at a time.
@@ -85,7 +85,7 @@ async def test_a_call_that_is_collected(
 ) -> None:
     """Wherever the collector runs, the key is released by the loop.
 
-    It fails, by a hang, with `run_soon` taken out of `Turn.__exit__`.
+    Fails without `run_soon` in `Turn.__exit__`: it hangs.
     """
     loop = asyncio.get_running_loop()
     loop.set_debug(True)  # It refuses what another thread does.
@@ -131,7 +131,7 @@ class Unhashable(str):
 async def test_values_without_a_hash(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """They have no key; the call is served all the same."""
+    """Values without a hash have no key; the call is served all the same."""
     _, created = await get_or_create(session, Tag, name=Unhashable("x"), policy=policy)
     assert created
     assert locks.statistics().acquired == 0
@@ -141,7 +141,7 @@ async def test_values_without_a_hash(
 async def test_the_log_has_no_values(
     sessions: Sessions, policy: Policy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An expression may have some in it."""
+    """The log names an expression without the values in it."""
     brief = replace(policy, wait_timeout=0)
     looks = func.concat(func.lower(Place.email), "secret") == "xsecret"
     async with sessions() as one, sessions() as other:
@@ -162,7 +162,7 @@ async def test_a_lost_race_tells_all_who_wait(
 ) -> None:
     """The rival's row is there: they need not come one after the other.
 
-    It fails with `turn.lost()` taken out of the loop.
+    Fails without `lost` in `find_or_insert`.
     """
     rival = after_rival(engine, Tag(name="x"))
 
@@ -192,12 +192,13 @@ class Stranger(Owner):
 
 
 @on_postgres
+@by_savepoint
 async def test_the_limit_is_the_calls(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
     """wait_timeout counts all the waits of a call together.
 
-    It fails with `- self._call.waited` taken out of `Turn._wait`.
+    Fails without `waited` in `Turn._wait`.
     """
     events: list[Event] = []
     brief = replace(policy, wait_timeout=1, observer=events.append)
@@ -223,6 +224,6 @@ async def test_the_limit_is_the_calls(
 
 
 def test_policies_can_be_copied() -> None:
-    """As by dataclasses.asdict(); the registry stays the one that it is."""
+    """A copy, as by dataclasses.asdict(), has the same registry."""
     policy = Policy(locks=KeyedLocks())
     assert asdict(policy)["locks"] is policy.locks

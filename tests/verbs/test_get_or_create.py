@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from backends import Sessions, on_postgres
+from backends import Sessions, before_sql, on_postgres, on_sqlite
 from models import Author, Book, Review, Tag
 from rows import count
 from sqlalchemy import text
@@ -40,6 +40,7 @@ async def test_scoped_session(sessions: Sessions) -> None:
     await scoped.remove()
 
 
+@on_sqlite
 async def test_not_a_session(engine: AsyncEngine) -> None:
     """A sync session, or a sessionmaker, is refused by name."""
     with pytest.raises(TypeError, match="AsyncSession"):
@@ -88,12 +89,14 @@ async def test_duplicates_in_the_table(sessions: Sessions) -> None:
         assert "Review match the lookup by stars" in raised.value.__notes__[0]
 
 
+@before_sql
 async def test_policy_as_a_lookup(session: AsyncSession) -> None:
     """A value for a column named policy is sent to where it belongs."""
     with pytest.raises(TypeError, match=r"give Tag.policy == 'x' as a positional"):
         await get_or_create(session, Tag, policy="x")
 
 
+@before_sql
 async def test_no_lookup(session: AsyncSession, statements: list[str]) -> None:
     """Nothing to look up by would match any row."""
     with pytest.raises(ValueError, match="no lookup for Tag"):
@@ -177,7 +180,8 @@ async def test_cancelled_while_the_database_waits(
         await get_or_create(rival, Tag, name="red")
         async with sessions() as session:
             # The INSERT waits for the rival's transaction, in the database.
-            task = asyncio.create_task(get_or_create(session, Tag, name="red"))
+            call = get_or_create(session, Tag, name="red", policy=Policy(locks=None))
+            task = asyncio.create_task(call)
             async with engine.connect() as watcher:
                 await _until_someone_waits(watcher)
             task.cancel()

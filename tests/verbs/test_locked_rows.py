@@ -38,7 +38,7 @@ async def locked(session: AsyncSession, verb: str, model: Any, **row: Any) -> ob
     "verb", ["get_or_create", "update_or_create", "update_or_create_many"]
 )
 async def test_what_is_loaded_already(engine: AsyncEngine, verb: str) -> None:
-    """Its columns are read anew, all of them; its collections are as they were."""
+    """All columns of a loaded row are read again; its collections stay."""
     async with AsyncSession(engine, expire_on_commit=False) as session:
         ann, _ = await get_or_create(session, Author, name="Ann")
         tag, _ = await get_or_create(session, Tag, name="a", defaults={"note": "old"})
@@ -157,7 +157,7 @@ async def test_what_is_not_in_the_session_any_more(
 async def test_loaded_deferred_columns(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """They are read along with the others, and not one by one."""
+    """Loaded deferred columns are read along with the others, not one by one."""
     names = [{"name": str(number), "note": "x"} for number in range(5)]
     tags = [tag for tag, _ in await get_or_create_many(session, Tag, names, key="name")]
     for tag in tags:
@@ -170,7 +170,7 @@ async def test_loaded_deferred_columns(
 
 @on_postgres
 async def test_rows_that_cannot_be_locked(engine: AsyncEngine) -> None:
-    """What the session has loaded of them is as it was."""
+    """Rows that cannot be locked keep what the session has loaded of them."""
     async with (
         AsyncSession(engine, expire_on_commit=False) as session,
         AsyncSession(engine) as rival,

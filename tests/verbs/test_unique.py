@@ -52,7 +52,7 @@ async def test_outcomes(session: AsyncSession) -> None:
 
 
 async def test_rollback(session: AsyncSession) -> None:
-    """What was created is not there any more."""
+    """After a rollback, an object that was created is not returned again."""
     word = await ask(session)
     await session.rollback()
     again = await ask(session)
@@ -63,7 +63,7 @@ async def test_rollback(session: AsyncSession) -> None:
 async def test_rollback_of_a_savepoint(session: AsyncSession) -> None:
     """Created inside, or only found inside: either is gone with it.
 
-    Fails without `_on_rollback` for the one that was found.
+    Fails without `_on_rollback`, for the one that was found.
     """
     for make in (ask, _insert_and_ask):
         savepoint = await session.begin_nested()
@@ -105,7 +105,7 @@ async def test_delete(session: AsyncSession, *, is_flushed: bool) -> None:
 
 
 async def test_delete_by_statement(session: AsyncSession) -> None:
-    """Nor one whose row a statement has deleted."""
+    """An object whose row a statement has deleted is not handed out."""
     word = await ask(session)
     await session.execute(delete(Word))
     assert await ask(session) is not word
@@ -131,7 +131,7 @@ async def test_out_of_the_session(session: AsyncSession, end: str) -> None:
 async def test_column_that_is_not_loaded(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """All columns can be read of what is returned."""
+    """All columns of the returned object can be read."""
     word = await Word.as_unique(session, text="sun", defaults={"note": "n"})
     session.expire(word, ["note"])
     statements.clear()
@@ -141,7 +141,7 @@ async def test_column_that_is_not_loaded(
 
 
 async def test_parents_are_not_kept_alive(session: AsyncSession) -> None:
-    """Nor is, with a parent, all that it refers to."""
+    """Parents in a key are not kept alive, nor what they refer to."""
     word = await ask(session)
     await Form.as_unique(session, word=word, case="plural")
     assert len(session.info["async_goc.unique"]) == 2
@@ -167,10 +167,10 @@ async def test_the_entry_of_another(
 
 
 async def test_nothing_is_kept_alive(session: AsyncSession) -> None:
-    """1,000 keys: their objects go when nobody else has them, and the entries, too."""
+    """A hundred keys: objects that nothing refers to go, with their entries."""
     alive: WeakSet[Word] = WeakSet()
     mine = await ask(session)
-    for number in range(1_000):
+    for number in range(100):
         alive.add(await ask(session, f"word {number}"))
     # The transaction remembers what is new in it, weakly.
     gc.collect()

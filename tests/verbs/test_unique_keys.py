@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from backends import before_sql
 from sqlalchemy.ext.asyncio import AsyncSession
 from words import Alias, Form, Path, User, Watched, Word, ask
 
@@ -12,7 +13,7 @@ from async_goc.exceptions import ContradictionError, UnknownFieldError
 
 @pytest.mark.parametrize("is_flushed", [True, False])
 async def test_changed_key(session: AsyncSession, *, is_flushed: bool) -> None:
-    """It is another key's object by then."""
+    """An object whose key has changed is returned for its new key."""
     word = await ask(session)
     word.text = "moon"
     if is_flushed:
@@ -37,7 +38,7 @@ async def test_changed_parent(session: AsyncSession, by: str) -> None:
 
 
 async def test_expired_key(session: AsyncSession, statements: list[str]) -> None:
-    """One that would have to be read is asked for."""
+    """An expired key is asked for, because it would have to be read."""
     word = await ask(session)
     session.expire(word, ["text"])
     statements.clear()
@@ -47,7 +48,7 @@ async def test_expired_key(session: AsyncSession, statements: list[str]) -> None
 
 
 async def test_collection_that_changes_the_key(session: AsyncSession) -> None:
-    """A parent's collection does, in the next flush."""
+    """A parent's collection changes the key in the next flush."""
     sun, moon = await ask(session), await ask(session, "moon")
     form = await Form.as_unique(session, word_id=sun.id, case="plural")
     moon.others.append(form)
@@ -69,7 +70,7 @@ async def test_what_cannot_be_watched(
 async def test_values_that_may_change_in_place(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """Such a key is asked for: nobody would see it change."""
+    """A key that may change unnoticed is asked for each time."""
     path = await Path.as_unique(session, parts=("a", "b"))
     await session.commit()
     for number in range(1, 3):
@@ -81,7 +82,7 @@ async def test_values_that_may_change_in_place(
 
 
 async def test_contradiction(session: AsyncSession) -> None:
-    """A default against what is looked up, where criteria stand for it."""
+    """A default that contradicts what was looked up is refused."""
     with pytest.raises(ContradictionError):
         await User.as_unique(session, email="a@b.c", defaults={"email": "x@y.z"})
     user = await User.as_unique(session, email="a@b.c", defaults={"email": "a@b.c"})
@@ -91,7 +92,7 @@ async def test_contradiction(session: AsyncSession) -> None:
 async def test_other_changes_do_not_matter(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """They are not part of the key."""
+    """Changes outside of the key do not matter."""
     word = await ask(session)
     word.note = "changed"
     statements.clear()
@@ -118,14 +119,14 @@ async def test_a_key_of_its_own(session: AsyncSession, statements: list[str]) ->
 
 
 async def test_criteria_that_feed_the_row(session: AsyncSession) -> None:
-    """What they give a column goes before what was looked up."""
+    """A criterion's value for a column goes before the one that was looked up."""
     alias = await Alias.as_unique(session, name="Zed")
     assert alias.name == "zed"
     assert await Alias.as_unique(session, name="ZED") is alias
 
 
 async def test_values_without_a_hash(session: AsyncSession) -> None:
-    """Nothing is kept for them; they are asked for each time."""
+    """Values without a hash are asked for each time."""
 
     class Text(str):
         __slots__ = ()
@@ -136,8 +137,9 @@ async def test_values_without_a_hash(session: AsyncSession) -> None:
     assert "async_goc.unique" not in session.info
 
 
+@before_sql
 async def test_wrong_arguments(session: AsyncSession, statements: list[str]) -> None:
-    """They fail before any SQL."""
+    """Wrong arguments fail before any SQL."""
     with pytest.raises(UnknownFieldError):
         await Word.as_unique(session, txt="sun")
     with pytest.raises(ValueError, match="no lookup"):

@@ -1,9 +1,9 @@
-"""update_or_create: nobody's change is lost, and nothing else is changed."""
+"""update_or_create: no change is lost, and nothing else is changed."""
 
 from typing import Any
 
 import pytest
-from backends import Sessions, by_savepoint, on_postgres
+from backends import Sessions, before_sql, by_savepoint, on_postgres
 from models import Author, Node, Page
 from rivals import after_rival, on_lost
 from sqlalchemy import delete, event, func, select
@@ -34,7 +34,7 @@ def sql(engine: AsyncEngine) -> list[str]:
 async def test_one_update_of_what_differs(
     session: AsyncSession, sql: list[str]
 ) -> None:
-    """Only the given columns, and those with an onupdate; and it can be read."""
+    """One UPDATE sets what differs, and the columns that have an onupdate."""
     page, created = await update_or_create(
         session, Page, name="a", defaults={"likes": 1}
     )
@@ -73,7 +73,7 @@ async def test_nothing_to_update(session: AsyncSession, statements: list[str]) -
 async def test_values_of_a_new_row(
     session: AsyncSession, create_defaults: Any, likes: int, views: int
 ) -> None:
-    """The create_defaults, be they empty; without them, the defaults."""
+    """A new row gets the create_defaults, even empty ones, or else the defaults."""
     page, created = await update_or_create(
         session,
         Page,
@@ -99,7 +99,7 @@ async def test_sql_expressions(session: AsyncSession) -> None:
 
 
 async def test_changing_what_is_looked_up(session: AsyncSession) -> None:
-    """Both may: the defaults the row found, the create_defaults the new one."""
+    """The defaults may change what is looked up, and so may create_defaults."""
     page, created = await update_or_create(
         session, Page, name="old", create_defaults={"name": "new"}
     )
@@ -122,7 +122,7 @@ async def test_changing_what_is_looked_up(session: AsyncSession) -> None:
 
 
 async def test_relationships_and_eager_loading(session: AsyncSession) -> None:
-    """The model is locked, and not what is joined to it, which may not be there."""
+    """Only the model is locked: what is joined to it may not be there."""
     ann, _ = await get_or_create(session, Author, name="Ann")
     await update_or_create(session, Page, name="a")
     page, created = await update_or_create(
@@ -156,7 +156,7 @@ async def test_lost_race(engine: AsyncEngine, sessions: Sessions) -> None:
 
 
 async def test_outcomes(session: AsyncSession) -> None:
-    """Created, then updated."""
+    """The first call is reported as created, the second as updated."""
     events: list[Event] = []
     policy = Policy(observer=events.append)
     for likes in (1, 2):
@@ -214,10 +214,11 @@ async def test_constraint_error(session: AsyncSession) -> None:
     assert len((await session.scalars(select(Page))).all()) == 2
 
 
+@before_sql
 async def test_names_that_no_row_can_take(
     session: AsyncSession, statements: list[str]
 ) -> None:
-    """Refused before any SQL, whether there is a row or not."""
+    """Unknown names are refused before any SQL, whether there is a row or not."""
     for create_defaults in (None, {}):
         with pytest.raises(UnknownFieldError):
             await update_or_create(
