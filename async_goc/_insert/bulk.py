@@ -23,23 +23,21 @@ from .._models import (
 )
 from .native import returning_insert
 
-Values = Mapping[str, Any]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+# What makes a default.
 Maker = Callable[[], Any]
 
 # SQLAlchemy keeps to the driver's limit by itself, and needs no smaller pages for it.
 _PAGE: Final = 100_000
 
 
-async def insert_many(
-    call: Call, mapper: Mapper[Any], rows: Sequence[Values]
-) -> list[Any]:
+async def insert_many(call: Call, mapper: Mapper[Any], rows: Rows) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded."""
     return await call.session.run_sync(_insert_all, mapper, rows)
 
 
-def _insert_all(
-    session: Session, mapper: Mapper[Any], rows: Sequence[Values]
-) -> list[Any]:
+def _insert_all(session: Session, mapper: Mapper[Any], rows: Rows) -> list[Any]:
     # Unlike a flush, this does not call the class: the instances are as a SELECT would
     # load them.
     named = set(chain.from_iterable(rows))
@@ -49,7 +47,7 @@ def _insert_all(
     known = {id(instance): instance for instance in session.identity_map.values()}
     made: list[Any] = []
 
-    def filled(row: Values) -> tuple[str, ...]:
+    def filled(row: Row) -> tuple[str, ...]:
         names = [n for n in others if n in row and (row[n] is not None or others[n])]
         return tuple(names)
 
@@ -67,10 +65,7 @@ def _insert_all(
 
 
 def _insert(
-    session: Session,
-    mapper: Mapper[Any],
-    makers: Mapping[str, Maker | None],
-    rows: Sequence[Values],
+    session: Session, mapper: Mapper[Any], makers: dict[str, Maker | None], rows: Rows
 ) -> Iterable[Any]:
     dialect, names = session.get_bind(mapper).dialect, tuple(makers)
     columns = [_values(name, make, rows) for name, make in makers.items()]
@@ -84,7 +79,7 @@ def _insert(
     return session.scalars(plain.execution_options(**how), by_row)
 
 
-def _values(name: str, make: Maker | None, rows: Sequence[Values]) -> list[Any]:
+def _values(name: str, make: Maker | None, rows: Rows) -> list[Any]:
     values = [row.get(name) for row in rows]
     return values if make is None else [make() if v is None else v for v in values]
 

@@ -52,7 +52,7 @@ class Originals:
         # {state: {attribute: value, or the members of a collection}}
         self._values: dict[State, dict[str, Any]] = {}
         # {state: columns whose value was changed in place, so that it is not known}
-        self._changed_in_place = defaultdict[State, set[str]](set)
+        self._changed_in_place: dict[State, set[str]] = defaultdict(set)
         # (state, attribute, the collection that the caller may hold)
         self._held: list[tuple[State, str, Any]] = []
         # (parent, the attribute that has been assumed to be empty)

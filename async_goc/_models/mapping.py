@@ -26,7 +26,13 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
 
 def remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
     """Let *find*, a function of a mapper alone, run once for each mapper."""
-    return lambda mapper: memory(mapper, find, lambda: find(mapper))
+
+    # Most calls find it, and are spared the function that `memory` would be given.
+    def remember(mapper: Mapper[Any]) -> T:
+        found: T | None = vars(mapper).get("_async_goc", {}).get(find)
+        return memory(mapper, find, lambda: find(mapper)) if found is None else found
+
+    return remember
 
 
 @remembered
