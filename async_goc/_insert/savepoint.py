@@ -59,6 +59,7 @@ class Guard:
 @contextmanager
 def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     """Undo all that is done inside if it fails, and restore the caller's objects."""
+    # One row's INSERT or UPDATE runs inside, or all of a bulk call.
     originals = Originals(session)
     connection = session.connection(bind_arguments={"mapper": mapper})
     # The name is taken when the SAVEPOINT begins.

@@ -158,7 +158,7 @@ async def test_gives_up(
         return model(**{key: "x"})
 
     async with on_lost(engine, go):
-        with pytest.raises(ContentionError, match="2 INSERTs") as raised:
+        with pytest.raises(ContentionError, match="2 attempts") as raised:
             await get_or_create(
                 session, model, factory=make, policy=Policy(attempts=2), **{key: "x"}
             )
