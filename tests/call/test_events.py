@@ -76,7 +76,7 @@ def test_policy_is_a_value() -> None:
         exceptions.ContentionError(Tag, ["name"], 3),
         exceptions.SqliteTransactionWarning("a", "b"),
     ],
-    ids=lambda error: type(error).__name__ + str(len(str(error))),
+    ids=lambda error: " ".join([type(error).__name__, *getattr(error, "matches", ())]),
 )
 def test_errors_survive_pickling(error: Exception) -> None:
     """Errors carry their data, and travel between processes."""

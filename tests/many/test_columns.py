@@ -11,7 +11,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from wide import Arrays, Beast, Dog, Host, Keys, Wide
+from wide import Arrays, Beast, Dog, Host, Keys, Wide, Wrapped
 
 from async_goc import Policy, get_or_create_many
 from async_goc.exceptions import ContentionError
@@ -124,3 +124,11 @@ async def test_type_of_one_database(session: AsyncSession) -> None:
     rows = [{"name": name, "address": f"{name}::1"} for name in "ab"]
     result = await get_or_create_many(session, Host, rows, key="name")
     assert [str(host.address)[:4] for host, _ in result] == ["a::1", "b::1"]
+
+
+@on_postgres
+async def test_type_that_sql_wraps(session: AsyncSession) -> None:
+    """A value that is stored through SQL is not sent in an array."""
+    rows = [{"name": name, "text": name} for name in "ab"]
+    result = await get_or_create_many(session, Wrapped, rows, key="name")
+    assert [wrapped.text for wrapped, _ in result] == ["[a]", "[b]"]

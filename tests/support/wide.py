@@ -108,6 +108,16 @@ class Host(Base):
     address: Mapped[Any] = mapped_column(String().with_variant(INET(), "postgresql"))
 
 
+class Wrapped(Base):
+    """A string that is stored through SQL."""
+
+    __tablename__ = "wrapped"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    text: Mapped[str] = mapped_column(Bracketed())
+
+
 class Listed(Base):
     """Values that are lists, of which an array would make dimensions."""
 

@@ -10,7 +10,7 @@ import steps
 from backends import Sessions, by_savepoint, on_postgres
 from models import Tag
 from psycopg import waiting
-from sqlalchemy import select
+from rows import id_of
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from waiting import until
 
@@ -74,11 +74,6 @@ def noting(ask: Ask, ids: list[int]) -> Ask:
         return tag, created
 
     return ask_and_note
-
-
-async def id_of(engine: AsyncEngine, name: str) -> int | None:
-    async with AsyncSession(engine) as session:
-        return await session.scalar(select(Tag.id).where(Tag.name == name))
 
 
 @transactions
