@@ -137,7 +137,7 @@ def keys_of(
         alike = (replace(lookup, values=row) for row in rows)
         return [key_of(one, bind, schemas, namespace) for one in alike]
     recipe = _recipe_for(lookup, bind.dialect)
-    none = [None] * len(rows)
+    none: list[Key | None] = [None] * len(rows)
     return none if recipe is None else recipe.keys(rows, schemas, namespace)
 
 
