@@ -46,8 +46,9 @@ _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
 # blame a rival.
 #
 # So the driver says which constraint was violated, and the table is asked for that key
-# alone. If a row has it, the error is the caller's. If none has, the row has vanished
-# or lies beyond the snapshot, and the isolation level tells which. SQLite does not name
+# alone. If a row has it, and still has it after one more lookup, the error is the
+# caller's. If none has, the row has vanished or lies beyond the snapshot, and the
+# isolation level tells which. SQLite does not name
 # the constraint, and need not: it has one writer, which is this transaction, and so no
 # rival's row can have vanished.
 
@@ -72,15 +73,19 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
         connection = await session.connection(bind_arguments=arguments)
         key = await _key_looked_up(connection, lookup, violated)
         if key is not None and _is_losers(key, lookup, failure.loser):
-            if not await _is_there(connection, lookup, key, violated.table):
+            question = (connection, lookup, key, violated.table)
+            holder = await _holder(*question)
+            if holder is not None:
+                # Another rival may have come between the lookup and the question.
+                found = await lookup.look(session)
+                if found is not None:
+                    return found
+            # And it may have gone again: only a row that stays is not a rival's.
+            if holder is None or holder != await _holder(*question):
                 # Each question for the level is a round trip, so it comes last.
                 if await connection.get_isolation_level() in _SNAPSHOT_LEVELS:
                     raise conflict from error
                 return None
-            # Another rival may have come between the lookup and the question.
-            found = await lookup.look(session)
-            if found is not None:
-                return found
     undone = "this statement" if failure.is_undone else None
     explain(lookup, error, "creating", undone=undone)
     raise error
@@ -154,10 +159,10 @@ def _is_losers(key: Key, lookup: Lookup[Any], loser: Any) -> bool:
     )
 
 
-async def _is_there(
+async def _holder(
     connection: AsyncConnection, lookup: Lookup[Any], key: Key, table: str | None
-) -> bool:
-    """Whether a row that holds the key is visible, whatever else it holds."""
+) -> Sequence[Any] | None:
+    """Return the primary key of the visible row that holds *key*, if there is one."""
     where: list[ColumnElement[bool]] = []
     for condition, prop, value in _compared(lookup.plan.mapper, key):
         if prop is None:
@@ -167,8 +172,10 @@ async def _is_there(
             # inheritance has a column of each table under one name.
             columns = {column.table.name: column for column in prop.columns}
             where.append(columns.get(table, prop.columns[0]) == value)
-    row = select(literal(1)).where(*where).limit(1)
-    return (await connection.scalar(row)) is not None
+    tables: Any = lookup.plan.mapper.tables
+    identity = [c for t in tables if t.name == table for c in t.primary_key.columns]
+    row = select(literal(1), *identity).where(*where).limit(1)
+    return (await connection.execute(row)).first()
 
 
 def _compared(

@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from backends import Sessions, on_postgres
+from backends import Sessions, by_savepoint, on_postgres
 from models import Author, Book, Pen, Seat, Tag, Ticket
 from rivals import after_rival, on_lost
 from rows import count
-from sqlalchemy import delete, inspect, select
+from sqlalchemy import delete, event, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import selectinload
+from sqlalchemy.util import await_only
 
 from async_goc import Event, Policy, get_or_create
 from async_goc.exceptions import ContentionError
@@ -177,3 +178,47 @@ async def test_two_unique_constraints_lost_to_one_rival(
     rival = after_rival(engine, Tag(id=77, name="red"), {"id": 77})
     tag, created = await get_or_create(session, Tag, name="red", defaults=rival)
     assert (tag.id, created) == (77, False)
+
+
+@on_postgres
+@by_savepoint
+async def test_rivals_that_come_and_go_while_it_is_asked_what_is_in_the_way(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """A second rival that is there only for the question is a rival, too.
+
+    Fails without `holder` in `find_rival`: the error says that a row holds the values.
+    """
+    events: list[Event] = []
+
+    async def come() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(Tag.__table__.insert().values(name="red"))
+
+    async def go() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(delete(Tag))
+
+    # Before the lookup, the question and the lookup that follow a failed INSERT.
+    steps = [go, come, go]
+    waiting: list[Any] = []
+
+    def failed(_: object) -> None:
+        waiting.extend(reversed(steps))
+
+    def before(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if sql.startswith("SELECT") and waiting:
+            await_only(waiting.pop()())
+
+    event.listen(engine.sync_engine, "handle_error", failed)
+    event.listen(engine.sync_engine, "before_cursor_execute", before)
+    _, created = await get_or_create(
+        session,
+        Tag,
+        name="red",
+        defaults=after_rival(engine, Tag(name="red")),
+        policy=Policy(observer=events.append),
+    )
+    assert created
+    assert waiting == []
+    assert [(e.outcome, e.attempts) for e in events] == [("created", 2)]

@@ -35,6 +35,7 @@ async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) ->
         await session.rollback()
 
 
+@on_postgres
 async def test_rows_with_nothing_to_send(session: AsyncSession) -> None:
     """NULL in the key leaves the column to the server, which stores another value.
 
