@@ -1,5 +1,8 @@
 """Give SQLite real transactions, and the settings a concurrent program wants."""
 
+import asyncio
+import sqlite3
+import time
 from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, event
@@ -49,19 +52,17 @@ def configure(
         ValueError: The engine is not SQLite, or a value is out of its range.
     """
     _check(engine, begin, journal_mode, busy_timeout)
-    pragmas = (
-        # This one comes first, because a change of the journal mode may have to wait.
-        f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}",
-        f"PRAGMA journal_mode = {journal_mode}",
-        f"PRAGMA foreign_keys = {int(foreign_keys)}",
-    )
 
     def on_connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
         # Left alone, sqlite3 would begin its own transactions beside ours.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
+        # This one comes first, because a change of the journal mode may have to wait.
+        cursor.execute(f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}")
+        deadline = time.monotonic() + busy_timeout
+        while not _has_set_journal_mode(cursor, journal_mode, deadline):
+            connection.run_async(lambda _: asyncio.sleep(0.01))
+        cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
         cursor.close()
 
     def on_begin(connection: Connection) -> None:
@@ -92,6 +93,20 @@ def _check(
     if busy_timeout < 0:
         msg = f"busy_timeout is {busy_timeout}; give seconds, 0 or more"
         raise ValueError(msg)
+
+
+def _has_set_journal_mode(cursor: Any, journal_mode: str, deadline: float) -> bool:
+    # SQLite does not wait here for another connection that writes or that changes the
+    # mode itself, whatever the busy timeout: two processes that start on one new file
+    # would meet "database is locked".
+    try:
+        cursor.execute(f"PRAGMA journal_mode = {journal_mode}")
+    except sqlite3.OperationalError as error:
+        is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        if not is_busy or time.monotonic() > deadline:
+            raise
+        return False
+    return True
 
 
 def _is_autocommit(connection: Connection) -> bool:

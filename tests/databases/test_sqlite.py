@@ -1,5 +1,7 @@
 """SQLite: real transactions, configured or not."""
 
+import contextlib
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -139,6 +141,40 @@ async def test_settings(url: str) -> None:
         }
     assert values == {"busy_timeout": 2500, "journal_mode": "wal", "foreign_keys": 0}
     assert begun == ["BEGIN IMMEDIATE"]
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("busy_timeout", [30, 0])
+async def test_journal_mode_waits_for_another_writer(
+    url: str, busy_timeout: int
+) -> None:
+    """Two processes can start on one new database at the same time.
+
+    Fails without `is_busy` in `_has_set_journal_mode`.
+    """
+    engine = create_async_engine(url)
+    holder = sqlite3.connect(
+        engine.url.database or "", isolation_level=None, check_same_thread=False
+    )
+    tries: list[str] = []
+
+    def let_the_second_pass(statement: str) -> None:
+        tries.extend([statement] if "journal_mode" in statement else [])
+        if len(tries) == 2:
+            holder.rollback()
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _trace(connection: Any, _entry: object) -> None:
+        connection.run_async(lambda it: it.set_trace_callback(let_the_second_pass))
+
+    sqlite.configure(engine, busy_timeout=busy_timeout)
+    locked = pytest.raises(OperationalError, match="database is locked")
+    with contextlib.closing(holder):
+        holder.execute("BEGIN IMMEDIATE")
+        with contextlib.nullcontext() if busy_timeout else locked:
+            async with engine.begin() as connection:
+                assert await connection.scalar(text("PRAGMA journal_mode")) == "wal"
+    assert len([it for it in tries if "=" in it]) == (2 if busy_timeout else 1)
     await engine.dispose()
 
 
