@@ -61,7 +61,7 @@ def configure(
         cursor.execute(f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}")
         deadline = time.monotonic() + busy_timeout
         while not _has_set_journal_mode(cursor, journal_mode, deadline):
-            connection.run_async(lambda _: asyncio.sleep(0.01))
+            connection.run_async(_pause)
         cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
         cursor.close()
 
@@ -93,6 +93,10 @@ def _check(
     if busy_timeout < 0:
         msg = f"busy_timeout is {busy_timeout}; give seconds, 0 or more"
         raise ValueError(msg)
+
+
+async def _pause(_: Any) -> None:
+    await asyncio.sleep(0.01)
 
 
 def _has_set_journal_mode(cursor: Any, journal_mode: str, deadline: float) -> bool:
