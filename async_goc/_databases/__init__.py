@@ -1,8 +1,9 @@
 """All that differs between databases and drivers.
 
 A new database is a row in `facts` and one in `errors`. `begin` makes a transaction real
-where the driver does not, and `tables` gives a statement many rows of values in a text
-that does not depend on how many there are.
+where the driver does not. `tables` gives a statement many rows of values in a text that
+does not depend on how many there are, `uniform` makes a driver take values of several
+types for one column, and `order` says which values a database takes for equal.
 """
 
 # pyright: reportUnusedImport=false
@@ -23,4 +24,5 @@ from .facts import (
     inserts_natively,
     skipping_insert,
 )
+from .order import comparable, ordering
 from .tables import Source

@@ -9,7 +9,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from .tables import Source, Types, array_table, document_table, no_table
+from .tables import (
+    Columns,
+    Source,
+    Types,
+    array_table,
+    document_table,
+    expanding_list,
+    no_table,
+    values_list,
+)
 
 # Values of a driver's own that never change, and so can be part of a key.
 IMMUTABLE_VALUES: Final = (postgresql.Range,)
@@ -36,6 +45,10 @@ class Facts:
     table_of: Callable[[Dialect, Types], Source | None] = no_table
     # Whether that table gives back every value as it was, so that it can be inserted.
     inserts_from_table: bool = False
+    # Returns the same as a list of VALUES, for values that do not fit into the table.
+    list_of: Callable[[Types, Columns, int], Source] = values_list
+    # Whether a column keeps what it is sent, and neither rounds nor pads it.
+    stores_as_sent: bool = False
 
 
 _UNKNOWN: Final = Facts()
@@ -50,6 +63,8 @@ _FACTS: Final[Mapping[str, Facts]] = {
         error_undoes_statement=True,
         has_one_writer=True,
         table_of=document_table,
+        list_of=expanding_list,
+        stores_as_sent=True,
     ),
     "mysql": Facts(ignores_case=True),
     "mariadb": Facts(ignores_case=True),

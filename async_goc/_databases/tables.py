@@ -8,8 +8,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TupleType, TypeDecorator, TypeEngine
+
+from .uniform import decorated, processed, uniform
 
 Types = Sequence[TypeEngine[Any]]
 Columns = Sequence[Sequence[Any]]
@@ -18,23 +21,25 @@ Columns = Sequence[Sequence[Any]]
 # VALUES (?, ?), (?, ?), … would be a new text for each number of rows, which SQLAlchemy
 # would have to compile, the driver to prepare, and the server to plan. And drivers take
 # only so many parameters. So the values travel in very few of them, and the statement
-# selects from those. Where a database has no such table, or the values do not fit, the
-# callers send a parameter for each value.
+# selects from those. Each row has its number beside it: what the statement finds is
+# told by that number, and never by comparing values, which Python may take for equal
+# where the database does not, or the other way round.
 #
 # On PostgreSQL each column is an array. The arrays are unnested side by side in the
 # SELECT list, and generate_series numbers their rows there. WITH ORDINALITY numbers
 # rows, too, but it belongs to a function in FROM, and all that such a function returns
 # is stored before its first row is read.
 #
-# SQLite has no arrays, so all the rows are one JSON document there. That is enough for
-# finding rows, but not for inserting them: a document has no place for bytes, and a
-# fraction may come out of it as another number. `pack` looks at the values for this
-# reason, and returns None where there are others than texts, integers and booleans.
-#
 # What does not travel in an array can be told by its type, once for all statements: a
-# list (an array of arrays is flattened), CHAR (it is padded), a type that wraps its
-# values in SQL (an item of an array has no place for that), and a type that turns into
-# one of another kind on this database, as a variant may.
+# list (an array of arrays is flattened), a type that is not SQLAlchemy's own, and one
+# that wraps its values in SQL (an item of an array has no place for that).
+#
+# SQLite has no arrays, so all the rows are one JSON document there. That is enough for
+# finding rows, but not for inserting them: a document has no place for bytes, a text in
+# it ends at the first NUL, and a fraction may come out of it as another number.
+#
+# `pack` looks at the values, and returns None where they do not fit. They then travel
+# in a list of VALUES after all, so many at a time as a driver takes.
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Source:
     table: sa.FromClause
     # Its columns, in the order of the types.
     columns: Sequence[sa.ColumnElement[Any]]
-    # Each row's number, from 0 on.
+    # Each row's number.
     number: sa.ColumnElement[Any]
     # Turns the values, by column, into the statement's parameters; `None` if some of
     # the values do not fit.
@@ -66,57 +71,68 @@ def array_table(dialect: Dialect, types: Types) -> Source | None:
             return None
         # Without `dimensions`, a list among the values would be a second dimension.
         arrays.append(sa.bindparam(name, type_=ARRAY(item, dimensions=1)))
-        columns.append(func.unnest(arrays[-1], type_=type_).label(name))
+        column: Any = func.unnest(arrays[-1], type_=type_)
+        if isinstance(decorated(type_), _PADDED):
+            column = sa.type_coerce(sa.cast(column, _Padded()), type_)
+        columns.append(column.label(name))
     last = func.cardinality(arrays[0]) - 1
     number = func.generate_series(0, last, type_=sa.Integer()).label("number")
     table = sa.select(*columns, number).subquery()
 
-    def pack(values: Columns) -> dict[str, Any]:
-        return {a.key: column for a, column in zip(arrays, values, strict=True)}
+    def pack(values: Columns) -> dict[str, Any] | None:
+        each = zip(values, types, strict=True)
+        packed = [uniform(column, type_, dialect) for column, type_ in each]
+        if any(column is None for column in packed):
+            return None
+        return {a.key: column for a, column in zip(arrays, packed, strict=True)}
 
     return Source(table, [table.c[a.key] for a in arrays], table.c.number, pack)
 
 
-_ITEMS: Final = (
-    *(sa.String, sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.Time),
-    *(sa.Interval, sa.Uuid, sa.LargeBinary, sa.JSON),
-)
-
-
 def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
     """Return the type as an array's item; ``None``: it cannot be one."""
-    inner, chosen = _decorated(type_), _decorated(type_.dialect_impl(dialect))
-    if not isinstance(inner, _ITEMS) or isinstance(inner, sa.CHAR):
+    if not _is_item(type_, dialect):
         return None
+    inner: Any = decorated(type_)
+    is_text = isinstance(inner, sa.String) and not isinstance(inner, sa.Enum)
+    if not is_text or inner.length is None:
+        return type_
+    # A cast to VARCHAR(n) cuts off what is longer, where an INSERT refuses it.
+    text = sa.String() if isinstance(inner, _PADDED) else inner.copy()
+    text.length = None
+    if not isinstance(type_, TypeDecorator):
+        return text
+    # The copy shares the type that it decorates, which must keep its length.
+    item = type_.copy()
+    item.impl = item.impl_instance = text
+    return item
+
+
+# Values that are lists themselves.
+_LISTS: Final = (sa.ARRAY, AbstractMultiRange)
+_PADDED: Final = (sa.CHAR, sa.NCHAR)
+
+
+class _Padded(sa.types.UserDefinedType[str]):
+    """CHAR of any length, which compares without regard to trailing blanks."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "BPCHAR"
+
+
+def _is_item(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether each of the type's values is sent in one array as it is sent alone."""
     # A variant, or what a decorator chooses for this database, may be anything.
-    if _kind(chosen) is not _kind(inner):
-        return None
-    if type_.bind_expression(sa.bindparam("any", type_=type_)) is not None:
-        return None
-    if isinstance(inner, sa.String) and not isinstance(inner, sa.Enum) and inner.length:
-        # A cast to VARCHAR(n) cuts off what is longer, where an INSERT refuses it.
-        text = inner.copy()
-        text.length = None
-        if not isinstance(type_, TypeDecorator):
-            return text
-        # The copy shares the type that it decorates, which must keep its length.
-        item = type_.copy()
-        item.impl = item.impl_instance = text
-        return item
-    return type_
-
-
-def _decorated(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
-
-
-def _kind(type_: TypeEngine[Any]) -> type[TypeEngine[Any]] | None:
-    """Return which of SQLAlchemy's own kinds of type a database's type belongs to."""
-    try:
-        generic = type_.as_generic()
-    except NotImplementedError:  # a type that only this database has
-        return None
-    return next((kind for kind in _ITEMS if isinstance(generic, kind)), None)
+    inner, chosen = decorated(type_), decorated(type_.dialect_impl(dialect))
+    return (
+        all(type(each).__module__.startswith("sqlalchemy.") for each in (inner, chosen))
+        and not isinstance(inner, _LISTS)
+        and not isinstance(chosen, _LISTS)
+        and getattr(inner, "length", None) == getattr(chosen, "length", None)
+        and type_.bind_expression(sa.bindparam("any", type_=type_)) is None
+    )
 
 
 _PLAIN: Final = frozenset({str, int, bool})
@@ -126,19 +142,47 @@ def document_table(dialect: Dialect, types: Types) -> Source:
     """Return SQLite's table, which is one document of all rows."""
     document = sa.bindparam("document", type_=sa.String())
     each = func.json_each(document).table_valued("key", "value")
-    processors = [t.dialect_impl(dialect).bind_processor(dialect) for t in types]
 
     def pack(values: Columns) -> dict[str, Any] | None:
-        processed = [
-            column if process is None else list(map(process, column))
-            for process, column in zip(processors, values, strict=True)
-        ]
-        if not all(_PLAIN.issuperset(map(type, column)) for column in processed):
+        columns = [processed(c, t, dialect) for c, t in zip(values, types, strict=True)]
+        if any(c is None or not _PLAIN.issuperset(map(type, c)) for c in columns):
             return None
-        return {"document": json.dumps(list(zip(*processed, strict=True)))}
+        text = json.dumps(list(zip(*columns, strict=True)))
+        return None if "\\u0000" in text else {"document": text}
 
     # The columns have no type: it would process what is selected, and the values are
     # compared as the driver stores them.
     paths = [f"$[{place}]" for place in range(len(types))]
     columns = [func.json_extract(each.c.value, path) for path in paths]
     return Source(each, columns, each.c.key, pack)
+
+
+def values_list(types: Types, values: Columns, first: int) -> Source:
+    """Return a list of VALUES, whose rows are numbered from *first* on."""
+    rows = list(zip(range(first, first + len(values[0])), *values, strict=True))
+    names = _names(types)
+    columns: Any = map(sa.column, names, [sa.Integer(), *types])
+    table = sa.values(*columns).data(rows).alias()
+    number, *keys = [table.c[name] for name in names]
+    return Source(table, keys, number, lambda _: {})
+
+
+def expanding_list(types: Types, values: Columns, first: int) -> Source:
+    """Return SQLite's list of VALUES, in a text that SQLAlchemy compiles once."""
+    rows = list(zip(range(first, first + len(values[0])), *values, strict=True))
+    names = _names(types)
+    # It is expanded into (VALUES (?, ?), …), as SQLAlchemy does after IN.
+    pairs = TupleType(sa.Integer(), *types)
+    listed = sa.bindparam("listed", expanding=True, type_=pairs)
+    columns: Any = [
+        sa.literal_column(f"column{place}").label(name)
+        for place, name in enumerate(names, 1)
+    ]
+    source = sa.select(*columns).select_from(sa.text(":listed").bindparams(listed))
+    table = source.subquery()
+    number, *keys = [table.c[name] for name in names]
+    return Source(table, keys, number, lambda _: {listed.key: rows})
+
+
+def _names(types: Types) -> list[str]:
+    return ["number", *(f"value_{place}" for place in range(len(types)))]

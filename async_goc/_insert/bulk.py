@@ -12,9 +12,10 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
-from .._databases import Source, facts_of, skipping_insert
+from .._databases import Source, facts_of
 from .._models import (
     columns_of,
+    has_joins,
     memory,
     nullable,
     readable,
@@ -71,12 +72,16 @@ def _insert(
     columns = [_values(name, make, rows) for name, make in makers.items()]
     key = ("insert", dialect.name, names)
     source, statement = memory(mapper, key, lambda: _statement(mapper, dialect, names))
-    if source is not None:
-        return session.scalars(statement, source.pack(columns))
-    plain = skipping_insert(dialect, mapper.class_).returning(mapper.class_)
-    how = {"render_nulls": True, "insertmanyvalues_page_size": _PAGE}
-    by_row = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return session.scalars(plain.execution_options(**how), by_row)
+    values: Any = None if source is None else source.pack(columns)
+    if values is None:
+        inserting = returning_insert(mapper, dialect)
+        statement = select(mapper.class_).from_statement(inserting)
+        statement = statement.execution_options(insertmanyvalues_page_size=_PAGE)
+        keys = [columns_of(mapper)[name].key for name in names]
+        rows_ = zip(*columns, strict=True)
+        values = [dict(zip(keys, row, strict=True)) for row in rows_]
+    result = session.scalars(statement, values)
+    return result.unique() if has_joins(mapper) else result
 
 
 def _values(name: str, make: Maker | None, rows: Rows) -> list[Any]:

@@ -29,7 +29,10 @@ def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:
 
     def build() -> Any:
         columns, names = columns_of(mapper), readable(mapper)
-        loaded = [column for name, column in columns.items() if name in names]
+        loaded: list[Any] = [c for name, c in columns.items() if name in names]
+        kind = mapper.polymorphic_on
+        if kind is not None and kind not in columns.values():
+            loaded.append(kind)  # The class of each instance depends on it.
         return skipping_insert(dialect, mapper.local_table).returning(*loaded)
 
     return memory(mapper, ("insert", dialect.name), build)

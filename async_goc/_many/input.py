@@ -14,6 +14,7 @@ from .._call import Call
 from .._lookup import check_options, parents_of, require_cover
 from .._models import SQL, Unique, default_field, uniques_of, unknown_field
 from .._new_row import Arguments, Defaults, NewValues
+from .order import ranks
 from .rows import Row, Shape, Values, distinct
 
 Rows = Iterable[Values]
@@ -68,8 +69,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     takes = Arguments(None, mapper)
     named = _check_names(mapper, mappings, takes)
     names = (key,) if isinstance(key, str) else key
-    dialect = call.session.get_bind(mapper).dialect
-    shape = Shape(mapper, tuple(names or _infer_key(mapper, named)), dialect)
+    shape = Shape(mapper, tuple(names or _infer_key(mapper, named)))
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]
     for lookup in lookups:
@@ -78,7 +78,9 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     changes = _changed_names(shape, named, update)
     if has_pending:
         await call.session.flush()
-    asked, rows = distinct(mappings, shape)
+    columns = shape.columns(mappings)
+    order = await ranks(call.session, shape, columns)
+    asked, rows = distinct(mappings, list(zip(*columns, strict=True)), order)
     chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
     return Input(call, shape, options, new_values, changes, asked, chunks)
 

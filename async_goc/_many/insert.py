@@ -1,6 +1,6 @@
 """Insert the rows that a bulk call lacks, all by one statement or one flush."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any, Final
 
@@ -21,13 +21,13 @@ from .._lookup import bind
 from .._loop import find_or_insert
 from .._new_row import NewRow
 from .input import Input
-from .rows import Row
+from .rows import Row, are_plain
 
 _log: Final = getLogger("async_goc")
 
 
-async def insert(wanted: Input, rows: Sequence[Row]) -> list[Any]:
-    """Insert rows that conflict with no other; return those whose key has changed."""
+async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[int, Any]:
+    """Insert rows that conflict with no other; return those made for no known row."""
     call, shape = wanted.call, wanted.shape
     values = [row.new_values for row in rows]
     obstacle = obstacle_to_many(call.session.sync_session, shape.mapper, values)
@@ -44,7 +44,7 @@ async def insert(wanted: Input, rows: Sequence[Row]) -> list[Any]:
         await _insert_by_unit_of_work(wanted, rows)
     except DBAPIError as error:
         refuse_many(shape.lookup(rows[0].values), error)
-    return []
+    return {}
 
 
 async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> None:
@@ -60,19 +60,23 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
         await _complete(wanted, row.instance)
 
 
-async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> list[Any]:
+async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]:
     mapper, values = wanted.shape.mapper, [row.new_values for row in rows]
     made = await insert_many(wanted.call, mapper, values)
     fill_empty(made, mapper)
-    by_key = {row.frozen: row for row in rows}
-    strangers: list[Any] = []
-    for instance, key in zip(made, wanted.shape.keys_of(made), strict=True):
+    # A key that comes back just as it was sent tells which row it is. Of the others the
+    # database says so, when it is asked for what is left.
+    keys, by_key = wanted.shape.keys_of(made), {row.key: row for row in rows}
+    if not (are_plain(keys) and are_plain(by_key)):
+        by_key = {}
+    others: dict[int, Any] = {}
+    for instance, key in zip(made, keys, strict=True):
         row = by_key.get(key)
         if row is None:
-            strangers.append(instance)
+            others[id(instance)] = instance
         else:
             row.instance, row.is_created = instance, True
-    return strangers
+    return others
 
 
 async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from itertools import chain
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Dialect, and_, inspect, select, tuple_
+from sqlalchemy import and_, inspect, literal, select
 from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
@@ -15,17 +13,12 @@ from .._databases import Source, facts_of
 from .._lookup import refresh_columns, refreshing
 from .._models import memory, readable
 from .input import Input
-from .rows import Nulls, Row, Shape, by_nulls
+from .rows import MOST_PARAMETERS, Nulls, Row, Shape, by_nulls
 
-# Below what any driver takes, for statements with a parameter for each value.
-_MOST_PARAMETERS: Final = 30_000
-
-# There are two ways to read many rows. Where the database can make a table of the keys
-# from one parameter (an array for each column, or a document), the SELECT joins it: its
-# text does not depend on the number of keys, and the key's number in the result tells
-# which row it is for. Where it cannot, or some values do not fit into the parameter,
-# the keys are listed in IN (…), as many at a time as a driver takes, and each row is
-# told by the key of its instance.
+# The SELECT joins a table of the keys, and the key's number in the result tells which
+# row it is for. Where the values fit, that table is made of one parameter (an array for
+# each column, or a document), and the text does not depend on the number of keys. Where
+# they do not, it is a list of VALUES, of as many keys at a time as a driver takes.
 #
 # Keys with NULLs need a SELECT of their own, because `=` finds no NULL: one for each
 # set of columns that are NULL.
@@ -36,8 +29,8 @@ _MOST_PARAMETERS: Final = 30_000
 
 def look(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
     """Give each row its instance, if the database has it."""
-    for _, found in _select(session, wanted.shape, rows, wanted.options):
-        _assign(wanted.shape, found)
+    for alike, results in _select(session, wanted.shape, rows, wanted.options):
+        _assign(wanted.shape, alike, results)
 
 
 def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
@@ -52,14 +45,15 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
     }
     also = [undefer(getattr(mapper.class_, name)) for name in sorted(deferred)]
     options = (*wanted.options, *also)
-    for alike, found in _select(session, wanted.shape, rows, options, is_locking=True):
+    selected = _select(session, wanted.shape, rows, options, is_locking=True)
+    for alike, results in selected:
         instances = [row.instance for row in alike]
         for row in alike:
             row.instance = None
         # Expired before the SELECT, the columns could be loaded by a listener that
         # touches them, with values from before the lock.
         with refreshing(session, instances, readable(mapper) | deferred):
-            _assign(wanted.shape, found)
+            _assign(wanted.shape, alike, results)
     for row, before in zip(rows, known, strict=True):
         # The row has changed its key with another one, or its class has columns that
         # the SELECT has not read.
@@ -68,8 +62,8 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
             refresh_columns(session, row.instance, {"of": mapper.class_})
 
 
-def _assign(shape: Shape, found: Iterable[tuple[Row, Any]]) -> None:
-    pairs = list(found)
+def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
+    pairs = [(rows[number], found) for result in results for found, number in result]
     for row, instance in pairs:
         row.instance = instance
     counts = Counter([row for row, _ in pairs])
@@ -86,80 +80,71 @@ def _select(
     options: Sequence[ORMOption],
     *,
     is_locking: bool = False,
-) -> Iterator[tuple[Sequence[Row], Iterable[tuple[Row, Any]]]]:
-    """Execute a SELECT for rows with the same NULLs; yield them, and what it finds."""
-    dialect = session.get_bind(shape.mapper).dialect
+) -> Iterator[tuple[Sequence[Row], Sequence[Any]]]:
+    """Execute a SELECT for rows with the same NULLs; yield them, and the results."""
+    is_repeating = shape.is_joined or options or session.dispatch.do_orm_execute
     for nulls, places in by_nulls([row.key for row in rows]).items():
         alike = [rows[place] for place in places]
-        plain, joined, source = memory(
-            shape.mapper,
-            ("look", shape.names, nulls, dialect.name, is_locking),
-            partial(_compile, shape, nulls, dialect, is_locking=is_locking),
-        )
-        left = [place for place, is_null in enumerate(nulls) if not is_null]
-        columns = [[row.key[place] for row in alike] for place in left]
-        packed = None if source is None else source.pack(columns)
-        if packed is not None:
-            result: Any = session.execute(joined.options(*options), packed)
-            if shape.is_joined or options or session.dispatch.do_orm_execute:
-                result = result.unique()
-            yield alike, _by_number(alike, result)
-            continue
-        attributes = [shape.attributes[place] for place in left]
-        pages = _pages(plain.options(*options), attributes, columns)
-        results = [session.scalars(page).unique() for page in pages]
-        yield alike, _by_key(alike, shape, results)
+        results: list[Any] = []
+        statements = _statements(session, shape, alike, nulls, is_locking=is_locking)
+        for statement, parameters in statements:
+            result = session.execute(statement.options(*options), parameters)
+            results.append(result.unique() if is_repeating else result)
+        yield alike, results
 
 
-def _by_number(
-    rows: Sequence[Row], result: Iterable[tuple[Any, int]]
-) -> Iterator[tuple[Row, Any]]:
-    for instance, number in result:
-        yield rows[number], instance
-
-
-def _by_key(
-    rows: Sequence[Row], shape: Shape, results: Iterable[Iterable[Any]]
-) -> Iterator[tuple[Row, Any]]:
-    by_key = {row.frozen: row for row in rows}
-    found = list(chain.from_iterable(results))
-    for key, instance in zip(shape.keys_of(found), found, strict=True):
-        if key in by_key:
-            yield by_key[key], instance
-
-
-def _pages(
-    statement: Any, left: Sequence[Any], columns: Sequence[Sequence[Any]]
-) -> Iterator[Any]:
-    """Yield the statement for so many keys at a time as any driver takes."""
+def _statements(
+    session: Session,
+    shape: Shape,
+    rows: Sequence[Row],
+    nulls: Nulls,
+    *,
+    is_locking: bool,
+) -> Iterator[tuple[Any, Any]]:
+    """Yield the SELECT and its parameters, or several, of as much as a driver takes."""
+    dialect = session.get_bind(shape.mapper).dialect
+    facts, plain = facts_of(dialect), _plain(shape, nulls, is_locking=is_locking)
+    left = [place for place, is_null in enumerate(nulls) if not is_null]
     if not left:
-        yield statement
+        # All such keys of a call are one row.
+        yield plain.add_columns(literal(0)), {}
         return
-    is_single = len(left) == 1
-    term: Any = left[0] if is_single else tuple_(*left)
-    keys = columns[0] if is_single else list(zip(*columns, strict=True))
-    size = _MOST_PARAMETERS // len(left)
-    for start in range(0, len(keys), size):
-        page = keys[start : start + size]
+    attributes = [shape.attributes[place] for place in left]
+    types = [attribute.type for attribute in attributes]
+
+    def joined(source: Source) -> Any:
+        both = plain.add_columns(source.number).join(
+            source.table, _equal(attributes, source)
+        )
         # All calls lock rows in the order of their keys, and so cannot deadlock.
-        yield statement.where(term.in_(page)).order_by(*left)
+        return both.order_by(source.number) if is_locking else both
+
+    def compile_() -> tuple[Any, Source | None]:
+        source = facts.table_of(dialect, types)
+        return source and joined(source), source
+
+    key = ("look", shape.names, nulls, dialect.name, is_locking)
+    statement, source = memory(shape.mapper, key, compile_)
+    columns = [[row.key[place] for row in rows] for place in left]
+    packed = None if source is None else source.pack(columns)
+    if packed is not None:
+        yield statement, packed
+        return
+    size = MOST_PARAMETERS // (len(left) + 1)
+    for start in range(0, len(rows), size):
+        page = [column[start : start + size] for column in columns]
+        listed = facts.list_of(types, page, start)
+        yield joined(listed), listed.pack(page)
 
 
-def _compile(
-    shape: Shape, nulls: Nulls, dialect: Dialect, *, is_locking: bool
-) -> tuple[Any, Any, Source | None]:
-    """Return the SELECT without keys, and the one that joins a table of them."""
-    model = shape.mapper.class_
-    pairs = list(zip(shape.attributes, nulls, strict=True))
-    plain: Any = select(model).where(*(a.is_(None) for a, is_null in pairs if is_null))
-    if is_locking:
-        plain = plain.with_for_update(of=model)
-    left = [attribute for attribute, is_null in pairs if not is_null]
-    types = [attribute.type for attribute in left]
-    source = facts_of(dialect).table_of(dialect, types) if left else None
-    if source is None:
-        return plain, None, None
-    equal = [a == c for a, c in zip(left, source.columns, strict=True)]
-    joined = plain.add_columns(source.number).join(source.table, and_(*equal))
-    # All calls lock rows in the order of their keys, and so cannot deadlock.
-    return plain, joined.order_by(source.number) if is_locking else joined, source
+def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
+    """Return the SELECT without keys, but for those that are NULL."""
+    pairs = zip(shape.attributes, nulls, strict=True)
+    are_null = [attribute.is_(None) for attribute, is_null in pairs if is_null]
+    plain: Any = select(shape.mapper.class_).where(*are_null)
+    return plain.with_for_update(of=shape.mapper.class_) if is_locking else plain
+
+
+def _equal(attributes: Sequence[Any], source: Source) -> Any:
+    pairs = zip(attributes, source.columns, strict=True)
+    return and_(*(attribute == column for attribute, column in pairs))

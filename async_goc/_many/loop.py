@@ -64,16 +64,25 @@ class Bulk:
             missing = await self._look_again(missing, missing)
         if not missing:
             return
-        strangers = await insert(self._input, missing)
+        others = dict(await insert(self._input, missing))
         created = [row for row in missing if row.is_created]
-        turn.created([row.queue_key for row in created])
         mapper = self._shape.mapper
         if self._input.options or not readable(mapper) <= columns_of(mapper).keys():
             # This fills in what the INSERT has not loaded, and nothing else.
             await self._look(created)
         left = [row for row in missing if row.instance is None]
         if left:
-            await self._find_rivals(left, strangers)
+            await self._look(left)
+        for row in left:
+            # The first of the keys that only the database takes for equal made the row.
+            row.is_created = others.pop(id(row.instance), None) is not None
+        turn.created([row.queue_key for row in missing if row.is_created])
+        lost = [row for row in left if not row.is_created]
+        turn.lost([row.queue_key for row in lost if row.instance is not None])
+        for row in lost:
+            if row.instance is None:
+                await insert_alone(self._input, row)
+            self.has_lost = self.has_lost or not row.is_created
 
     async def update(self, rows: Sequence[Row], names: frozenset[str]) -> None:
         """Lock and refresh the rows, and give them the values of these names."""
@@ -141,20 +150,6 @@ class Bulk:
             await self._stack.enter_async_context(Guard(self._input.call, mapper))
             self._is_guarded = True
         return has_settled
-
-    async def _find_rivals(self, left: Sequence[Row], strangers: Sequence[Any]) -> None:
-        """Find the rows that the INSERT has skipped; insert one by one what is gone."""
-        await self._look(left)
-        self._turn.lost([row.queue_key for row in left if row.instance is not None])
-        for row in left:
-            if row.instance is None:
-                await insert_alone(self._input, row)
-            # The database may have changed the key of a row that this call inserted,
-            # and know the row by either.
-            is_own = any(stranger is row.instance for stranger in strangers)
-            row.is_created = row.is_created or is_own
-            strangers = [s for s in strangers if s is not row.instance]
-            self.has_lost = self.has_lost or not row.is_created
 
 
 def _change(session: Session, changes: Sequence[tuple[object, Values]]) -> None:

@@ -2,28 +2,16 @@
 
 import asyncio
 import gc
-from datetime import UTC, date, datetime, timedelta, timezone
-from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 import pytest
 from backends import Sessions, each_strategy, on_postgres, on_sqlite
 from models import Place, Tag
 from sqlalchemy import (
-    Column,
-    Date,
-    DateTime,
-    Interval,
-    MetaData,
-    Numeric,
-    String,
-    Table,
     func,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from waiting import until
 
 from async_goc import (
@@ -34,7 +22,6 @@ from async_goc import (
     get_or_create_many,
     update_or_create_many,
 )
-from async_goc._many.rows import Shape, distinct
 
 AB = [{"name": "a"}, {"name": "b"}]
 
@@ -157,48 +144,6 @@ async def test_update_without_onupdate(
     ((tag, created),) = await update_or_create_many(session, Tag, rows)
     assert (tag.colour, created) == ("red", False)
     assert statements == ["SELECT", "SAVEPOINT", "SELECT", "UPDATE", "RELEASE"]
-
-
-EAST = timezone(timedelta(hours=9))
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-NAIVE = NOON.replace(tzinfo=None)
-DAY = date(2026, 1, 1)
-
-
-class Size(StrEnum):
-    SMALL = "s"
-
-
-@pytest.mark.parametrize(
-    ("type_", "values", "same"),
-    [
-        (Numeric(), [2.5, 1, Decimal(10)], [Decimal("2.5"), 1.0, 10]),
-        (String(), ["t", "s"], ["t", Size.SMALL]),
-        (
-            DateTime(timezone=True),
-            [NOON, NOON + timedelta(hours=1)],
-            [NOON.astimezone(EAST), NOON + timedelta(hours=1)],
-        ),
-        (DateTime(), [NAIVE, NOON], [NAIVE, NOON]),
-        (Date(), [date(2026, 1, 10), DAY], [date(2026, 1, 10), DAY]),
-        (Interval(), [timedelta(2), timedelta(1)], [timedelta(2), timedelta(1)]),
-    ],
-)
-def test_order_of_keys(type_: Any, values: list[Any], same: list[Any]) -> None:
-    """Keys are ordered by their values, whatever types those have."""
-    key = Column("key", type_, primary_key=True)
-
-    class Model:
-        pass
-
-    mapper = registry().map_imperatively(Model, Table("model", MetaData(), key))
-    shape = Shape(mapper, ("key",), postgresql.dialect())
-    (_, one), (_, other) = (
-        distinct([{"key": value} for value in each], shape)
-        for each in (values, [*reversed(same), *same])
-    )
-    places = [values.index(row.values["key"]) for row in one]
-    assert places == [same.index(row.values["key"]) for row in other]
 
 
 @each_strategy

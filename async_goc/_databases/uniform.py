@@ -1,0 +1,107 @@
+"""Give a driver values of one Python type for one column."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime, time
+from decimal import Decimal
+from types import NoneType
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+Values = Sequence[Any]
+
+
+# JSON has one kind of number, so the values of one column come as int and float, and
+# enumerations come as subclasses of str. A parameter for one value takes any of them.
+# An array has one type for all: psycopg refuses a mixture, and sends naive and aware
+# times as different types.
+
+
+def uniform(values: Values, type_: TypeEngine[Any], dialect: Dialect) -> Values | None:
+    """Return the values as one Python type; ``None``: they have none in common."""
+    if len(kinds_of(values)) <= 1 and not isinstance(type_, TypeDecorator):
+        return values
+    converted = converted_to(type_, values)
+    # A decorated type may make values of several types out of one.
+    sent = processed(converted, type_, dialect)
+    return None if sent is None or len(kinds_of(sent)) > 1 else converted
+
+
+def processed(
+    values: Values, type_: TypeEngine[Any], dialect: Dialect
+) -> Values | None:
+    """Return the values as the driver gets them; ``None``: the type refuses one."""
+    process = type_.dialect_impl(dialect).bind_processor(dialect)
+    with suppress(Exception):  # The statement that sends the value raises it.
+        return values if process is None else list(map(process, values))
+    return None
+
+
+def decorated(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type that a TypeDecorator decorates, or else the type itself."""
+    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
+
+
+def converted_to(type_: TypeEngine[Any], values: Values) -> Values:
+    """Return the values as the type's own Python type, where they are all like it."""
+    if isinstance(type_, TypeDecorator):
+        return values
+    try:
+        convert = _CONVERSIONS[kind := type_.python_type]
+        if set(map(type, values)) == {kind}:
+            return values  # Most are.
+        return [None if value is None else convert(value) for value in values]
+    # There is no such type, or a value is not like it. The database says so.
+    except (KeyError, NotImplementedError, TypeError, ValueError, ArithmeticError):
+        return values
+
+
+def kinds_of(values: Values) -> set[Any]:
+    """Return the types of all values but None; of times, and whether they are naive."""
+    kinds: set[Any] = set(map(type, values)) - {NoneType}
+    if kinds & {datetime, time}:
+        there = (value for value in values if value is not None)
+        return {(type(v), getattr(v, "tzinfo", None) is None) for v in there}
+    return kinds
+
+
+def _as_float(value: Any) -> float:
+    if isinstance(value, str):
+        raise TypeError
+    return float(value)
+
+
+def _as_decimal(value: Any) -> Decimal:
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    return value if isinstance(value, Decimal) else Decimal(operator.index(value))
+
+
+def _as_bool(value: Any) -> bool:
+    return bool((False, True)[operator.index(value)])
+
+
+def _as_datetime(value: date) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    return datetime(value.year, value.month, value.day)  # noqa: DTZ001
+
+
+def _as_date(value: date) -> date:
+    return value.date() if isinstance(value, datetime) else value
+
+
+_CONVERSIONS: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
+    str: str.__str__,
+    int: operator.index,
+    bool: _as_bool,
+    float: _as_float,
+    Decimal: _as_decimal,
+    datetime: _as_datetime,
+    date: _as_date,
+    UUID: lambda value: value if isinstance(value, UUID) else UUID(value),
+}

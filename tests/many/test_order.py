@@ -1,0 +1,186 @@
+"""One order of keys for all calls, and one place for what the database takes for equal."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import pytest
+from backends import on_postgres
+from sqlalchemy import (
+    CHAR,
+    REAL,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Float,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Time,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import (
+    ARRAY,
+    CITEXT,
+    INET,
+    INT4RANGE,
+    JSONB,
+    NUMRANGE,
+    TIMESTAMP,
+    Range,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import registry
+
+from async_goc._many import order, rows
+from async_goc._many.order import ranks
+
+EAST = timezone(timedelta(hours=9))
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NAIVE = NOON.replace(tzinfo=None)
+DAY = NOON.date()
+LATER = timedelta(hours=1)
+ONE, TWO = UUID(int=0xA1), UUID(int=0xA2)
+
+
+class Size(StrEnum):
+    SMALL = "s"
+
+
+# (type, values in the order of the database or of Python, the same spelled differently)
+PLAIN: list[tuple[Any, list[Any], list[Any]]] = [
+    (String(), ["s", "t"], [Size.SMALL, "t"]),
+    (Integer(), [0, 1, 7], [False, True, 7]),
+    (Float(), [1, 2.5, 10], [1.0, Decimal("2.5"), 10.0]),
+    (Numeric(), [1, 2.5, 10], [1.0, Decimal("2.50"), Decimal(10)]),
+    (Numeric(10, 2), [1, Decimal("2.5")], [Decimal("1.0"), Decimal("2.50")]),
+    (Boolean(), [False, True], [0, 1]),
+    (
+        Date(),
+        [date(2026, 1, 9), date(2026, 1, 10)],
+        [date(2026, 1, 9), NAIVE + 9 * timedelta(1)],
+    ),
+    (DateTime(), [NAIVE, NAIVE + LATER], [NAIVE, NAIVE + LATER]),
+    (Time(), [time(1), time(2)], [time(1), time(2)]),
+    (Interval(), [timedelta(1), timedelta(2)], [timedelta(hours=24), timedelta(2)]),
+    (LargeBinary(), [b"a", b"b"], [b"a", b"b"]),
+    (Uuid(), [ONE, TWO], [str(ONE).upper(), TWO]),
+]
+# What only PostgreSQL knows.
+OTHERS: list[tuple[Any, list[Any], list[Any]]] = [
+    (CITEXT(), ["Ann", "bob", "Cid"], ["ANN", "BOB", "cid"]),
+    (CHAR(5), ["a", "b"], ["a  ", "b "]),
+    (String(collation="C"), ["Ann", "bob"], ["Ann", "bob"]),
+    (Uuid(as_uuid=False), [str(ONE), str(TWO)], [str(ONE).upper(), str(TWO)]),
+    (
+        JSONB(),
+        [1, [1], {"a": 1, "b": True}, {"a": True, "b": 1}],
+        [1.0, [1.0], {"b": True, "a": 1.0}, {"b": 1, "a": True}],
+    ),
+    (INET(), ["10.0.0.2", "10.0.0.10"], ["10.0.0.2/32", "10.0.0.10"]),
+    (INT4RANGE(), [Range(1, 3), Range(2, 3)], [Range(1, 2, bounds="[]"), Range(2, 3)]),
+    (
+        NUMRANGE(),
+        [Range(1, 2), Range(Decimal("1.5"), 2)],
+        [Range(Decimal("1.0"), 2), Range(Decimal("1.50"), 2)],
+    ),
+    (ARRAY(Integer), [[1], [1, 2], [2]], [[True], [1, 2], [2]]),
+    (Numeric(10, 2), [Decimal("1.004"), 2], [Decimal("1.00"), Decimal("2.001")]),
+    (Numeric(asdecimal=False), [1, float("nan")], [1.0, float("nan")]),
+    (Float(), [1, float("nan")], [1.0, float("nan")]),
+    (REAL(), [0.7, 2], [0.70000001, 2.0]),
+    (Float(asdecimal=True), [0.1, 2], [Decimal("0.1"), Decimal(2)]),
+    (
+        TIMESTAMP(precision=0),
+        [NAIVE, NAIVE + LATER],
+        [NAIVE + timedelta(milliseconds=1), NAIVE + LATER],
+    ),
+    (
+        DateTime(timezone=True),
+        [NAIVE.replace(tzinfo=EAST), NAIVE + LATER],
+        [NAIVE.replace(tzinfo=EAST), NAIVE + LATER],
+    ),
+]
+
+
+def shape_of(type_: Any) -> rows.Shape:
+    class Model:
+        pass
+
+    table = Table("model", MetaData(), Column("key", type_, primary_key=True))
+    return rows.Shape(registry().map_imperatively(Model, table), ("key",))
+
+
+@pytest.mark.parametrize(("type_", "values", "same"), PLAIN)
+async def test_plain_values(
+    session: AsyncSession,
+    statements: list[str],
+    type_: Any,
+    values: Sequence[Any],
+    same: Sequence[Any],
+) -> None:
+    """Keys that Python compares as the database does are sorted without it."""
+    one, other = [await ranks(session, shape_of(type_), [v]) for v in (values, same)]
+    assert list(one) == sorted(one)
+    assert list(one) == list(other)
+    assert len(set(one)) == len(values)
+    assert statements == []
+
+
+@on_postgres
+@pytest.mark.parametrize(("type_", "values", "same"), OTHERS)
+async def test_what_only_the_database_knows(
+    session: AsyncSession,
+    statements: list[str],
+    type_: Any,
+    values: list[Any],
+    same: list[Any],
+) -> None:
+    """Keys that the database takes for equal have one place, however they are spelled.
+
+    Fails without `_is_plain` in `comparable`.
+    """
+    places = await ranks(session, shape_of(type_), [[*same, *values]])
+    assert places[: len(same)] == places[len(same) :] == list(range(1, len(same) + 1))
+    assert statements == ["SELECT"]
+
+
+async def test_nulls(session: AsyncSession) -> None:
+    """A key without a value has one place, too."""
+    places = await ranks(session, shape_of(String()), [["b", None, "a", None]])
+    assert places[1] == places[3]
+    assert sorted([places[0], places[1], places[2]]) == [
+        places[1],
+        places[2],
+        places[0],
+    ]
+
+
+@on_postgres
+async def test_times_of_several_zones(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """One instant is one key, whatever its time zone."""
+    shape, times = shape_of(DateTime(timezone=True)), [NOON, NOON + LATER]
+    one = await ranks(session, shape, [times])
+    assert one == await ranks(session, shape, [[t.astimezone(EAST) for t in times]])
+    assert statements == []
+
+
+@on_postgres
+async def test_more_than_one_statement_takes(
+    session: AsyncSession, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of many rows have the order of their spelling."""
+    monkeypatch.setattr(order, "MOST_PARAMETERS", 3)
+    places = await ranks(session, shape_of(ARRAY(Integer)), [[[2], [1]]])
+    assert places[1] < places[0]
+    assert statements == []
