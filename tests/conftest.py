@@ -64,7 +64,8 @@ def tables(server: str) -> Iterator[Engine]:
     """A synchronous engine for the database that has our tables."""
     engine = create_engine(f"postgresql+psycopg://{server}/goc_test")
     with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS citext")
+        for name in ("citext", "hstore"):
+            connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS {name}")
         create_tables(connection)
     yield engine
     engine.dispose()

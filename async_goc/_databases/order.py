@@ -32,10 +32,10 @@ def comparable(
     """Return values that compare as the database's do; ``None``: only it knows."""
     if all(value is None for value in values):
         return values
-    sent: Values | None = converted_to(type_, values)
+    alike = converted_to(type_, values)
     # Bytes compare as they are. A driver may wrap them in what does not.
-    if not isinstance(type_, sa.LargeBinary):
-        sent = processed(sent, type_, dialect)
+    is_bytes = isinstance(type_, sa.LargeBinary)
+    sent = alike if is_bytes else processed(alike, type_, dialect)
     if sent is None or not _is_plain(type_, dialect):
         return None
     kinds = kinds_of(sent)
@@ -84,7 +84,8 @@ def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     # A float as Decimal, a UUID as text, and times with a precision, which are rounded.
     is_other = getattr(inner, "asdecimal", False) or not getattr(inner, "as_uuid", True)
     digits = [getattr(inner, name, None) for name in ("precision", "second_precision")]
-    return digits == [None, None] and not is_other and not isinstance(inner, _UNLIKE)
+    is_other = is_other or isinstance(inner, _UNLIKE) or isinstance(chosen, _UNLIKE)
+    return digits == [None, None] and not is_other
 
 
 def ordering(column: sa.ColumnElement[Any], type_: TypeEngine[Any]) -> Any:

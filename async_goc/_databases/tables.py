@@ -66,11 +66,11 @@ def array_table(dialect: Dialect, types: Types) -> Source | None:
     arrays: list[sa.BindParameter[Any]] = []
     columns: list[sa.Label[Any]] = []
     for place, type_ in enumerate(types):
-        item, name = _item(type_, dialect), f"array_{place}"
-        if item is None:
+        if not _is_item(type_, dialect):
             return None
         # Without `dimensions`, a list among the values would be a second dimension.
-        arrays.append(sa.bindparam(name, type_=ARRAY(item, dimensions=1)))
+        array, name = ARRAY(_unbounded(type_), dimensions=1), f"array_{place}"
+        arrays.append(sa.bindparam(name, type_=array))
         column: Any = func.unnest(arrays[-1], type_=type_)
         if isinstance(decorated(type_), _PADDED):
             column = sa.type_coerce(sa.cast(column, _Padded()), type_)
@@ -89,23 +89,21 @@ def array_table(dialect: Dialect, types: Types) -> Source | None:
     return Source(table, [table.c[a.key] for a in arrays], table.c.number, pack)
 
 
-def _item(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any] | None:
-    """Return the type as an array's item; ``None``: it cannot be one."""
-    if not _is_item(type_, dialect):
-        return None
+def _unbounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type without a length: a cast cuts off what an INSERT would refuse."""
     inner: Any = decorated(type_)
-    is_text = isinstance(inner, sa.String) and not isinstance(inner, sa.Enum)
-    if not is_text or inner.length is None:
+    if not isinstance(inner, sa.String) or isinstance(inner, sa.Enum):
         return type_
-    # A cast to VARCHAR(n) cuts off what is longer, where an INSERT refuses it.
-    text = sa.String() if isinstance(inner, _PADDED) else inner.copy()
+    if inner.length is None:
+        return type_
+    text: sa.String = sa.String() if isinstance(inner, _PADDED) else inner.copy()
     text.length = None
     if not isinstance(type_, TypeDecorator):
         return text
     # The copy shares the type that it decorates, which must keep its length.
-    item = type_.copy()
-    item.impl = item.impl_instance = text
-    return item
+    unbounded = type_.copy()
+    unbounded.impl = unbounded.impl_instance = text
+    return unbounded
 
 
 # Values that are lists themselves.
@@ -154,12 +152,24 @@ def document_table(dialect: Dialect, types: Types) -> Source:
     # compared as the driver stores them.
     paths = [f"$[{place}]" for place in range(len(types))]
     columns = [func.json_extract(each.c.value, path) for path in paths]
-    return Source(each, columns, each.c.key, pack)
+    return Source(each, _wrapped(types, columns), each.c.key, pack)
+
+
+def _wrapped(types: Types, columns: Sequence[Any]) -> list[Any]:
+    """Return the columns in the SQL by which a type wraps what is compared with it."""
+    pairs = zip(types, columns, strict=True)
+    wrapped = [(type_.bind_expression(column), column) for type_, column in pairs]
+    return [column if sql is None else sql for sql, column in wrapped]
 
 
 def values_list(types: Types, values: Columns, first: int) -> Source:
     """Return a list of VALUES, whose rows are numbered from *first* on."""
-    rows = list(zip(range(first, first + len(values[0])), *values, strict=True))
+    # A VALUES list would take for text what the driver gives no type.
+    typed = [
+        [sa.cast(sa.literal(value, type_), _unbounded(type_)) for value in column]
+        for column, type_ in zip(values, types, strict=True)
+    ]
+    rows = list(zip(range(first, first + len(values[0])), *typed, strict=True))
     names = _names(types)
     columns: Any = map(sa.column, names, [sa.Integer(), *types])
     table = sa.values(*columns).data(rows).alias()
@@ -181,7 +191,7 @@ def expanding_list(types: Types, values: Columns, first: int) -> Source:
     source = sa.select(*columns).select_from(sa.text(":listed").bindparams(listed))
     table = source.subquery()
     number, *keys = [table.c[name] for name in names]
-    return Source(table, keys, number, lambda _: {listed.key: rows})
+    return Source(table, _wrapped(types, keys), number, lambda _: {listed.key: rows})
 
 
 def _names(types: Types) -> list[str]:

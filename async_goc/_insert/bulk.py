@@ -1,6 +1,6 @@
 """Insert many rows by one statement, which skips those that are there."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -33,17 +33,23 @@ Maker = Callable[[], Any]
 _PAGE: Final = 100_000
 
 
-async def insert_many(call: Call, mapper: Mapper[Any], rows: Rows) -> list[Any]:
+async def insert_many(
+    call: Call, mapper: Mapper[Any], rows: Rows, key: Collection[str]
+) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded."""
-    return await call.session.run_sync(_insert_all, mapper, rows)
+    return await call.session.run_sync(_insert_all, mapper, rows, key)
 
 
-def _insert_all(session: Session, mapper: Mapper[Any], rows: Rows) -> list[Any]:
+def _insert_all(
+    session: Session, mapper: Mapper[Any], rows: Rows, key: Collection[str]
+) -> list[Any]:
     # Unlike a flush, this does not call the class: the instances are as a SELECT would
     # load them.
     named = set(chain.from_iterable(rows))
     sent, others = _columns(mapper)
-    others = {name: is_value for name, is_value in others.items() if name in named}
+    # What a row is looked up by is stored as it is: None as NULL, and not as a default.
+    sent = {**sent, **dict.fromkeys(key)}
+    others = {n: others[n] for n in others if n in named and n not in key}
     # The instances are kept alive, so that no new one gets the id() of an old one.
     known = {id(instance): instance for instance in session.identity_map.values()}
     made: list[Any] = []
@@ -98,7 +104,7 @@ def _statement(
     # A SELECT would have one default for all rows, of the columns that are not sent.
     others: Any = set(table.columns) - set(columns)
     facts = facts_of(dialect)
-    if not names or not facts.inserts_from_table or any(map(_has_default_here, others)):
+    if not facts.inserts_from_table or any(map(_has_default_here, others)):
         return None, None
     source = facts.table_of(dialect, [column.type for column in columns])
     if source is None:

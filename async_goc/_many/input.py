@@ -17,7 +17,8 @@ from .._new_row import Arguments, Defaults, NewValues
 from .order import ranks
 from .rows import Row, Shape, Values, distinct
 
-Rows = Iterable[Values]
+# A row may be a value of the key, where that is one name.
+Rows = Iterable[Values] | Iterable[Any]
 Progress = Callable[[int, int | None], None]
 
 # Enough to make round trips a small part of the whole; the arrays of one statement
@@ -62,7 +63,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
         msg = f"chunk_size is {size}; it counts keys, so give at least 1"
         raise ValueError(msg)
     options = check_options(call.model, options)
-    mappings = list(args.rows)
+    mappings = _as_mappings(args.rows, key)
     if not mappings:
         return None
     mapper = class_mapper(call.model)
@@ -85,18 +86,32 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     return Input(call, shape, options, new_values, changes, asked, chunks)
 
 
+def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
+    """Return the rows as mappings; where the key is one name, a value stands for it."""
+    if isinstance(rows, str | bytes | Mapping):
+        msg = f"rows is {rows!r}; give a list, or any other iterable, of rows"
+        raise TypeError(msg)
+    given: list[Any] = list(rows)
+    # There are many rows and few types, so that types are what is asked.
+    kinds = set[Any](map(type, given))
+    values = {kind for kind in kinds if not issubclass(kind, Mapping)}
+    if not values:
+        return given
+    names = [key] if isinstance(key, str) else list(key or ())
+    if len(names) != 1:
+        index, row = next((i, r) for i, r in enumerate(given) if type(r) in values)
+        msg = (
+            f"row {index} is {row!r}; give mappings of attribute names to values, or "
+            "name the one key that the values are for"
+        )
+        raise TypeError(msg)
+    return [{names[0]: row} if type(row) in values else row for row in given]
+
+
 def _check_names(
     mapper: Mapper[Any], rows: Sequence[Values], takes: Container[str]
 ) -> list[tuple[str, ...]]:
     """Return what the rows name, each set of names once; refuse unknown names."""
-    # There are many rows and few types, so that types are what is asked.
-    strange = {
-        kind for kind in set[Any](map(type, rows)) if not issubclass(kind, Mapping)
-    }
-    for index, row in enumerate(rows if strange else ()):
-        if type(row) in strange:
-            msg = f"row {index} is {row!r}; give mappings of attribute names to values"
-            raise TypeError(msg)
     named = list(dict.fromkeys(map(tuple, rows)))
     for name in dict.fromkeys(chain(*named)):
         if default_field(mapper, name) is None and name not in takes:

@@ -31,7 +31,10 @@ async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[int, Any]:
     call, shape = wanted.call, wanted.shape
     values = [row.new_values for row in rows]
     obstacle = obstacle_to_many(call.session.sync_session, shape.mapper, values)
-    if any(a.type.should_evaluate_none for a in shape.attributes):
+    documents = [
+        p for p, a in enumerate(shape.attributes) if a.type.should_evaluate_none
+    ]
+    if any(row.key[place] is None for place in documents for row in rows):
         obstacle = "None in the key means NULL, and elsewhere a JSON null"
     call.attempts += 1
     # The policy's strategy does not count: the savepoint is around the whole call.
@@ -62,16 +65,16 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
 
 async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]:
     mapper, values = wanted.shape.mapper, [row.new_values for row in rows]
-    made = await insert_many(wanted.call, mapper, values)
+    made = await insert_many(wanted.call, mapper, values, wanted.shape.names)
     fill_empty(made, mapper)
     # A key that comes back just as it was sent tells which row it is. Of the others the
     # database says so, when it is asked for what is left.
-    keys, by_key = wanted.shape.keys_of(made), {row.key: row for row in rows}
-    if not (are_plain(keys) and are_plain(by_key)):
-        by_key = {}
+    keys = wanted.shape.keys_of(made)
+    is_told = are_plain(keys) and are_plain(row.key for row in rows)
+    by_key = {row.key: row for row in rows if is_told}
     others: dict[int, Any] = {}
     for instance, key in zip(made, keys, strict=True):
-        row = by_key.get(key)
+        row = by_key.get(key) if is_told else None
         if row is None:
             others[id(instance)] = instance
         else:

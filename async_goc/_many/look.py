@@ -63,7 +63,9 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
 
 
 def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
-    pairs = [(rows[number], found) for result in results for found, number in result]
+    pairs: list[tuple[Row, Any]] = [
+        (rows[number], found) for result in results for found, number in result
+    ]
     for row, instance in pairs:
         row.instance = instance
     counts = Counter([row for row, _ in pairs])

@@ -49,7 +49,8 @@ async def get_or_create_many(
     Args:
         session: The session whose transaction the rows become part of.
         model: The mapped class.
-        rows: Any iterable of mappings of attribute names to values.
+        rows: Any iterable of mappings of attribute names to values; or of plain values,
+            if *key* is one name: ``["a", "b"]`` with ``key="name"``.
         key: The names that identify a row: columns, and many-to-one relationships.
             ``None``: the names that make up the only unique constraint that every row
             has values for.

@@ -37,6 +37,9 @@ async def test_nothing_asked(session: AsyncSession, statements: list[str]) -> No
         ([{"name": "a"}, {"slug": "s"}], {"key": "name"}, ValueError, "row 1 of Tag"),
         ([{"name": func.lower("A")}], {"key": "name"}, ValueError, "an SQL expression"),
         ([{"name": "a"}, 5], {}, TypeError, "row 1 is 5"),
+        ([5], {"key": ["name", "slug"]}, TypeError, "row 0 is 5"),
+        ("ab", {"key": "name"}, TypeError, "rows is 'ab'; give a list"),
+        ({"name": "a"}, {"key": "name"}, TypeError, "give a list"),
         ([{"nmae": "a"}], {}, UnknownFieldError, "did you mean 'name'"),
         ([{"name": "a"}], {"defaults": {"x": 1}}, UnknownFieldError, "'x'"),
         ([{"name": "a"}], {"key": ["nmae"]}, UnknownFieldError, "nmae"),
@@ -59,6 +62,18 @@ async def test_wrong_arguments(
         await get_or_create_many(session, Tag, rows, **call)
     assert message in str(raised.value)
     assert statements == []
+
+
+async def test_plain_values(session: AsyncSession) -> None:
+    """Where the key is one name, a value stands for the row; a mapping is a row still."""
+    rows = ["a", {"name": "b", "colour": "red"}, "a"]
+    result = await get_or_create_many(session, Tag, rows, key="name")
+    assert [(tag.name, tag.colour, created) for tag, created in result] == [
+        *[("a", None, True), ("b", "red", True), ("a", None, False)]
+    ]
+    assert await get_or_create_many(session, Tag, iter(["a"]), key=["name"]) == [
+        (result[0][0], False)
+    ]
 
 
 @on_sqlite

@@ -1,4 +1,4 @@
-"""One order of keys for all calls, and one place for what the database takes for equal."""
+"""One order of keys for all calls, and one place for keys that are equal."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone

@@ -1,0 +1,257 @@
+"""One row or many: the same rows, the same flags, whatever the type of the column."""
+
+import enum
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from ipaddress import ip_address, ip_network
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from backends import POSTGRES
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from async_goc import (
+    get_or_create,
+    get_or_create_many,
+    update_or_create,
+    update_or_create_many,
+)
+
+EAST = timezone(timedelta(hours=9))
+NOON = datetime(2026, 1, 1, 12, 30, 15, 654321, tzinfo=UTC)
+NAIVE = NOON.replace(tzinfo=None)
+DAY = NOON.date()
+ONE = UUID("00000000-0000-0000-0000-0000000000a1")
+TEXTS = ["a", "A", "a ", "", "ä", "a\u0308", "x" * 300, "%", "'\"\\", "{}", "\u0000"]
+NUMBERS = [0, 1, 2.5, True, Decimal("7.50"), Decimal("7.5"), -3, 10**6]
+
+
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Doubled(sa.TypeDecorator[Any]):
+    """Takes numbers and texts, and stores numbers."""
+
+    impl = sa.Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _: object) -> Any:
+        return None if value is None else int(value) * 2
+
+    def process_result_value(self, value: Any, _: object) -> Any:
+        return None if value is None else value // 2
+
+
+class Loose(sa.TypeDecorator[Any]):
+    """Stores values of several Python types in one column."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: Any, _: object) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Lowered(sa.TypeDecorator[str]):
+    """Stored through SQL."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> Any:
+        return sa.func.lower(bindparam)
+
+
+GENERIC: list[tuple[Any, list[Any]]] = [
+    (sa.String(), [*TEXTS, Word.YES, "yes"]),
+    (sa.String(5), ["a", "A", "a ", "abcde"]),
+    (sa.Text(), TEXTS),
+    (sa.Unicode(), TEXTS),
+    (sa.CHAR(5), ["a", "a ", "abcde", "A"]),
+    (sa.Integer(), [0, 1, True, False, -7, 2**31 - 1]),
+    (sa.BigInteger(), [0, 1, 2**40, -(2**63)]),
+    (sa.SmallInteger(), [0, 1, 300]),
+    (sa.Numeric(), NUMBERS),
+    (sa.Numeric(10, 2), NUMBERS),
+    (sa.Numeric(10, 2, asdecimal=False), [1, 2.5, 7.25, Decimal("7.25")]),
+    (sa.Float(), [*NUMBERS, 0.1 + 0.2, 1e300, 3e9]),
+    (sa.Float(53), NUMBERS),
+    (sa.Double(), NUMBERS),
+    (sa.REAL(), [0.5, 1, 2.25]),
+    (sa.Boolean(), [True, False, 1, 0]),
+    (sa.Date(), [DAY, date(1, 1, 1), NAIVE]),
+    (sa.DateTime(), [NAIVE, NAIVE + timedelta(days=1), DAY]),
+    (sa.DateTime(timezone=True), [NOON, NOON.astimezone(EAST), NOON + timedelta(1)]),
+    (sa.Time(), [time(1, 2, 3, 4), time(0)]),
+    (sa.Interval(), [timedelta(1), timedelta(hours=24), timedelta(microseconds=1)]),
+    (sa.Uuid(), [ONE, UUID(int=5)]),
+    (sa.Uuid(as_uuid=False), [str(ONE), str(UUID(int=5))]),
+    (sa.LargeBinary(), [b"", b"a", b"\0", bytearray(b"x")]),
+    (sa.Enum(Size), [Size.SMALL, "LARGE", Size.LARGE]),
+    (sa.Enum("a", "b", name="letters"), ["a", "b"]),
+    (Doubled(), [1, "1", 2.0, True]),
+    (Loose(), [1, True, "1", 1.0, [1], {"a": 1}]),
+    (Lowered(), ["a", "A", "b"]),
+    (sa.String().with_variant(pg.CITEXT(), "postgresql"), ["Ann", "ANN", "bob"]),
+]
+POSTGRESQL: list[tuple[Any, list[Any]]] = [
+    (pg.CITEXT(), ["Ann", "ANN", "bob", "Ann "]),
+    (
+        pg.JSONB(),
+        [1, True, 1.0, "1", [1, {"a": None}], {"a": 1, "b": 2}, {"b": 2, "a": 1}],
+    ),
+    (
+        pg.HSTORE(),
+        [{"a": "b"}, {"a": None}, {"b": "1", "a": "2"}, {"a": "2", "b": "1"}],
+    ),
+    (
+        pg.INET(),
+        ["10.0.0.1", "10.0.0.1/32", ip_address("10.0.0.1"), "::1", "10.0.0.0/8"],
+    ),
+    (pg.CIDR(), ["10.0.0.0/8", ip_network("10.0.0.0/8"), "10.1.0.0/16"]),
+    (pg.MACADDR(), ["08:00:2b:01:02:03", "08-00-2B-01-02-03"]),
+    (pg.MACADDR8(), ["08:00:2b:01:02:03:04:05"]),
+    (pg.OID(), [1, 2]),
+    (pg.BYTEA(), [b"", b"a"]),
+    (pg.UUID(), [ONE, str(ONE).upper()]),
+    (pg.TSVECTOR(), ["a b", "'a' 'b'", "c"]),
+    (
+        pg.INT4RANGE(),
+        [pg.Range(1, 3), pg.Range(1, 2, bounds="[]"), pg.Range(empty=True)],
+    ),
+    (pg.INT8RANGE(), [pg.Range(1, 2), pg.Range(2**40, None)]),
+    (pg.NUMRANGE(), [pg.Range(1, 2), pg.Range(Decimal("1.50"), 2)]),
+    (pg.DATERANGE(), [pg.Range(DAY, None), pg.Range(None, DAY)]),
+    (pg.TSRANGE(), [pg.Range(NAIVE, None)]),
+    (pg.TSTZRANGE(), [pg.Range(NOON, None), pg.Range(NOON.astimezone(EAST), None)]),
+    (pg.INT4MULTIRANGE(), [[pg.Range(1, 2), pg.Range(5, 7)], [pg.Range(1, 2)]]),
+    (pg.ARRAY(sa.Integer), [[1], [1, 2], []]),
+    (pg.ARRAY(sa.String), [["a"], ["a", None], ["A"]]),
+    (sa.ARRAY(sa.Integer, dimensions=2), [[[1], [2]], [[1, 2]]]),
+    (pg.TIMESTAMP(precision=0), [NAIVE, NAIVE.replace(microsecond=0)]),
+    (pg.TIMESTAMP(timezone=True), [NOON, NOON.astimezone(EAST)]),
+    (pg.TIME(precision=0), [time(1, 2, 3), time(1, 2, 4)]),
+    (pg.INTERVAL(), [timedelta(1), timedelta(hours=24)]),
+    (pg.DOUBLE_PRECISION(), NUMBERS),
+    (pg.ENUM("a", "b", name="signs"), ["b", "a"]),
+    (sa.String(collation="C"), ["a", "A"]),
+]
+
+
+def models_of(type_: Any) -> tuple[type[Any], type[Any]]:
+    """A model for one row, and one like it for many."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class One(Base):
+        __tablename__ = "one"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        key: Mapped[Any] = mapped_column(type_, unique=True)
+        value: Mapped[Any] = mapped_column(type_, nullable=True)
+        word: Mapped[str | None]
+
+    class Many(Base):
+        __tablename__ = "many"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        key: Mapped[Any] = mapped_column(type_, unique=True)
+        value: Mapped[Any] = mapped_column(type_, nullable=True)
+        word: Mapped[str | None]
+
+    return One, Many
+
+
+def told(result: Sequence[tuple[Any, bool]]) -> list[Any]:
+    """Which rows are one, what is in them, and the flags."""
+    rows = [row for row, _ in result]
+    return [(rows.index(row), row.word, created) for row, created in result]
+
+
+async def stored(session: AsyncSession, model: type[Any]) -> list[Any]:
+    """What the table has, as text: the database's own idea of the values."""
+    columns = [sa.cast(c, sa.Text) for c in (model.key, model.value, model.word)]
+    rows = (await session.execute(sa.select(*columns))).all()
+    return sorted(map(str, rows))
+
+
+async def accepted(
+    session: AsyncSession, model: Any, values: Sequence[Any]
+) -> list[Any]:
+    """Those of the values that the verb for one row takes."""
+    taken: list[Any] = []
+    for value in values:
+        try:
+            async with session.begin_nested() as savepoint:
+                await get_or_create(
+                    session, model, key=value, defaults={"value": value}
+                )
+                await savepoint.rollback()
+        except SQLAlchemyError:
+            continue
+        taken.append(value)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("backend", "type_", "values"),
+    [
+        pytest.param(backend, type_, values, id=f"{backend}-{number}-{type_!r}")
+        for backend in ("sqlite+aiosqlite", *POSTGRES)
+        for number, (type_, values) in enumerate(
+            GENERIC if backend.startswith("sqlite") else GENERIC + POSTGRESQL
+        )
+    ],
+    indirect=["backend"],
+)
+async def test_types(
+    session: AsyncSession,
+    statements: list[str],
+    type_: Any,
+    values: list[Any],
+) -> None:
+    """What one row takes, many take; they find, create and update the same."""
+    one, many = models_of(type_)
+    connection = await session.connection()
+    await connection.run_sync(one.metadata.create_all)
+    values = await accepted(session, one, values)
+    assert values
+
+    for created, word in ((True, "first"), (False, "second")):
+        expected = [
+            await get_or_create(
+                session, one, key=v, defaults={"value": v, "word": word}
+            )
+            for v in values
+        ]
+        rows = [{"key": v, "value": v, "word": word} for v in values]
+        statements.clear()
+        result = await get_or_create_many(session, many, rows, key="key")
+        assert told(result) == told(expected)
+        assert any(is_created for _, is_created in result) == created
+        assert len(statements) <= (7 if created else 2), statements
+        session.expunge_all()
+
+    expected = [
+        await update_or_create(session, one, key=v, defaults={"word": "third"})
+        for v in values
+    ]
+    rows = [{"key": v, "word": "third"} for v in values]
+    result = await update_or_create_many(session, many, rows, key="key")
+    assert told(result) == told(expected)
+    assert await stored(session, many) == await stored(session, one)
