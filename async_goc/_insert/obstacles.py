@@ -97,6 +97,9 @@ def _of_model(mapper: Mapper[Any]) -> list[str]:
         "a deferrable constraint cannot tell a conflict in time": not is_spread
         and any(map(_is_deferrable, table.constraints)),
         "it has a version counter": mapper.version_id_col is not None,
+        # SQLAlchemy writes such a row, and does not load it.
+        "nothing says of which class its rows are": mapper.polymorphic_on is not None
+        and mapper.polymorphic_identity is None,
     }
     return [reason for reason, applies in reasons.items() if applies]
 

@@ -10,6 +10,7 @@ from .._call import Outcome
 from .._databases import Failure, is_duplicate_key
 from .._insert import (
     complete_created,
+    complete_updated,
     fill_empty,
     insert_all,
     insert_many,
@@ -21,6 +22,7 @@ from .._lookup import bind
 from .._loop import find_or_insert
 from .._new_row import NewRow
 from .input import Input
+from .look import is_stale, look
 from .rows import Row, are_plain
 
 _log: Final = getLogger("async_goc")
@@ -60,7 +62,9 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
     )
     row.is_created = outcome is Outcome.CREATED
     if row.is_created:
-        await _complete(wanted, row.instance)
+        session, mapper = wanted.call.session, wanted.shape.mapper
+        is_alone = not is_watched(session.sync_session, mapper)
+        await complete_created(session, row.instance, wanted.options, is_alone=is_alone)
 
 
 async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]:
@@ -93,7 +97,15 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
         return
     for row, instance in zip(rows, made, strict=True):
         row.instance, row.is_created = instance, True
-        await _complete(wanted, instance)
+    session = wanted.call.session
+    if not is_watched(session.sync_session, wanted.shape.mapper):
+        fill_empty(made, wanted.shape.mapper)
+    if any(map(is_stale, made)):
+        # One SELECT reads what the database has made up. It does not find rows whose
+        # keys were changed as well.
+        await session.run_sync(look, wanted, rows)
+        for instance in filter(is_stale, made):
+            await complete_updated(session, instance)
 
 
 def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any]:
@@ -103,9 +115,3 @@ def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any
     lookup = bind(session, model, (), values, options=wanted.options, lock=lock)
     rest = {n: value for n, value in row.new_values.items() if n not in values}
     return NewRow(lookup, rest, may_contradict=True)
-
-
-async def _complete(wanted: Input, instance: Any) -> None:
-    session = wanted.call.session
-    is_alone = not is_watched(session.sync_session, wanted.shape.mapper)
-    await complete_created(session, instance, wanted.options, is_alone=is_alone)

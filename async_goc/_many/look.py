@@ -59,7 +59,13 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
         # the SELECT has not read.
         is_missed = row.instance is not before or type(before) is not mapper.class_
         if row.instance is not None and is_missed and inspect(row.instance) in loaded:
-            refresh_columns(session, row.instance, {"of": mapper.class_})
+            refresh_columns(session, row.instance, {"of": mapper.tables})
+
+
+def is_stale(instance: object) -> bool:
+    """Whether a column is to be read again before it can be used."""
+    state: Any = inspect(instance)
+    return not state.expired_attributes.isdisjoint(readable(state.mapper))
 
 
 def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
@@ -144,7 +150,8 @@ def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
     pairs = zip(shape.attributes, nulls, strict=True)
     are_null = [attribute.is_(None) for attribute, is_null in pairs if is_null]
     plain: Any = select(shape.mapper.class_).where(*are_null)
-    return plain.with_for_update(of=shape.mapper.class_) if is_locking else plain
+    # Of the model's own tables: its subclasses may be joined by an outer join.
+    return plain.with_for_update(of=shape.mapper.tables) if is_locking else plain
 
 
 def _equal(attributes: Sequence[Any], source: Source) -> Any:

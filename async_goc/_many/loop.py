@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
-from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -15,7 +13,7 @@ from .._models import columns_of, readable
 from .._turns import Turn
 from .input import Input
 from .insert import insert, insert_alone
-from .look import lock_and_refresh, look
+from .look import is_stale, lock_and_refresh, look
 from .rows import Row, Values
 
 # A bulk call does for each chunk what the loop for one row does for a row, and three
@@ -103,7 +101,7 @@ class Bulk:
             lookup = self._shape.lookup(rows[0].values)
             explain(lookup, error, "updating", undone="this call")
             raise
-        stale = [row for row in rows if _is_stale(row.instance)]
+        stale = [row for row in rows if is_stale(row.instance)]
         if stale:
             await self._look(stale)
 
@@ -157,8 +155,3 @@ def _change(session: Session, changes: Sequence[tuple[object, Values]]) -> None:
         for name, value in values.items():
             setattr(instance, name, value)
     session.flush()
-
-
-def _is_stale(instance: object) -> bool:
-    state: Any = inspect(instance)
-    return not state.expired_attributes.isdisjoint(readable(state.mapper))

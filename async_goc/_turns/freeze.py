@@ -6,7 +6,6 @@ from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from numbers import Number
 from typing import Any, Final, cast
@@ -29,13 +28,8 @@ _IMMUTABLE: Final = (
 )
 
 
-def freezer(
-    type_: TypeEngine[Any], dialect: Dialect, *, is_exact: bool = False
-) -> Freeze:
-    """Return what makes a value of that type hashable, and equal where SQL's are.
-
-    Exact, it keeps apart what SQL tells apart, and may keep apart what SQL does not.
-    """
+def freezer(type_: TypeEngine[Any], dialect: Dialect) -> Freeze:
+    """Return what makes a value of that type hashable, and equal where SQL's are."""
     impl = type_.dialect_impl(dialect)
     # A document's text depends on the order of its keys. Bytes can be compared as they
     # are, and a driver may wrap them in an object that cannot.
@@ -44,11 +38,10 @@ def freezer(
     alike: Any = None
     if isinstance(impl, Uuid):
         alike = _as_uuid
-    elif not is_exact and ignores_case(impl, dialect):
+    elif ignores_case(impl, dialect):
         alike = _folded
-    stand_in: Freeze = _Itself if is_exact else type
     if process is None and alike is None:
-        return partial(frozen, stand_in=stand_in) if is_exact else frozen
+        return frozen
 
     def freeze(value: Any) -> Hashable:
         # The database call raises the error for a value that the type refuses.
@@ -56,28 +49,9 @@ def freezer(
             value = value if process is None else process(value)
         with suppress(Exception):
             value = value if alike is None else alike(value)
-        return frozen(value, stand_in)
+        return frozen(value)
 
     return freeze
-
-
-class _Itself:
-    """A value that is equal to nothing but itself."""
-
-    # It keeps the value, so that its id() is not given to another one.
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value: Any = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __repr__(self) -> str:
-        return repr(self.value)
 
 
 def _as_uuid(value: Any) -> UUID:
@@ -90,24 +64,22 @@ def _folded(text: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
 
 
-def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
+def frozen(value: Any) -> Hashable:
     """Return a hashable equivalent that later changes of *value* do not reach."""
     kind = cast("Any", type(value))
     if kind in PLAIN:
         return cast("Hashable", value)
     if issubclass(kind, Mapping):
-        return frozenset(
-            (frozen(k, stand_in), frozen(v, stand_in)) for k, v in value.items()
-        )
+        return frozenset((frozen(k), frozen(v)) for k, v in value.items())
     if issubclass(kind, set | frozenset):
-        return frozenset(frozen(v, stand_in) for v in value)
+        return frozenset(frozen(v) for v in value)
     if issubclass(kind, list | tuple):
-        return tuple([frozen(v, stand_in) for v in value])
+        return tuple([frozen(v) for v in value])
     if issubclass(kind, bytearray | memoryview):
         return bytes(value)
-    # Anything else may change, and its hash with it, so that it is told apart by its
-    # stand-in only. NaN is not even equal to itself.
+    # Anything else may change, and its hash with it, so that only its type tells it
+    # apart. NaN is not even equal to itself.
     is_fixed = issubclass(kind, _IMMUTABLE) and (
         not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
     )
-    return cast("Hashable", value if is_fixed else stand_in(value))
+    return cast("Hashable", value if is_fixed else kind)

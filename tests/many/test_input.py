@@ -65,7 +65,7 @@ async def test_wrong_arguments(
 
 
 async def test_plain_values(session: AsyncSession) -> None:
-    """Where the key is one name, a value stands for the row; a mapping is a row still."""
+    """Where the key is one name, a value stands for a row; a mapping is a row."""
     rows = ["a", {"name": "b", "colour": "red"}, "a"]
     result = await get_or_create_many(session, Tag, rows, key="name")
     assert [(tag.name, tag.colour, created) for tag, created in result] == [

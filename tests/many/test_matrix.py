@@ -1,7 +1,6 @@
 """One row or many: the same rows, the same flags, whatever the type of the column."""
 
 import enum
-import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -12,10 +11,10 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from backends import POSTGRES
+from kinds import Doubled, Loose, Lowered, models_of
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from async_goc import (
     get_or_create,
@@ -40,42 +39,6 @@ class Size(enum.Enum):
 
 class Word(enum.StrEnum):
     YES = "yes"
-
-
-class Doubled(sa.TypeDecorator[Any]):
-    """Takes numbers and texts, and stores numbers."""
-
-    impl = sa.Integer
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, _: object) -> Any:
-        return None if value is None else int(value) * 2
-
-    def process_result_value(self, value: Any, _: object) -> Any:
-        return None if value is None else value // 2
-
-
-class Loose(sa.TypeDecorator[Any]):
-    """Stores values of several Python types in one column."""
-
-    impl = sa.String
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Any) -> Any:
-        return None if value is None else json.dumps(value)
-
-    def process_result_value(self, value: Any, _: object) -> Any:
-        return None if value is None else json.loads(value)
-
-
-class Lowered(sa.TypeDecorator[str]):
-    """Stored through SQL."""
-
-    impl = sa.String
-    cache_ok = True
-
-    def bind_expression(self, bindparam: Any) -> Any:
-        return sa.func.lower(bindparam)
 
 
 GENERIC: list[tuple[Any, list[Any]]] = [
@@ -152,29 +115,6 @@ POSTGRESQL: list[tuple[Any, list[Any]]] = [
     (pg.ENUM("a", "b", name="signs"), ["b", "a"]),
     (sa.String(collation="C"), ["a", "A"]),
 ]
-
-
-def models_of(type_: Any) -> tuple[type[Any], type[Any]]:
-    """A model for one row, and one like it for many."""
-
-    class Base(DeclarativeBase):
-        pass
-
-    class One(Base):
-        __tablename__ = "one"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        key: Mapped[Any] = mapped_column(type_, unique=True)
-        value: Mapped[Any] = mapped_column(type_, nullable=True)
-        word: Mapped[str | None]
-
-    class Many(Base):
-        __tablename__ = "many"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        key: Mapped[Any] = mapped_column(type_, unique=True)
-        value: Mapped[Any] = mapped_column(type_, nullable=True)
-        word: Mapped[str | None]
-
-    return One, Many
 
 
 def told(result: Sequence[tuple[Any, bool]]) -> list[Any]:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 import many_storm
 import processes
 import pytest
+import spelling_storm
+from backends import on_postgres
 from models import Tag
 from rows import named
 from sqlalchemy import func, select, text
@@ -15,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from async_goc import get_or_create_many, update_or_create_many
 
 pytestmark = pytest.mark.heavy
+ROUNDS = 3
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +75,14 @@ async def test_memory(
     record_property("peak_bytes", peak)
     assert len(results) == 10_000
     assert peak < len(results) * 3_000
+
+
+@on_postgres
+async def test_spellings(url: str) -> None:
+    """Two processes that spell keys differently take them in one order: no deadlock.
+
+    Fails without `ordering` in `_ask`, and without `_ask` in `ranks`.
+    """
+    calls = [(url, seed, ROUNDS, 40) for seed in (1, 2)]
+    created = await processes.at_once(spelling_storm, *calls)
+    assert sum(created) == ROUNDS * 40 * len(spelling_storm.SPELLINGS)

@@ -21,7 +21,7 @@ from sqlalchemy import (
     column,
     func,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, INET
+from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, HSTORE, INET, JSONB
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 
@@ -106,6 +106,24 @@ class Host(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     address: Mapped[Any] = mapped_column(String().with_variant(INET(), "postgresql"))
+
+
+class Spelled(Base):
+    """Keys that can be spelled in several ways."""
+
+    __tablename__ = "spelled"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mail: Mapped[str | None] = mapped_column(
+        CITEXT().with_variant(String(), "sqlite"), unique=True
+    )
+    document: Mapped[Any] = mapped_column(
+        JSONB().with_variant(JSON(), "sqlite"), unique=True, nullable=True
+    )
+    pairs: Mapped[Any] = mapped_column(
+        HSTORE().with_variant(JSON(), "sqlite"), unique=True, nullable=True
+    )
+    price: Mapped[Decimal | None] = mapped_column(Numeric(10, 2), unique=True)
 
 
 class Wrapped(Base):

@@ -4,12 +4,9 @@ from types import MappingProxyType
 from typing import Any
 
 from hypothesis import given, strategies as st
-from sqlalchemy import (
-    String,
-)
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from async_goc._turns.freeze import freezer, frozen
+from async_goc._turns.freeze import frozen
 
 SQLITE = create_async_engine("sqlite+aiosqlite:///none")
 VALUES = st.recursive(
@@ -54,13 +51,3 @@ def test_equal_values_freeze_alike(value: dict[str, Any]) -> None:
     """The order of a mapping does not count, nor does the kind of a sequence."""
     other = {k: tuple(v) for k, v in reversed(value.items())}
     assert frozen(value) == frozen(MappingProxyType(other))
-
-
-def test_exactly() -> None:
-    """What cannot be compared is equal to itself only, and shown as what it is."""
-    freeze = freezer(String(), SQLITE.dialect, is_exact=True)
-    one, other = [object(), object()], object()
-    assert freeze(one[1]) == freeze(one[1])
-    assert hash(freeze(one[1])) == hash(freeze(one[1]))
-    assert freeze(one[1]) != freeze(other)
-    assert repr(freeze(other)) == repr(other)
