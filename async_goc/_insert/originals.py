@@ -148,8 +148,8 @@ class Originals:
 
 @event.listens_for(orm.Session, "after_transaction_create")
 def _on_flush(session: orm.Session, transaction: orm.SessionTransaction) -> None:
-    if transaction.origin is orm.SessionTransactionOrigin.SUBTRANSACTION:
-        for originals in session.info.get(_KEY, ()):
+    for originals in session.info.get(_KEY, ()):
+        if transaction.origin is orm.SessionTransactionOrigin.SUBTRANSACTION:
             originals.note()
 
 
