@@ -50,7 +50,7 @@ def freezer(
     if process is None and alike is None:
         return partial(frozen, stand_in=stand_in) if is_exact else frozen
 
-    def freeze(value: Any) -> Hashable:
+    def freeze(value: Any) -> Any:
         # The database call raises the error for a value that the type refuses.
         with suppress(Exception):
             value = value if process is None else process(value)
@@ -90,11 +90,11 @@ def _folded(text: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
 
 
-def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
+def frozen(value: Any, stand_in: Freeze = type) -> Any:
     """Return a hashable equivalent that later changes of *value* do not reach."""
+    if type(value) in PLAIN:
+        return value
     kind = cast("Any", type(value))
-    if kind in PLAIN:
-        return cast("Hashable", value)
     if issubclass(kind, Mapping):
         return frozenset(
             (frozen(k, stand_in), frozen(v, stand_in)) for k, v in value.items()
@@ -110,4 +110,4 @@ def frozen(value: Any, stand_in: Freeze = type) -> Hashable:
     is_fixed = issubclass(kind, _IMMUTABLE) and (
         not value.is_nan() if issubclass(kind, Decimal) else value == value  # noqa: PLR0124
     )
-    return cast("Hashable", value if is_fixed else stand_in(value))
+    return value if is_fixed else stand_in(value)
