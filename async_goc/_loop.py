@@ -34,7 +34,9 @@ async def find_or_create(
     instance, call.outcome = found
     session, mapper = call.session, new_row.mapper
     if call.outcome is not Outcome.CREATED:
-        await complete_found(session, instance, mapper)
+        # Of the model itself, the SELECT has loaded all columns.
+        if type(instance) is not mapper.class_:
+            await complete_found(session, instance, mapper)
         return instance, False
     is_alone = not (new_row.has_factory or is_watched(session.sync_session, mapper))
     await complete_created(session, instance, lookup.options, is_alone=is_alone)
@@ -47,7 +49,8 @@ async def find_or_insert(
     """Return the row, and how it came to be there."""
     session = call.session
     with Turn(call, lookup) as turn:
-        await turn.reserve()
+        if early := turn.early_keys():
+            await turn.queue(early, has_looked=False)
         found = await lookup.look(session)
         if found is None and await flush(session):
             found = await lookup.look(session)

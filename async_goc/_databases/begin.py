@@ -19,7 +19,8 @@ _warned: WeakSet[Engine] = WeakSet()
 async def flush(session: AsyncSession) -> bool:
     """Write the caller's pending changes; say whether there were any."""
     # Before the guard, so that an error of theirs is not taken for one of ours.
-    if not (session.new or session.deleted or session.dirty):
+    own = session.sync_session
+    if not (own.new or own.deleted or own.identity_map.check_modified()):
         return False
     await session.flush()
     return True
@@ -27,7 +28,8 @@ async def flush(session: AsyncSession) -> bool:
 
 async def settle(session: AsyncSession, mapper: Mapper[Any]) -> bool:
     """Prepare for a SAVEPOINT; say whether an earlier SELECT may be out of date."""
-    has_one_writer = facts_of(session.get_bind(mapper).dialect).has_one_writer
+    dialect = session.sync_session.get_bind(mapper).dialect
+    has_one_writer = facts_of(dialect).has_one_writer
     has_begun = has_one_writer and await _begin_immediate(session, mapper)
     return await flush(session) or has_begun
 

@@ -21,13 +21,12 @@ _MAP: Final = "schema_translate_map"
 @event.listens_for(Session, "after_begin", insert=True)
 def _note(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if not transaction.nested:
-        getattr(transaction, "__dict__", {}).setdefault(_KEY, []).append(connection)
+        transaction.__dict__.setdefault(_KEY, []).append(connection)
 
 
 def connections_of(session: Session) -> Sequence[Connection]:
     """Return the connections that the session uses, or is bound to."""
-    root = session.get_transaction()
-    held: Sequence[Connection] = getattr(root, "__dict__", {}).get(_KEY, ())
+    held: Sequence[Connection] = getattr(session.get_transaction(), _KEY, ())
     if not held and isinstance(session.bind, Connection):
         return (session.bind,)
     return held

@@ -54,8 +54,6 @@ async def complete_found(
     session: AsyncSession, instance: Any, mapper: Mapper[Any]
 ) -> None:
     """Load the columns that a subclass adds to the model that was looked up."""
-    if type(instance) is mapper.class_:
-        return  # The SELECT has loaded them all.
     state: InstanceState[Any] = inspect(instance)
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
     if missing:

@@ -13,7 +13,6 @@ from .._call import Strategy
 from .._databases import inserts_natively
 from .._models import SQL, can_register, columns_of, nullable, remembered
 from .._new_row import NewRow, has_constructor
-from .originals import Originals
 
 _log: Final = getLogger("async_goc")
 
@@ -60,7 +59,7 @@ def obstacle_to_many(
 
 def is_watched(session: Session, mapper: Mapper[Any]) -> bool:
     """Whether a listener could create rows that reference the new one."""
-    return any(_listeners(session, mapper))
+    return bool(_listeners(session, mapper))
 
 
 def _obstacles(
@@ -79,8 +78,8 @@ def _obstacles(
     manager = mapper.class_manager
     yield from _heard(manager.dispatch, ["refresh_flush"])
     # A validator listens to this one. It may do anything, such as fill a collection.
-    for name in columns_of(mapper):
-        yield from _heard(manager[name].dispatch, ["set"])
+    if any(manager[name].dispatch.set for name in columns_of(mapper)):
+        yield "somebody listens to set"
     if not can_register(session):
         yield "SQLAlchemy cannot be told of a row that it has not flushed"
     if type(session).get_bind is not Session.get_bind:
@@ -111,17 +110,10 @@ def _is_deferrable(constraint: Any) -> bool:
     return is_index and not is_other and bool(constraint.deferrable)
 
 
-def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
-    yield from _heard(mapper.dispatch, _MAPPER_EVENTS)
-    yield from _heard(session.dispatch, _SESSION_EVENTS)
+def _listeners(session: Session, mapper: Mapper[Any]) -> list[str]:
+    heard = _heard(mapper.dispatch, _MAPPER_EVENTS)
+    return heard + _heard(session.dispatch, _SESSION_EVENTS)
 
 
-def _heard(dispatch: Any, names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        if not all(map(_is_ours, getattr(dispatch, name))):
-            yield f"somebody listens to {name}"
-
-
-def _is_ours(listener: object) -> bool:
-    """Whether it belongs to a guard of ours, inside which this call runs."""
-    return isinstance(getattr(listener, "__self__", None), Originals)
+def _heard(dispatch: Any, names: Iterable[str]) -> list[str]:
+    return [f"somebody listens to {name}" for name in names if getattr(dispatch, name)]

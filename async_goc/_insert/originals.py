@@ -2,17 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event, inspect, orm
 from sqlalchemy.ext.mutable import MutableBase
-from sqlalchemy.orm import InstanceState, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.orm.collections import collection_adapter
 
-State = InstanceState[Any]
-Relationship = RelationshipProperty[Any]
+State = orm.InstanceState[Any]
+Relationship = orm.RelationshipProperty[Any]
+
+_KEY: Final = "async_goc.guards"
 
 
 # When a SAVEPOINT is rolled back, SQLAlchemy expires each object that was modified
@@ -40,12 +41,17 @@ Relationship = RelationshipProperty[Any]
 #    key to NULL. So that side is taken for empty, unless it is loaded.
 #  - The loser is taken out of the objects that it refers to. Those that are new
 #    themselves would otherwise take it along into the next INSERT.
+#
+# They are noted when the flush begins a transaction of its own, before its first
+# statement. A listener to ``before_flush`` would have to come after the caller's, which
+# may change objects; so each guard would have to add one to its session, and remove it,
+# and that takes longer than all the rest of a guard.
 
 
 class Originals:
     """The values of the objects that a guard has changed, from before it did."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: orm.Session) -> None:
         self._session = session
         # Everything that has been new since the guard began.
         self._new: set[State] = set()
@@ -61,13 +67,13 @@ class Originals:
         self._losers: list[Any] = []
 
     def __enter__(self) -> None:
-        event.listen(self._session, "before_flush", self._note)
+        self._session.info.setdefault(_KEY, []).append(self)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        event.remove(self._session, "before_flush", self._note)
+        self._session.info[_KEY].remove(self)
         if error is not None:
             # There may be changes that have not been flushed.
-            self._note(self._session)
+            self.note()
 
     def add(self, instance: object) -> None:
         """Take *instance* out of what it refers to if the guard fails."""
@@ -111,7 +117,9 @@ class Originals:
         changed = self._changed_in_place.items()
         return [(state.object, names) for state, names in changed if state.persistent]
 
-    def _note(self, session: Session, *_: object) -> None:
+    def note(self) -> None:
+        """Note the values of what is about to be flushed."""
+        session = self._session
         self._new.update(map(inspect, session.new))
         for instance in (*session.dirty, *session.deleted, *_children(session.new)):
             state: State = inspect(instance)
@@ -136,6 +144,13 @@ class Originals:
             self._held.append((state, prop.key, state.dict[prop.key]))
         is_changed = prop.key in state.committed_state
         return value if is_changed else list(collection_adapter(value))
+
+
+@event.listens_for(orm.Session, "after_transaction_create")
+def _on_flush(session: orm.Session, transaction: orm.SessionTransaction) -> None:
+    for originals in session.info.get(_KEY, ()):
+        if transaction.origin is orm.SessionTransactionOrigin.SUBTRANSACTION:
+            originals.note()
 
 
 def is_query(prop: Relationship) -> bool:

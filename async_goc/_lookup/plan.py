@@ -1,6 +1,6 @@
 """Compile a lookup's names into a statement, once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -54,13 +54,12 @@ class Plan(Generic[T]):
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     """Return the plan for these names; the values only say which are NULL or SQL."""
-    names = tuple(values)
-    kinds = tuple(map(_kind, values.values()))
+    kinds = [_kind(value) for value in values.values()]
     # The class's own mapper, not an inherited one. It is read directly, because
     # class_mapper() checks each time what has been checked once.
-    mapper: Mapper[T] = vars(model).get("__mapper__") or class_mapper(model)
-    key = ("plan", names, kinds)
-    return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
+    mapper: Mapper[T] = model.__dict__.get("__mapper__") or class_mapper(model)
+    key = ("plan", *values, *kinds)
+    return memory(mapper, key, lambda: _compile(class_mapper(model), values, kinds))
 
 
 def _kind(value: object) -> str:
@@ -70,9 +69,7 @@ def _kind(value: object) -> str:
     return "sql" if isinstance(value, SQL) else "value"
 
 
-def _compile(
-    mapper: Mapper[T], names: tuple[str, ...], kinds: tuple[str, ...]
-) -> Plan[T]:
+def _compile(mapper: Mapper[T], names: Iterable[str], kinds: Iterable[str]) -> Plan[T]:
     model = mapper.class_
     fields = tuple(lookup_field(model, name) for name in names)
     conditions: list[ColumnElement[bool]] = []

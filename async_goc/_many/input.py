@@ -1,7 +1,8 @@
 """Check the arguments of a bulk call, before any SQL."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 from .._call import Call
 from .._lookup import check_options, parents_of, require_cover
 from .._models import SQL, Unique, default_field, uniques_of, unknown_field
-from .._new_row import Arguments, Defaults, NewValues
+from .._new_row import Defaults, NewValues, takes_argument
 from .order import ranks
 from .rows import Row, Shape, Values, distinct
 
@@ -67,14 +68,14 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     if not mappings:
         return None
     mapper = class_mapper(call.model)
-    takes = Arguments(None, mapper)
-    named = _check_names(mapper, mappings, takes)
+    named = _check_names(mapper, mappings)
     names = (key,) if isinstance(key, str) else key
     shape = Shape(mapper, tuple(names or _infer_key(mapper, named)))
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]
     for lookup in lookups:
         require_cover(call, lookup)
+    takes = partial(takes_argument, None, mapper)
     new_values = NewValues(lookups[0], defaults, takes=takes, may_contradict=True)
     changes = _changed_names(shape, named, update)
     if has_pending:
@@ -108,13 +109,12 @@ def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
     return [{names[0]: row} if type(row) in values else row for row in given]
 
 
-def _check_names(
-    mapper: Mapper[Any], rows: Sequence[Values], takes: Container[str]
-) -> list[tuple[str, ...]]:
+def _check_names(mapper: Mapper[Any], rows: Sequence[Values]) -> list[tuple[str, ...]]:
     """Return what the rows name, each set of names once; refuse unknown names."""
     named = list(dict.fromkeys(map(tuple, rows)))
     for name in dict.fromkeys(chain(*named)):
-        if default_field(mapper, name) is None and name not in takes:
+        is_field = default_field(mapper, name) is not None
+        if not (is_field or takes_argument(None, mapper, name)):
             raise unknown_field(mapper, name)
     return named
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from types import NoneType
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -109,7 +110,7 @@ class Bulk:
         mapper = self._shape.mapper
         await self._session.run_sync(how, self._input, rows)
         for row in rows if mapper.polymorphic_on is not None else ():
-            if row.instance is not None:
+            if type(row.instance) not in {NoneType, mapper.class_}:
                 await complete_found(self._session, row.instance, mapper)
 
     async def _look_again(

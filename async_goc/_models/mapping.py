@@ -16,7 +16,7 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     """Return what is known of *mapper* under *key*, making it the first time."""
     # It is kept on the mapper, and goes with the model. A WeakKeyDictionary would keep
     # every model for ever, because a value (a statement, say) refers to its own key.
-    known: dict[object, Any] = vars(mapper).setdefault("_async_goc", {})
+    known: dict[object, Any] = mapper.__dict__.setdefault("_async_goc", {})
     found: T = known.get(key, _MISSING)
     if found is _MISSING:
         # Two threads may both make it; either result serves.
@@ -29,8 +29,11 @@ def remembered(find: Callable[[Mapper[Any]], T]) -> Callable[[Mapper[Any]], T]:
 
     # Most calls find it, and are spared the function that `memory` would be given.
     def remember(mapper: Mapper[Any]) -> T:
-        found: T | None = vars(mapper).get("_async_goc", {}).get(find)
-        return memory(mapper, find, lambda: find(mapper)) if found is None else found
+        try:
+            found: T = mapper.__dict__["_async_goc"][find]
+        except KeyError:
+            found = memory(mapper, find, lambda: find(mapper))
+        return found
 
     return remember
 

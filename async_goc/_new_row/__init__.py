@@ -6,5 +6,5 @@ says, and makes the instance.
 
 # pyright: reportUnusedImport=false
 
-from .new_row import Arguments, Factory, NewRow, has_constructor
+from .new_row import Factory, NewRow, has_constructor, takes_argument
 from .values import Defaults, NewValues, called

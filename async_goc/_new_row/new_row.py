@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Container, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
+from functools import partial
 from typing import Any, Generic, TypeAlias
 
 from sqlalchemy import null
@@ -35,7 +36,8 @@ class NewRow(Generic[T]):
         self._factory = factory
         # A default that is no attribute may be an argument of what makes the instance,
         # but not where it is also meant for a row that is there.
-        takes = Arguments(factory, lookup.plan.mapper) if takes_arguments else ()
+        mapper = lookup.plan.mapper
+        takes = partial(takes_argument, factory, mapper) if takes_arguments else None
         self.new_values: NewValues = NewValues(
             lookup, defaults, takes=takes, may_contradict=may_contradict
         )
@@ -95,18 +97,14 @@ class NewRow(Generic[T]):
         return instance
 
 
-@dataclass(slots=True)
-class Arguments(Container[str]):
-    """The names that the factory takes, or else the class's own constructor."""
-
-    factory: Factory[Any] | None
-    mapper: Mapper[Any]
-
-    def __contains__(self, name: object) -> bool:
-        # Most names are attributes, so the signature is read only when it is needed.
-        maker = self.factory or _own_constructor(self.mapper)
-        names = () if maker is None else _parameters(maker)
-        return names is None or str(name) in names
+def takes_argument(
+    factory: Factory[Any] | None, mapper: Mapper[Any], name: str
+) -> bool:
+    """Whether the factory, or else the class's own constructor, takes that name."""
+    # Most names are attributes, so the signature is read only when it is needed.
+    maker = factory or _own_constructor(mapper)
+    names = () if maker is None else _parameters(maker)
+    return names is None or name in names
 
 
 def has_constructor(mapper: Mapper[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Check, and evaluate once, what a row gets beyond the lookup."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 from sqlalchemy.orm import QueryableAttribute
@@ -22,11 +22,11 @@ class NewValues:
         lookup: Lookup[Any],
         defaults: Defaults | None,
         *,
-        takes: Container[str] = (),
+        takes: Callable[[str], bool] | None = None,
         may_contradict: bool = False,
     ) -> None:
         self._lookup = lookup
-        # Names that are legal without being attributes.
+        # Whether a name is legal without being an attribute.
         self._takes = takes
         # Whether a column that is looked up may get another value.
         self.may_contradict = may_contradict
@@ -71,7 +71,7 @@ class NewValues:
             name = _name(key, plan.model)
             field = default_field(plan.mapper, name)
             if field is None:
-                if name not in self._takes:
+                if self._takes is None or not self._takes(name):
                     raise unknown_field(plan.mapper, name)
             elif not (self.may_contradict or callable(value)) and (
                 # Most defaults have nothing in common with the lookup.

@@ -43,7 +43,7 @@ def freezer(type_: TypeEngine[Any], dialect: Dialect) -> Freeze:
     if process is None and alike is None:
         return frozen
 
-    def freeze(value: Any) -> Hashable:
+    def freeze(value: Any) -> Any:
         # The database call raises the error for a value that the type refuses.
         with suppress(Exception):
             value = value if process is None else process(value)
@@ -64,11 +64,11 @@ def _folded(text: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
 
 
-def frozen(value: Any) -> Hashable:
+def frozen(value: Any) -> Any:
     """Return a hashable equivalent that later changes of *value* do not reach."""
+    if type(value) in PLAIN:
+        return value
     kind = cast("Any", type(value))
-    if kind in PLAIN:
-        return cast("Hashable", value)
     if issubclass(kind, Mapping):
         return frozenset((frozen(k), frozen(v)) for k, v in value.items())
     if issubclass(kind, set | frozenset):

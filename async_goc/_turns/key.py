@@ -25,6 +25,8 @@ from .freeze import PLAIN, Freeze, freezer, frozen
 
 Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]
+# What tells equal values apart: the database, the schemas in force, the namespace.
+Where = tuple[Engine | Connection, Schemas, Hashable]
 
 
 # A key is advice: the unique constraint is the judge. One that is too coarse costs a
@@ -107,13 +109,9 @@ class _Recipe:
         return [self.key(row, schemas, namespace) for row in rows]
 
 
-def key_of(
-    lookup: Lookup[Any],
-    bind: Engine | Connection,
-    schemas: Schemas,
-    namespace: Hashable,
-) -> Key | None:
+def key_of(lookup: Lookup[Any], where: Where) -> Key | None:
     """Return the key, or ``None`` where only the database knows what is meant."""
+    bind, schemas, namespace = where
     dialect = bind.dialect
     if facts_of(dialect).has_one_writer:
         # Whatever is written waits for that writer. Sessions on one connection share
@@ -126,16 +124,15 @@ def key_of(
 def keys_of(
     lookup: Lookup[Any],
     rows: Sequence[Values],
-    bind: Engine | Connection,
-    schemas: Schemas,
-    namespace: Hashable,
+    where: Where,
 ) -> list[Key | None]:
     """Return the keys of lookups that have this one's plan, and *rows* for values."""
+    bind, schemas, namespace = where
     if facts_of(bind.dialect).has_one_writer:
-        return [key_of(lookup, bind, schemas, namespace)] * len(rows)
+        return [key_of(lookup, where)] * len(rows)
     if not _has_fixed_recipe(lookup, bind.dialect):
         alike = (replace(lookup, values=row) for row in rows)
-        return [key_of(one, bind, schemas, namespace) for one in alike]
+        return [key_of(one, where) for one in alike]
     recipe = _recipe_for(lookup, bind.dialect)
     none: list[Key | None] = [None] * len(rows)
     return none if recipe is None else recipe.keys(rows, schemas, namespace)
@@ -146,11 +143,11 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     if not _has_fixed_recipe(lookup, dialect):
         return _recipe(plan, lookup.conditions(), dialect)
     try:
-        recipe: _Recipe | None = vars(dialect)["_async_goc"][plan]
+        recipe: _Recipe | None = dialect.__dict__["_async_goc"][plan]
     except KeyError:
         # Kept with the dialect, because the types' functions may refer to it, and
         # weakly by the plan, which goes with its model.
-        recipes = vars(dialect).setdefault("_async_goc", WeakKeyDictionary())
+        recipes = dialect.__dict__.setdefault("_async_goc", WeakKeyDictionary())
         conditions = list(conjuncts(plan.statement.whereclause))
         recipe = recipes[plan] = _recipe(plan, conditions, dialect)
     return recipe

@@ -10,7 +10,7 @@ from .._call import Call, Outcome
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup
-from .key import Key, key_of, keys_of
+from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
 _log: Final = getLogger("async_goc")
@@ -62,7 +62,7 @@ class Turn:
         """The key of the one row; empty while it has none."""
         lookup = self._lookup
         if not self._keys and lookup is not None and self._call.policy.locks:
-            key = key_of(lookup, *self._where(lookup))
+            key = key_of(lookup, self._where(lookup))
             self._keys = () if key is None else (key,)
         return self._keys
 
@@ -72,27 +72,22 @@ class Turn:
         """Return the keys of rows that are looked up as *lookup* is."""
         if self._call.policy.locks is None:
             return [None] * len(rows)
-        return keys_of(lookup, rows, *self._where(lookup))
+        return keys_of(lookup, rows, self._where(lookup))
 
-    def _where(self, lookup: Lookup[Any]) -> tuple[Any, Any, Any]:
-        """Return what tells equal values apart: database, schemas and namespace."""
+    def _where(self, lookup: Lookup[Any]) -> Where:
         session = self._call.session.sync_session
         bind = session.get_bind(lookup.plan.mapper)
         return bind, schemas_of(session, bind), self._call.policy.namespace
 
-    async def reserve(self) -> None:
-        """Queue, unless the session has a connection, or the row is known to exist.
-
-        A call that waits without a connection leaves it to others. One that has a
-        connection looks first, because most rows are there.
-        """
+    def early_keys(self) -> Sequence[Key]:
+        """Return what to queue for before looking, as the row may not be there."""
+        # A call that waits without a connection leaves it to others. One that has a
+        # connection looks first, because most rows are there.
         locks = self._call.policy.locks
         if locks is None or connections_of(self._call.session.sync_session):
-            return
+            return ()
         memory = locks.queues().memory
-        keys = [key for key in self.keys if not memory.exists(key)]
-        if keys:
-            await self.queue(keys, has_looked=False)
+        return [key for key in self.keys if not memory.exists(key)]
 
     async def queue(
         self, keys: Sequence[Key | None], *, has_looked: bool = True
@@ -143,7 +138,10 @@ class Turn:
 
     def hit(self) -> Outcome:
         """The one row was there; say what that is called."""
-        return Outcome.WAITED_HIT if self.found(self._keys) else Outcome.HIT
+        # Most calls have neither taken its key nor waited for it.
+        has_queued = self._taken or self._answers
+        has_spared = has_queued and self.found(self._keys)
+        return Outcome.WAITED_HIT if has_spared else Outcome.HIT
 
     def found(self, keys: Iterable[Key | None]) -> bool:
         """The rows were there; say whether waiting has spared INSERTs."""

@@ -6,6 +6,7 @@ import pytest
 from backends import on_postgres
 from models import Author, Book, Letter, Node, Note, Pen, Pile, Seat, Tag
 from rivals import after_rival
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -127,6 +128,18 @@ async def test_changes_that_were_not_flushed(session: AsyncSession) -> None:
 
     await failing(session, change, LookupError)
     assert (ann.name, ann.book_count) == ("Ann", 0)
+
+
+async def test_changes_by_a_listener(session: AsyncSession) -> None:
+    """What the caller's listener changes before the flush is put back, too."""
+    ann = await ann_in(session)
+
+    def count(*_: object) -> None:
+        ann.book_count += 1
+
+    event.listen(session.sync_session, "before_flush", count)
+    await failing(session, lambda: None, IntegrityError)
+    assert ann.book_count == 0
 
 
 async def test_held_collections_stay_alive(session: AsyncSession) -> None:

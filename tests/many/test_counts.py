@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from backends import POSTGRES
 from kinds import Loose, Lowered, models_of
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,7 +19,6 @@ NAIVE = NOON.replace(tzinfo=None)
 Make = Callable[[int], Any]
 GENERIC: list[tuple[Any, Make]] = [
     (sa.String(), str),
-    (sa.String(9), lambda n: f"{n}\0"[: 9 * (n % 2)] or str(n)),
     (sa.CHAR(9), str),
     (sa.Integer(), int),
     (sa.Numeric(10, 2), lambda n: Decimal(n) / 4 if n % 2 else n),
@@ -52,7 +50,7 @@ VERBS: list[Any] = [get_or_create_many, get_or_create_many, update_or_create_man
     ("backend", "type_", "make"),
     [
         pytest.param(backend, type_, make, id=f"{backend}-{number}-{type_!r}")
-        for backend in ("sqlite+aiosqlite", *POSTGRES)
+        for backend in ("sqlite+aiosqlite", "postgresql+asyncpg")
         for number, (type_, make) in enumerate(
             GENERIC if backend.startswith("sqlite") else GENERIC + POSTGRESQL
         )
@@ -69,7 +67,9 @@ async def test_counts(
     for numbers in (range(100), range(100, 10_100)):
         counts.append([])
         for word, verb in enumerate(VERBS):
-            rows = [{"key": make(number), "word": str(word)} for number in numbers]
+            # A flush of many changes is SQLAlchemy's, and slow.
+            some = numbers[:1_000] if verb is update_or_create_many else numbers
+            rows = [{"key": make(number), "word": str(word)} for number in some]
             statements.clear()
             result = await verb(session, model, rows, key="key")
             counts[-1].append(len(statements))

@@ -78,7 +78,7 @@ def key(
 ) -> Key | None:
     session = AsyncSession(engine)
     bound = bind(session, model, criteria, lookup)
-    return key_of(bound, session.get_bind(model), {}, None)
+    return key_of(bound, (session.get_bind(model), {}, None))
 
 
 UUID_1 = UUID(int=1)
@@ -210,7 +210,7 @@ def test_the_schema_is_the_one_that_the_statement_names() -> None:
     """Tenants in schemas of their own are kept apart."""
     session = AsyncSession(ENGINE)
     lookup = bind(session, Tag, (), {"name": "x"})
-    found = key_of(lookup, session.get_bind(Tag), {None: "tenant"}, "namespace")
+    found = key_of(lookup, (session.get_bind(Tag), {None: "tenant"}, "namespace"))
     assert found is not None
     assert (found.schema, found.namespace) == ("tenant", "namespace")
 

@@ -34,7 +34,7 @@ async def test_fifty_requests_cost_one_insert(
 ) -> None:
     """49 wait for the creator's commit, and hold no connection meanwhile.
 
-    Fails without `reserve` in `find_or_insert`, and without `created` in
+    Fails without `early_keys` in `find_or_insert`, and without `created` in
     `find_or_insert`.
     """
     counts = sent(ten)
