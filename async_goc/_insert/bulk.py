@@ -1,7 +1,6 @@
 """Insert many rows by one statement, which skips those that are there."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from inspect import signature
 from itertools import chain, groupby
@@ -142,11 +141,24 @@ def _maker(column: Column[Any]) -> Maker | None:
         return None
     if default.is_scalar:
         return lambda: default.arg
-    with suppress(ValueError):  # The function has no signature.
+    return None if _takes_context(column) else partial(default.arg, None)
+
+
+@remembered
+def has_contextual_default(mapper: Mapper[Any]) -> bool:
+    """Whether a default in Python is made of the row's other values."""
+    columns: Any = mapper.local_table.columns
+    return any(_has_default_here(c) and _takes_context(c) for c in columns)
+
+
+def _takes_context(column: Any) -> bool:
+    if not column.default.is_callable:
+        return False
+    try:
         # SQLAlchemy has wrapped those that take no context.
-        if not signature(default.arg).parameters:
-            return partial(default.arg, None)
-    return None
+        return bool(signature(column.default.arg).parameters)
+    except ValueError:  # The function has no signature.
+        return True
 
 
 def _has_default_here(column: Column[Any]) -> bool:

@@ -13,6 +13,7 @@ from .._call import Strategy
 from .._databases import inserts_natively
 from .._models import SQL, can_register, columns_of, nullable, remembered
 from .._new_row import NewRow, has_constructor
+from .bulk import has_contextual_default
 
 _log: Final = getLogger("async_goc")
 
@@ -54,6 +55,8 @@ def obstacle_to_many(
     names = set[str]().union(*rows)
     if not names <= columns_of(mapper).keys():
         return "more than columns is given"
+    if has_contextual_default(mapper):
+        return "a default is made of the row's other values"
     return next(_obstacles(session, mapper, names), None)
 
 

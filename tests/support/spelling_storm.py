@@ -26,11 +26,9 @@ async def main(url: str, seed: int, rounds: int, keys: int) -> int:
     policy = Policy(locks=None, missing_constraint="ignore")
     for number in range(rounds):
         for name, spellings in SPELLINGS.items():
-            values = [
-                rng.choice(spellings(n))
-                for n in range(number * keys, (number + 1) * keys)
-            ]
-            rng.shuffle(values)
+            numbers = range(number * keys, (number + 1) * keys)
+            rows = [{name: rng.choice(spellings(n))} for n in numbers]
+            rng.shuffle(rows)
             async with AsyncSession(engine) as session, session.begin():
                 result = await get_or_create_many(
                     *(session, Spelled, rows), key=name, chunk_size=1, policy=policy
