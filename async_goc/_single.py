@@ -60,7 +60,7 @@ async def get_or_create(
         policy: How the call behaves.
         **lookup: Attribute names and the values they must have: columns, synonyms,
             hybrids, composites, and many-to-one relationships. ``None`` means IS
-            NULL.
+            NULL, and is stored as NULL, whatever default the column has.
 
     Returns:
         The instance, all of its columns loaded, and whether this call created it.

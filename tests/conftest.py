@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import filled
 import models
 import psycopg
 import pytest
@@ -21,7 +22,7 @@ from sqlalchemy.ext.asyncio import (
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
-METADATA = [module.Base.metadata for module in (models, words, wide)]
+METADATA = [module.Base.metadata for module in (models, words, wide, filled)]
 
 
 def pytest_collection_finish() -> None:

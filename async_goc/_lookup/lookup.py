@@ -14,7 +14,7 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 from .._models import T, conjuncts, differs, equality, identity_of
 from ..exceptions import ContradictionError
 from .arguments import add_lock, check_lookup, check_options, parents_of
-from .plan import Plan, pins_of, plain_conditions, plan_for
+from .plan import Plan, nulls_of, pins_of, plain_conditions, plan_for
 from .refresh import refresh_columns
 
 
@@ -48,6 +48,13 @@ class Lookup(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """What is looked up, in words, for messages."""
         return (*self.values, *map(str, self._positional))
+
+    @property
+    def nulls(self) -> frozenset[str]:
+        """The columns that a new row must be given NULL for: None would not do."""
+        if not self.criteria:
+            return self.plan.nulls
+        return nulls_of(self.plan.mapper, self.conditions())
 
     @property
     def _positional(self) -> tuple[ColumnElement[bool], ...]:

@@ -1,6 +1,6 @@
 """Compile a lookup's names into a statement, once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -19,6 +19,7 @@ from .._models import (
     is_covered,
     lookup_field,
     memory,
+    replacing_none,
 )
 
 
@@ -43,6 +44,9 @@ class Plan(Generic[T]):
     columns: frozenset[Column[Any]]
     # Whether two names fix the same column.
     has_overlap: bool
+    # The columns, by attribute name, in which the lookup asks for NULL, and a flush
+    # would not store it from None.
+    nulls: frozenset[str]
     # Whether a full unique constraint covers the plain names.
     is_covered: bool
     # Whether the model, or a subclass, is loaded eagerly by joins, which repeat a row
@@ -104,6 +108,7 @@ def _compile(
         tuple(field for field in fields if field.parent is not None),
         frozenset(columns),
         len(set(columns)) < len(columns),
+        nulls_of(mapper, conditions),
         covered,
         has_joins(mapper),
         warned=set(),
@@ -128,6 +133,18 @@ def plain_conditions(
         == (identity[position] if identity and position is not None else value)
         for attribute, position in _places(mapper, field)
     ]
+
+
+def nulls_of(
+    mapper: Mapper[Any], conditions: Iterable[ColumnElement[bool]]
+) -> frozenset[str]:
+    """Return the columns that *conditions* want NULL, and None would not make so."""
+    compared = filter(None, map(equality, conditions))
+    return replacing_none(mapper).intersection(
+        mapper.get_property_by_column(found.left).key
+        for found in compared
+        if found.is_null and mapper.columns.contains_column(found.left)
+    )
 
 
 def pins_of(mapper: Mapper[Any], name: str, value: Any) -> dict[Any, Any]:

@@ -27,6 +27,7 @@ from .mapping import (
     nullable,
     readable,
     remembered,
+    replacing_none,
 )
 from .private import (
     can_register,

@@ -37,10 +37,10 @@ class Equality(NamedTuple):
     @property
     def value(self) -> Any:
         """The value compared with."""
-        kind: Any = self.right.__class__
-        if kind in _CONSTANTS:
-            return _CONSTANTS[kind]
-        return self.right.effective_value
+        if isinstance(self.right, sa.BindParameter):
+            return self.right.effective_value
+        # Its class may be another one, which SQLAlchemy has derived from this one.
+        return next(v for kind, v in _CONSTANTS.items() if isinstance(self.right, kind))
 
 
 def conjuncts(*criteria: Any) -> Iterator[sa.ColumnElement[bool]]:
@@ -71,6 +71,7 @@ def equality(condition: sa.ColumnElement[bool]) -> Equality | None:
 
 def differs(one: object, other: object) -> bool:
     """Whether two values cannot both be the value of one attribute."""
+    one, other = (None if isinstance(v, sa.Null) else v for v in (one, other))
     if one is other:
         return False
     # An SQL expression differs from everything: only the database knows its value.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column, inspect
+from sqlalchemy import Column, TypeDecorator, inspect
 from sqlalchemy.orm import InstanceState, Mapper
 
 T = TypeVar("T")
@@ -51,6 +51,29 @@ def nullable(mapper: Mapper[Any]) -> frozenset[str]:
         for column in columns_of(mapper).values()
         if not (column.primary_key or column.server_default or column.default)
         and not column.type.should_evaluate_none
+    )
+
+
+@remembered
+def replacing_none(mapper: Mapper[Any]) -> frozenset[str]:
+    """Return the names of the columns for which a flush may not store None as NULL."""
+    return frozenset(
+        prop.key
+        for prop in mapper.column_attrs
+        if any(isinstance(c, Column) and _replaces_none(c) for c in prop.columns)
+    )
+
+
+def _replaces_none(column: Column[Any]) -> bool:
+    # None is a key that the database has yet to make; and what is generated cannot be
+    # given at all.
+    if column is getattr(column.table, "autoincrement_column", None) or column.computed:
+        return False
+    return (
+        column.default is not None
+        or column.server_default is not None
+        or column.type.should_evaluate_none
+        or isinstance(column.type, TypeDecorator)
     )
 
 
