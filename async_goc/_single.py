@@ -61,6 +61,8 @@ async def get_or_create(
         **lookup: Attribute names and the values they must have: columns, synonyms,
             hybrids, composites, and many-to-one relationships. ``None`` means IS
             NULL, and is stored as NULL, whatever default the column has.
+            What cannot be set, such as a generated column (``Computed``) or a hybrid
+            without a setter, only filters.
 
     Returns:
         The instance, all of its columns loaded, and whether this call created it.

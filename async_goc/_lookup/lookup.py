@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from .._models import T, conjuncts, differs, equality, identity_of
+from .._models import T, conjuncts, differs, equality, identity_of, is_generated
 from ..exceptions import ContradictionError
 from .arguments import add_lock, check_lookup, check_options, parents_of
 from .plan import Plan, nulls_of, pins_of, plain_conditions, plan_for
@@ -122,7 +122,8 @@ class Lookup(Generic[T]):
         for found in filter(None, map(equality, conjuncts(*self._positional))):
             # A comparison with a pending parent has no value before the flush.
             has_value = found.is_ready or is_flushed
-            if has_value and plan.mapper.columns.contains_column(found.left):
+            is_own = plan.mapper.columns.contains_column(found.left)
+            if has_value and is_own and not is_generated(found.left):
                 name = plan.mapper.get_property_by_column(found.left).key
                 value = found.value
                 if name in fed and differs(fed[name], value):

@@ -23,6 +23,7 @@ from .mapping import (
     columns_of,
     has_joins,
     identity_of,
+    is_generated,
     memory,
     nullable,
     readable,

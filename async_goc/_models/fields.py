@@ -13,7 +13,7 @@ from sqlalchemy.sql import operators
 
 from ..exceptions import UnknownFieldError
 from .criteria import conjuncts
-from .mapping import memory
+from .mapping import is_generated, memory
 
 # Attributes of a class that are no values of its instances.
 _NOT_VALUES: Final = (FunctionType, classmethod, staticmethod, MetaData, orm.registry)
@@ -83,7 +83,9 @@ def unknown_field(mapper: orm.Mapper[Any], name: str) -> UnknownFieldError:
         for prop in mapper.column_attrs
         if any(getattr(column, "name", None) == name for column in prop.columns)
     ]
-    close = difflib.get_close_matches(name, mapper.all_orm_descriptors.keys())
+    # A name that is there, but cannot be set, is none that was meant.
+    names = [n for n in mapper.all_orm_descriptors.keys() if n != name]  # noqa: SIM118
+    close = difflib.get_close_matches(name, names)
     return UnknownFieldError(mapper.class_, name, by_column or close)
 
 
@@ -99,7 +101,8 @@ def _resolve(mapper: orm.Mapper[Any], name: str) -> Field | None:
         case orm.CompositeProperty() as composite:
             parts: Any = composite.props
             columns = tuple(c for part in parts for c in part.columns)
-            return Field(name=name, columns=columns)
+            settable = not any(map(is_generated, columns))
+            return Field(name=name, columns=columns, is_settable=settable)
         case _:
             return _extension_field(mapper, name)
 
@@ -123,6 +126,7 @@ def _column_field(mapper: orm.Mapper[Any], prop: orm.ColumnProperty[Any]) -> Fie
     return Field(
         name=prop.key,
         columns=columns,
+        is_settable=not any(map(is_generated, columns)),
         is_plain=_is_stock(attribute.comparator) and _is_stock(columns[0].comparator),
     )
 
@@ -144,6 +148,7 @@ def _relationship_field(prop: orm.RelationshipProperty[Any]) -> Field:
     return Field(
         name=prop.key,
         columns=tuple(columns),
+        is_settable=not any(map(is_generated, columns)),
         is_plain=positions is not None,
         parent=prop.mapper,
         reverse=prop.back_populates,

@@ -43,6 +43,13 @@ def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     return {key: c for key, c in columns.items() if isinstance(c, Column)}
 
 
+def is_generated(column: Any) -> bool:
+    """Whether the database computes the column, so that no row can be given it."""
+    # An identity column is none, even GENERATED ALWAYS: nothing else in a new row could
+    # make it what was asked for, and so the database's refusal is the right answer.
+    return getattr(column, "computed", None) is not None
+
+
 @remembered
 def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the keys of the columns for which a flush sends NULL by default."""
@@ -65,9 +72,9 @@ def replacing_none(mapper: Mapper[Any]) -> frozenset[str]:
 
 
 def _replaces_none(column: Column[Any]) -> bool:
-    # None is a key that the database has yet to make; and what is generated cannot be
-    # given at all.
-    if column is getattr(column.table, "autoincrement_column", None) or column.computed:
+    # There, None is a key that the database has yet to make.
+    is_made = column is getattr(column.table, "autoincrement_column", None)
+    if is_made or is_generated(column):
         return False
     return (
         column.default is not None

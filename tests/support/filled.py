@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from odd import Blank
-from sqlalchemy import JSON, ForeignKey, UniqueConstraint, func, text
+from sqlalchemy import JSON, Computed, ForeignKey, UniqueConstraint, func, text
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import (
@@ -100,3 +100,22 @@ class FilledOnce(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     level: Mapped[int | None] = mapped_column(default=1)
+
+
+class Generated(Base):
+    """Columns that the database computes."""
+
+    __tablename__ = "generated"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    number: Mapped[int] = mapped_column(default=0)
+    slug: Mapped[str] = mapped_column(Computed("lower(name)", persisted=True))
+    other_slug: Mapped[str] = synonym("slug")
+    end: Mapped[int] = mapped_column(Computed("number + 1", persisted=True))
+    span: Mapped[Span] = composite("number", "end")
+    owner_id: Mapped[int] = mapped_column(
+        ForeignKey("filled_owner.id"), Computed("number + 1", persisted=True)
+    )
+    owner: Mapped[Owner] = relationship()
+    __table_args__ = (UniqueConstraint("slug"),)
