@@ -88,14 +88,16 @@ class NewValues:
         plan = self._lookup.plan
         fed = self._lookup.fed_values(is_flushed=is_flushed)
         if name in fed:
-            if differs(fed[name], value):
+            prop = plan.mapper.column_attrs.get(name)
+            column = None if prop is None else prop.columns[0]
+            if differs(fed[name], value, column):
                 raise ContradictionError(plan.model, name, fed[name], value)
             return
         # Another name may set the same column: a relationship and its foreign key, say.
         pins = pins_of(plan.mapper, name, value)
         for other in fed if pins else ():
             for column, theirs in pins_of(plan.mapper, other, fed[other]).items():
-                if column in pins and differs(theirs, pins[column]):
+                if column in pins and differs(theirs, pins[column], column):
                     raise ContradictionError(plan.model, name, theirs, pins[column])
 
 
