@@ -54,6 +54,8 @@ class Plan(Generic[T]):
     is_joined: bool
     # The lookups whose missing constraint has been warned about.
     warned: set[tuple[str, ...]]
+    # The names, as long as no hit has shown whether to warn; empty if covered.
+    unjudged: set[tuple[str, ...]]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
@@ -112,6 +114,7 @@ def _compile(
         covered,
         has_joins(mapper),
         warned=set(),
+        unjudged=set() if covered else {names},
     )
 
 
