@@ -17,7 +17,7 @@ from .._models import (
     has_joins,
     identity_of,
     is_covered,
-    lookup_field,
+    lookup_fields,
     memory,
     replacing_none,
 )
@@ -80,7 +80,7 @@ def _compile(
     mapper: Mapper[T], names: tuple[str, ...], kinds: tuple[str, ...]
 ) -> Plan[T]:
     model = mapper.class_
-    fields = tuple(lookup_field(model, name) for name in names)
+    fields = lookup_fields(model, names)
     conditions: list[ColumnElement[bool]] = []
     binds: list[tuple[str, str, int | None]] = []
     expressions: list[Field] = []

@@ -17,7 +17,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Equality, conjuncts, differs, equality, is_same
-from .fields import Field, default_field, lookup_field, unknown_field
+from .fields import Field, default_field, lookup_field, lookup_fields, unknown_field
 from .mapping import (
     T,
     columns_of,

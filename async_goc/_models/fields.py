@@ -2,7 +2,9 @@
 
 import difflib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import FunctionType
 from typing import Any, Final
 
@@ -42,6 +44,15 @@ class Field:
     obstacle: str | None = None
 
 
+def lookup_fields(model: type[object], names: Sequence[str]) -> tuple[Field, ...]:
+    """Return what *names* stand for in a lookup; refuse all that are unknown."""
+    mapper = orm.class_mapper(model)
+    unknown = [name for name in names if _resolve(mapper, name) is None]
+    if unknown:
+        raise unknown_field(mapper, *unknown)
+    return tuple(lookup_field(model, name) for name in names)
+
+
 def lookup_field(model: type[object], name: str) -> Field:
     """Return what *name* stands for in a lookup; raise if it cannot identify a row."""
     mapper = orm.class_mapper(model)
@@ -76,17 +87,22 @@ def default_field(mapper: orm.Mapper[Any], name: str) -> Field | None:
     return field
 
 
-def unknown_field(mapper: orm.Mapper[Any], name: str) -> UnknownFieldError:
-    """Build the error for a *name* that the model cannot take."""
+def unknown_field(mapper: orm.Mapper[Any], *names: str) -> UnknownFieldError:
+    """Build the error for *names* that the model cannot take."""
+    matches = chain.from_iterable(_matches(mapper, name) for name in names)
+    return UnknownFieldError(mapper.class_, names, tuple(dict.fromkeys(matches)))
+
+
+def _matches(mapper: orm.Mapper[Any], name: str) -> list[str]:
     by_column = [
         prop.key
         for prop in mapper.column_attrs
         if any(getattr(column, "name", None) == name for column in prop.columns)
     ]
-    # A name that is there, but cannot be set, is none that was meant.
-    names = [n for n in mapper.all_orm_descriptors.keys() if n != name]  # noqa: SIM118
-    close = difflib.get_close_matches(name, names)
-    return UnknownFieldError(mapper.class_, name, by_column or close)
+    known: list[str] = [*mapper.all_orm_descriptors.keys()]
+    if name in known:
+        return []  # It is there, but takes no value, and so is not misspelt.
+    return by_column or difflib.get_close_matches(name, known)
 
 
 def _resolve(mapper: orm.Mapper[Any], name: str) -> Field | None:

@@ -6,5 +6,5 @@ says, and makes the instance.
 
 # pyright: reportUnusedImport=false
 
-from .new_row import Arguments, Factory, NewRow, has_constructor
+from .new_row import Arguments, Factory, NewRow, all_unknown, has_constructor
 from .values import Defaults, NewValues, called

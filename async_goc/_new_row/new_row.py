@@ -6,13 +6,21 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, Generic, TypeAlias
 
 from sqlalchemy import inspect as sa_inspect, null
-from sqlalchemy.orm import InstanceState, Mapper
+from sqlalchemy.orm import InstanceState, Mapper, class_mapper
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.util import await_only
 
 from .._lookup import Lookup
-from .._models import T, conjuncts, default_field, equality, remembered
-from .values import Defaults, NewValues
+from .._models import (
+    T,
+    conjuncts,
+    default_field,
+    equality,
+    remembered,
+    unknown_field,
+)
+from ..exceptions import UnknownFieldError
+from .values import Defaults, NewValues, unknown_names
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 
@@ -116,6 +124,22 @@ class Arguments(Container[str]):
         maker = self.factory or _own_constructor(self.mapper)
         names = () if maker is None else _parameters(maker)
         return names is None or str(name) in names
+
+
+def all_unknown(
+    error: UnknownFieldError, factory: Factory[Any] | None, *given: object
+) -> UnknownFieldError:
+    """Return the error of the first unknown names, with those of all defaults.
+
+    Of *given*, only what the first one names may be arguments and no attributes.
+    """
+    mapper = class_mapper(error.model)
+    takes: Container[str] = Arguments(factory, mapper)
+    names = [*error.fields]
+    for defaults in given:
+        names += unknown_names(mapper, defaults, takes)
+        takes = ()
+    return unknown_field(mapper, *dict.fromkeys(names))
 
 
 def has_constructor(mapper: Mapper[Any]) -> bool:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from .._lookup import Lookup, pins_of
 from .._models import default_field, differs, unknown_field
@@ -72,7 +72,8 @@ class NewValues:
             field = default_field(plan.mapper, name)
             if field is None:
                 if name not in self._takes:
-                    raise unknown_field(plan.mapper, name)
+                    unknown = unknown_names(plan.mapper, defaults, self._takes)
+                    raise unknown_field(plan.mapper, *unknown)
             elif not (self.may_contradict or callable(value)) and (
                 # Most defaults have nothing in common with the lookup.
                 self._lookup.criteria
@@ -99,6 +100,15 @@ class NewValues:
             for column, theirs in pins_of(plan.mapper, other, fed[other]).items():
                 if column in pins and differs(theirs, pins[column], column):
                     raise ContradictionError(plan.model, name, theirs, pins[column])
+
+
+def unknown_names(
+    mapper: Mapper[Any], defaults: object, takes: Container[str] = ()
+) -> list[str]:
+    """Return the names in *defaults* that are not legal; of a lazy mapping, none."""
+    keys = defaults if _is_mapping(defaults) else ()
+    names = [_name(key, mapper.class_) for key in keys]
+    return [n for n in names if default_field(mapper, n) is None and n not in takes]
 
 
 async def called(function: Callable[[], Any]) -> Any:
