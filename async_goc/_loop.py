@@ -14,7 +14,7 @@ from ._insert import (
     is_watched,
     strategy_for,
 )
-from ._lookup import Lookup, warn_if_not_covered
+from ._lookup import Lookup, warn_if_not_covered, warn_on_hit
 from ._models import T
 from ._new_row import NewRow
 from ._turns import Turn
@@ -58,6 +58,8 @@ async def find_or_insert(
         while found is None and await turn.queue(keys):
             found = await lookup.look(session)
         if found is not None:
+            if lookup.plan.unjudged:
+                warn_on_hit(call, lookup)
             return found, turn.hit()
 
         warn_if_not_covered(call, lookup)

@@ -15,7 +15,8 @@ from ._insert import complete_updated, explain, update
 from ._lookup import Lookup, bind, require_cover
 from ._loop import find_or_create
 from ._models import T
-from ._new_row import Defaults, Factory, NewRow, NewValues
+from ._new_row import Defaults, Factory, NewRow, NewValues, all_unknown
+from .exceptions import UnknownFieldError
 
 
 async def get_or_create(
@@ -60,7 +61,9 @@ async def get_or_create(
         policy: How the call behaves.
         **lookup: Attribute names and the values they must have: columns, synonyms,
             hybrids, composites, and many-to-one relationships. ``None`` means IS
-            NULL.
+            NULL, and is stored as NULL, whatever default the column has.
+            What cannot be set, such as a generated column (``Computed``) or a hybrid
+            without a setter, only filters.
 
     Returns:
         The instance, all of its columns loaded, and whether this call created it.
@@ -69,7 +72,8 @@ async def get_or_create(
         adds to them is not seen).
 
     Raises:
-        UnknownFieldError: A name is no attribute of the model.
+        UnknownFieldError: Names are no attributes of the model, or cannot be set; it
+            names them all.
         ContradictionError: A default contradicts the lookup.
         MissingConstraintError: No unique constraint covers the lookup, and the
             policy asks for one.
@@ -86,9 +90,12 @@ async def get_or_create(
     """
     with Call("get_or_create", session, model, policy) as call:
         call.claim_session()
-        lock = with_for_update
-        wanted = bind(call.session, model, criteria, lookup, options=options, lock=lock)
-        new_row = NewRow(wanted, defaults, factory)
+        how: Any = {"options": options, "lock": with_for_update}
+        try:
+            wanted = bind(call.session, model, criteria, lookup, **how)
+            new_row = NewRow(wanted, defaults, factory)
+        except UnknownFieldError as error:
+            raise all_unknown(error, factory, defaults) from None
         require_cover(call, wanted)
         return await find_or_create(call, wanted, new_row)
 
@@ -132,7 +139,8 @@ async def update_or_create(
         The instance, all of its columns loaded, and whether this call created it.
 
     Raises:
-        UnknownFieldError: A name is no attribute of the model.
+        UnknownFieldError: Names are no attributes of the model, or cannot be set; it
+            names them all.
         sqlalchemy.exc.IntegrityError: The row violates a constraint, and not by a lost
             race; unchanged, with a note. An update is undone, and nothing else.
         Exception: All else that :func:`get_or_create` raises. (A value that
@@ -141,18 +149,21 @@ async def update_or_create(
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
         # Of the model alone: the other side of an outer join cannot be locked.
-        lock = {"of": model}
-        wanted = bind(call.session, model, criteria, lookup, options=options, lock=lock)
-        new_row = NewRow(
-            wanted,
-            defaults if create_defaults is None else create_defaults,
-            factory,
-            takes_arguments=create_defaults is not None,
-            may_contradict=True,
-        )
-        changes = new_row.new_values
-        if create_defaults is not None:
-            changes = NewValues(wanted, defaults, may_contradict=True)
+        how: Any = {"options": options, "lock": {"of": model}}
+        try:
+            wanted = bind(call.session, model, criteria, lookup, **how)
+            new_row = NewRow(
+                wanted,
+                defaults if create_defaults is None else create_defaults,
+                factory,
+                takes_arguments=create_defaults is not None,
+                may_contradict=True,
+            )
+            changes = new_row.new_values
+            if create_defaults is not None:
+                changes = NewValues(wanted, defaults, may_contradict=True)
+        except UnknownFieldError as error:
+            raise all_unknown(error, factory, create_defaults, defaults) from None
         require_cover(call, wanted)
         # SQLite locks the file instead of a row, and has to before the row is read.
         await settle(call.session, wanted.plan.mapper)

@@ -16,8 +16,8 @@ from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._lookup import Lookup, bind, require_cover
 from ._loop import find_or_create
 from ._models import conjuncts, default_field, differs, readable
-from ._new_row import Defaults, Factory, NewRow, called
-from .exceptions import ContradictionError
+from ._new_row import Defaults, Factory, NewRow, all_unknown, called
+from .exceptions import ContradictionError, UnknownFieldError
 
 _KEY: Final = "async_goc.unique"
 _MISSING: Final = object()
@@ -94,10 +94,13 @@ class UniqueMixin:
                 found = cls.unique_filter(**lookup)
                 criteria = tuple(found) if isinstance(found, Sequence) else (found,)
                 values = {}
-            wanted = bind(call.session, cls, criteria, values, options=options)
-            if criteria:
-                defaults = _with_lookup(wanted, lookup, defaults)
-            new_row = NewRow(wanted, defaults, factory)
+            try:
+                wanted = bind(call.session, cls, criteria, values, options=options)
+                if criteria:
+                    defaults = _with_lookup(wanted, lookup, defaults)
+                new_row = NewRow(wanted, defaults, factory)
+            except UnknownFieldError as error:
+                raise all_unknown(error, factory, defaults) from None
             require_cover(call, wanted)
             instance, _ = await find_or_create(call, wanted, new_row)
             _remember(sync_session, key, wanted, instance)

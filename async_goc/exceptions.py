@@ -41,25 +41,35 @@ class UnknownFieldError(AsyncGocError, ValueError):
 
     Attributes:
         model: The mapped class.
-        field: The name.
+        fields: All of the names, in the order in which they were given.
         matches: Names that may have been meant, the closest first.
     """
 
     def __init__(
-        self, model: type[object], field: str, matches: Sequence[str] = ()
+        self, model: type[object], fields: Sequence[str], matches: Sequence[str] = ()
     ) -> None:
         self.model = model
-        self.field = field
+        self.fields: tuple[str, ...] = tuple(fields)
         self.matches: tuple[str, ...] = tuple(matches)
-        super().__init__(model, field, self.matches)
+        super().__init__(model, self.fields, self.matches)
 
     def __str__(self) -> str:
-        hint = (
-            f"did you mean {' or '.join(map(repr, self.matches))}?"
-            if self.matches
-            else "use the name of a mapped attribute"
-        )
-        return f"{self.model.__name__} has no attribute {self.field!r} to use; {hint}"
+        there = {name for kind in self.model.__mro__ for name in vars(kind)}
+        missing = [repr(name) for name in self.fields if name not in there]
+        model, clauses = self.model.__name__, list[str]()
+        if missing:
+            hint = (
+                f"did you mean {' or '.join(map(repr, self.matches))}?"
+                if self.matches
+                else "use the names of mapped attributes"
+            )
+            clauses.append(f"{model} has no attribute {' or '.join(missing)}; {hint}")
+        clauses += [
+            f"{model}.{name} takes no value here; leave it out"
+            for name in self.fields
+            if name in there
+        ]
+        return ". ".join(clauses)
 
 
 class ContradictionError(AsyncGocError, ValueError):

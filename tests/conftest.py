@@ -4,10 +4,12 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import filled
 import models
 import psycopg
 import pytest
 import servers
+import vague
 import wide
 import words
 from backends import BACKENDS, Sessions
@@ -21,7 +23,7 @@ from sqlalchemy.ext.asyncio import (
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
-METADATA = [module.Base.metadata for module in (models, words, wide)]
+METADATA = [module.Base.metadata for module in (models, words, wide, filled, vague)]
 
 
 def pytest_collection_finish() -> None:

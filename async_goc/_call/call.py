@@ -1,5 +1,6 @@
 """One call under way: whose session it uses, how it behaves, and what it reports."""
 
+from asyncio import get_running_loop
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Final, Self
@@ -42,7 +43,8 @@ _claims: ContextVar[tuple[Claim, ...]] = ContextVar("async_goc_claims", default=
 class Call:
     """A context that every verb opens first; it reports how the call ended.
 
-    Raises TypeError if *session* or *policy* is something else.
+    Raises TypeError if *session* or *policy* is something else, and RuntimeError where
+    no event loop of asyncio runs.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Call:
         policy: Policy,
     ) -> None:
         _check_policy(model, policy)
+        _check_loop()
         self._verb = verb
         self.session: AsyncSession = _resolved(session)
         self.model = model
@@ -134,6 +137,18 @@ def _resolved(session: AnySession) -> AsyncSession:
         )
         raise TypeError(msg)
     return found
+
+
+def _check_loop() -> None:
+    """Refuse to run under trio, or under nothing, before a driver fails there."""
+    try:
+        get_running_loop()
+    except RuntimeError:
+        msg = (
+            "no asyncio event loop is running here, and async_goc needs asyncio, as "
+            "SQLAlchemy's drivers do; under trio or anyio, use asyncio as the backend"
+        )
+        raise RuntimeError(msg) from None
 
 
 def _check_policy(model: type[object], policy: object) -> None:

@@ -39,8 +39,9 @@ class Policy:
             all the same; ``None``: no limit, so that a transaction which never ends
             blocks the others for ever.
         missing_constraint: What to do when no unique constraint covers the
-            lookup, or the lookup contains NULL: ``"warn"`` on a miss, once per
-            model and lookup, ``"error"`` before any SQL, or ``"ignore"``.
+            lookup, or the lookup contains NULL: ``"warn"`` on a miss, and on the first
+            hit of each set of names, once per model and lookup, ``"error"`` before any
+            SQL, or ``"ignore"``.
         namespace: Keeps apart, in the queues, what the engine cannot: tenants that
             differ by ``search_path``, say. Any hashable value.
         observer: Called with one :class:`~async_goc.Event` per call.

@@ -153,7 +153,7 @@ def _is_losers(key: Key, lookup: Lookup[Any], loser: Any) -> bool:
         return False  # It may have been a child's.
     # A validator, or a factory, may have changed a value.
     return not any(
-        differs(state.dict.get(prop.key, value), value)
+        differs(state.dict.get(prop.key, value), value, prop.columns[0])
         for _, prop, value in _compared(mapper, key)
         if prop is not None
     )

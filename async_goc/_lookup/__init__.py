@@ -9,7 +9,7 @@ constraint covers.
 # pyright: reportUnusedImport=false
 
 from .arguments import check_options, parents_of
-from .cover import require_cover, warn_if_not_covered
+from .cover import require_cover, warn_if_not_covered, warn_on_hit
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for
 from .refresh import refresh_columns, refreshing

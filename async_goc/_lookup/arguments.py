@@ -23,6 +23,12 @@ def check_lookup(
         )
         raise ValueError(msg)
     for criterion in criteria:
+        if isinstance(criterion, Mapping):
+            msg = (
+                f"a mapping is no criterion for {model.__name__}; did you mean "
+                "defaults=? Criteria are SQL expressions, as in Model.name == 'x'"
+            )
+            raise TypeError(msg)
         if not isinstance(criterion, SQL):
             msg = (
                 f"criterion {criterion!r} is no SQL expression; compare a mapped "

@@ -31,6 +31,15 @@ def warn_if_not_covered(call: Call, lookup: Lookup[Any]) -> None:
         warn_caller(MissingConstraintWarning(plan.model, names))
 
 
+def warn_on_hit(call: Call, lookup: Lookup[Any]) -> None:
+    """Warn on a plan's first hit, too; the later ones only see that it was judged."""
+    # Development data is often there already, so that a miss may come in production
+    # first. To write criteria out takes too long for every hit.
+    if call.policy.missing_constraint == "warn":
+        lookup.plan.unjudged.clear()
+        warn_if_not_covered(call, lookup)
+
+
 def _is_covered(call: Call, lookup: Lookup[Any]) -> bool:
     plan = lookup.plan
     # The plan knows only of constraints that hold on every database, and nothing of

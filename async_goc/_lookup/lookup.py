@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 from sqlalchemy import ColumnElement, Result, Select, inspect
 from sqlalchemy.exc import MultipleResultsFound
@@ -11,11 +11,14 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from .._models import T, conjuncts, differs, equality, identity_of
+from .._models import T, conjuncts, differs, equality, identity_of, is_generated
 from ..exceptions import ContradictionError
 from .arguments import add_lock, check_lookup, check_options, parents_of
-from .plan import Plan, pins_of, plain_conditions, plan_for
+from .plan import Plan, nulls_of, pins_of, plain_conditions, plan_for
 from .refresh import refresh_columns
+
+# Not to be compared with, because an array may be given by mistake.
+_NO_OPTIONS: Final = ()
 
 
 @dataclass(eq=False)  # neither frozen nor with slots: it takes longer to make those
@@ -48,6 +51,13 @@ class Lookup(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """What is looked up, in words, for messages."""
         return (*self.values, *map(str, self._positional))
+
+    @property
+    def nulls(self) -> frozenset[str]:
+        """The columns that a new row must be given NULL for: None would not do."""
+        if not self.criteria:
+            return self.plan.nulls
+        return nulls_of(self.plan.mapper, self.conditions())
 
     @property
     def _positional(self) -> tuple[ColumnElement[bool], ...]:
@@ -115,17 +125,18 @@ class Lookup(Generic[T]):
         for found in filter(None, map(equality, conjuncts(*self._positional))):
             # A comparison with a pending parent has no value before the flush.
             has_value = found.is_ready or is_flushed
-            if has_value and plan.mapper.columns.contains_column(found.left):
+            is_own = plan.mapper.columns.contains_column(found.left)
+            if has_value and is_own and not is_generated(found.left):
                 name = plan.mapper.get_property_by_column(found.left).key
                 value = found.value
-                if name in fed and differs(fed[name], value):
+                if name in fed and differs(fed[name], value, found.left):
                     raise ContradictionError(plan.model, name, fed[name], value)
                 fed[name] = value
         # Two names may stand for one column: a relationship and its foreign key, say.
         pins: dict[Any, Any] = {}
         for name, value in fed.items():
             for column, pin in pins_of(plan.mapper, name, value).items():
-                if column in pins and differs(pins[column], pin):
+                if column in pins and differs(pins[column], pin, column):
                     raise ContradictionError(plan.model, name, pins[column], pin)
                 pins[column] = pin
         return fed
@@ -137,7 +148,7 @@ def bind(
     criteria: Sequence[Any],
     values: Mapping[str, Any],
     *,
-    options: Sequence[ORMOption] = (),
+    options: Sequence[ORMOption] = _NO_OPTIONS,
     lock: ForUpdateParameter = None,
 ) -> Lookup[T]:
     """Check the arguments, and bind them to the plan for their names."""
@@ -150,7 +161,7 @@ def bind(
     criteria, statement = tuple(criteria), plan.statement
     if criteria:
         statement = statement.where(*criteria)
-    if options != ():
+    if options is not _NO_OPTIONS:
         options = check_options(model, options)
         statement = statement.options(*options)
     lock = None if lock is False else lock

@@ -1,6 +1,6 @@
 """Compile a lookup's names into a statement, once."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -17,8 +17,9 @@ from .._models import (
     has_joins,
     identity_of,
     is_covered,
-    lookup_field,
+    lookup_fields,
     memory,
+    replacing_none,
 )
 
 
@@ -43,6 +44,9 @@ class Plan(Generic[T]):
     columns: frozenset[Column[Any]]
     # Whether two names fix the same column.
     has_overlap: bool
+    # The columns, by attribute name, in which the lookup asks for NULL, and a flush
+    # would not store it from None.
+    nulls: frozenset[str]
     # Whether a full unique constraint covers the plain names.
     is_covered: bool
     # Whether the model, or a subclass, is loaded eagerly by joins, which repeat a row
@@ -50,6 +54,8 @@ class Plan(Generic[T]):
     is_joined: bool
     # The lookups whose missing constraint has been warned about.
     warned: set[tuple[str, ...]]
+    # The names, as long as no hit has shown whether to warn; empty if covered.
+    unjudged: set[tuple[str, ...]]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
@@ -59,7 +65,8 @@ def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     # class_mapper() checks each time what has been checked once.
     mapper: Mapper[T] = model.__dict__.get("__mapper__") or class_mapper(model)
     key = ("plan", *values, *kinds)
-    return memory(mapper, key, lambda: _compile(class_mapper(model), values, kinds))
+    names = tuple(values)
+    return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
 
 
 def _kind(value: object) -> str:
@@ -69,9 +76,11 @@ def _kind(value: object) -> str:
     return "sql" if isinstance(value, SQL) else "value"
 
 
-def _compile(mapper: Mapper[T], names: Iterable[str], kinds: Iterable[str]) -> Plan[T]:
+def _compile(
+    mapper: Mapper[T], names: tuple[str, ...], kinds: Sequence[str]
+) -> Plan[T]:
     model = mapper.class_
-    fields = tuple(lookup_field(model, name) for name in names)
+    fields = lookup_fields(model, names)
     conditions: list[ColumnElement[bool]] = []
     binds: list[tuple[str, str, int | None]] = []
     expressions: list[Field] = []
@@ -101,9 +110,11 @@ def _compile(mapper: Mapper[T], names: Iterable[str], kinds: Iterable[str]) -> P
         tuple(field for field in fields if field.parent is not None),
         frozenset(columns),
         len(set(columns)) < len(columns),
+        nulls_of(mapper, conditions),
         covered,
         has_joins(mapper),
         warned=set(),
+        unjudged=set() if covered else {names},
     )
 
 
@@ -125,6 +136,18 @@ def plain_conditions(
         == (identity[position] if identity and position is not None else value)
         for attribute, position in _places(mapper, field)
     ]
+
+
+def nulls_of(
+    mapper: Mapper[Any], conditions: Iterable[ColumnElement[bool]]
+) -> frozenset[str]:
+    """Return the columns that *conditions* want NULL, and None would not make so."""
+    compared = filter(None, map(equality, conditions))
+    return replacing_none(mapper).intersection(
+        mapper.get_property_by_column(found.left).key
+        for found in compared
+        if found.is_null and mapper.columns.contains_column(found.left)
+    )
 
 
 def pins_of(mapper: Mapper[Any], name: str, value: Any) -> dict[Any, Any]:

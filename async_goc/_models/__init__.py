@@ -2,8 +2,9 @@
 
 Read `mapping` first (a class's columns, and how what is found out about it is kept),
 then `criteria`, which takes SQL expressions apart. `fields` says what the name of an
-attribute stands for, `constraints` which unique constraint covers a lookup, and
-`private` which private names of SQLAlchemy are used, and what happens without them.
+attribute stands for, and `constraints` which unique constraint covers a lookup, for
+which `texts` compares SQL by its text. `private` says which private names of SQLAlchemy
+are used, and what happens without them.
 """
 
 # pyright: reportUnusedImport=false
@@ -13,20 +14,21 @@ from .constraints import (
     conditions_on,
     covering,
     is_covered,
-    sql_text,
     uniques_of,
 )
-from .criteria import SQL, Equality, conjuncts, differs, equality
-from .fields import Field, default_field, lookup_field, unknown_field
+from .criteria import SQL, Equality, conjuncts, differs, equality, is_same
+from .fields import Field, default_field, lookup_field, lookup_fields, unknown_field
 from .mapping import (
     T,
     columns_of,
     has_joins,
     identity_of,
+    is_generated,
     memory,
     nullable,
     readable,
     remembered,
+    replacing_none,
 )
 from .private import (
     can_register,
@@ -35,3 +37,4 @@ from .private import (
     reset_savepoint_count,
     savepoint_count,
 )
+from .texts import sql_text

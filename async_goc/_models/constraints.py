@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import sqlalchemy as sa
-from sqlalchemy.exc import CompileError
 from sqlalchemy.orm import Mapper
 
-from .criteria import conjuncts, equality
+from .criteria import equality
 from .mapping import memory
+from .texts import conditions_of, sql_text, term_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +75,17 @@ def conditions_on(
     if not unique.columns <= pinned.keys():
         return None
     used = {pinned[column] for column in unique.columns}
-    for wanted, found in (
-        (unique.expressions, map(_compared, conditions)),
-        (unique.where, conditions),
-    ):
-        texts = [sql_text(element, dialect) for element in found] if wanted else []
+    for wanted, texts_of in ((unique.expressions, _terms), (unique.where, _conditions)):
+        places = {
+            text: number
+            for number, condition in enumerate(conditions if wanted else ())
+            for text in texts_of(condition, dialect)
+        }
         for text in wanted:
-            if text is None or text not in texts:
+            if text is None or text not in places:
                 return None
-            used.add(texts.index(text))
+            used.add(places[text])
     return [conditions[number] for number in sorted(used)]
-
-
-def sql_text(
-    element: sa.ColumnElement[Any] | None, dialect: sa.Dialect | None
-) -> str | None:
-    """Render *element* as in an index definition, which may have been given as text."""
-    if element is None:
-        return None
-    # An index definition names no tables, and holds its values, not parameters.
-    how = {"literal_binds": True, "include_table": False}
-    try:
-        return str(element.compile(dialect=dialect, compile_kwargs=how))
-    except CompileError:  # A value without a literal form matches nothing.
-        return None
 
 
 def _fixed(
@@ -146,14 +133,26 @@ def _unique(declared: _Declared, dialect: sa.Dialect | None) -> Unique:
     # Only an index may have expressions among its columns.
     terms: Any = getattr(declared, "expressions", declared.columns)
     where = _option(declared, dialect, "where")
-    conditions = () if where is None else conjuncts(where)
+    conditions = () if where is None else conditions_of(sql_text(where, dialect))
+    # An index may name a column by text, or say in which order to keep it.
+    table: Any = declared.table
+    names = {column.name: column for column in table.columns}
+    columns: set[sa.Column[Any]] = set()
+    expressions: list[str | None] = []
+    for term in terms:
+        text = None if _is_column(term) else term_of(sql_text(term, dialect))
+        column = term if _is_column(term) else names.get(text or "")
+        if column is None:
+            expressions.append(text)
+        else:
+            columns.add(column)
     return Unique(
         # SQLAlchemy's own symbol stands for "named by convention, or not at all".
         name=declared.name if isinstance(declared.name, str) else None,
-        table=declared.table,
-        columns=frozenset(filter(_is_column, terms)),
-        expressions=tuple(sql_text(e, dialect) for e in terms if not _is_column(e)),
-        where=tuple(sql_text(e, dialect) for e in conditions),
+        table=table,
+        columns=frozenset(columns),
+        expressions=tuple(expressions),
+        where=tuple(conditions),
         is_null_equal=bool(_option(declared, dialect, "nulls_not_distinct")),
     )
 
@@ -162,6 +161,15 @@ def _option(declared: _Declared, dialect: sa.Dialect | None, option: str) -> Any
     return dialect and declared.dialect_kwargs.get(f"{dialect.name}_{option}")
 
 
-def _compared(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any] | None:
+def _terms(
+    condition: sa.ColumnElement[bool], dialect: sa.Dialect | None
+) -> Sequence[str | None]:
+    """Return the expression that is compared with a value, if the condition is that."""
     found = equality(condition)
-    return None if found is None or found.is_null else found.left
+    if found is None or found.is_null:
+        return []
+    return [term_of(sql_text(found.left, dialect))]
+
+
+def _conditions(condition: Any, dialect: sa.Dialect | None) -> Sequence[str | None]:
+    return conditions_of(sql_text(condition, dialect))

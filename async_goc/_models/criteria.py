@@ -1,5 +1,6 @@
 """Take SQL criteria apart: conjuncts, and equalities with a value."""
 
+import operator
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -37,9 +38,10 @@ class Equality(NamedTuple):
     @property
     def value(self) -> Any:
         """The value compared with."""
-        kind: Any = self.right.__class__
-        if kind in _CONSTANTS:
-            return _CONSTANTS[kind]
+        # Its class may be another one, which SQLAlchemy has derived from this one.
+        for kind, value in _CONSTANTS.items():
+            if isinstance(self.right, kind):
+                return value
         return self.right.effective_value
 
 
@@ -69,9 +71,24 @@ def equality(condition: sa.ColumnElement[bool]) -> Equality | None:
     return Equality(right, left) if is_reversed else None
 
 
-def differs(one: object, other: object) -> bool:
-    """Whether two values cannot both be the value of one attribute."""
+def differs(one: object, other: object, column: Any = None) -> bool:
+    """Whether two values are known to be no value of one attribute, of that column."""
+    one, other = (None if isinstance(v, sa.Null) else v for v in (one, other))
     if one is other:
         return False
     # An SQL expression differs from everything: only the database knows its value.
-    return isinstance(one, SQL) or isinstance(other, SQL) or bool(one != other)
+    if one is None or other is None or isinstance(one, SQL) or isinstance(other, SQL):
+        return True
+    compare: Any = operator.eq if column is None else column.type.compare_values
+    try:
+        return not compare(one, other)
+    except Exception:  # noqa: BLE001 - arrays, say: their comparison has no truth value
+        return False
+
+
+def is_same(one: object, other: object, column: Any) -> bool:
+    """Whether a flush would take two values of a column for equal."""
+    try:
+        return column.type.compare_values(one, other) is True
+    except Exception:  # noqa: BLE001 - what cannot be compared may have changed
+        return False

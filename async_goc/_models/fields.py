@@ -2,7 +2,9 @@
 
 import difflib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import FunctionType
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ from sqlalchemy.sql import operators
 
 from ..exceptions import UnknownFieldError
 from .criteria import conjuncts
-from .mapping import memory
+from .mapping import is_generated, memory
 
 # Attributes of a class that are no values of its instances.
 _NOT_VALUES: Final = (FunctionType, classmethod, staticmethod, MetaData, orm.registry)
@@ -40,6 +42,15 @@ class Field:
     key_positions: tuple[int, ...] = ()
     # Why a lookup by it cannot identify a row.
     obstacle: str | None = None
+
+
+def lookup_fields(model: type[object], names: Sequence[str]) -> tuple[Field, ...]:
+    """Return what *names* stand for in a lookup; refuse all that are unknown."""
+    mapper = orm.class_mapper(model)
+    unknown = [name for name in names if _resolve(mapper, name) is None]
+    if unknown:
+        raise unknown_field(mapper, *unknown)
+    return tuple(lookup_field(model, name) for name in names)
 
 
 def lookup_field(model: type[object], name: str) -> Field:
@@ -76,15 +87,22 @@ def default_field(mapper: orm.Mapper[Any], name: str) -> Field | None:
     return field
 
 
-def unknown_field(mapper: orm.Mapper[Any], name: str) -> UnknownFieldError:
-    """Build the error for a *name* that the model cannot take."""
+def unknown_field(mapper: orm.Mapper[Any], *names: str) -> UnknownFieldError:
+    """Build the error for *names* that the model cannot take."""
+    matches = chain.from_iterable(_matches(mapper, name) for name in names)
+    return UnknownFieldError(mapper.class_, names, tuple(dict.fromkeys(matches)))
+
+
+def _matches(mapper: orm.Mapper[Any], name: str) -> list[str]:
     by_column = [
         prop.key
         for prop in mapper.column_attrs
         if any(getattr(column, "name", None) == name for column in prop.columns)
     ]
-    close = difflib.get_close_matches(name, mapper.all_orm_descriptors.keys())
-    return UnknownFieldError(mapper.class_, name, by_column or close)
+    known: list[str] = [*mapper.all_orm_descriptors.keys()]
+    if name in known:
+        return []  # It is there, but takes no value, and so is not misspelt.
+    return by_column or difflib.get_close_matches(name, known)
 
 
 def _resolve(mapper: orm.Mapper[Any], name: str) -> Field | None:
@@ -99,7 +117,8 @@ def _resolve(mapper: orm.Mapper[Any], name: str) -> Field | None:
         case orm.CompositeProperty() as composite:
             parts: Any = composite.props
             columns = tuple(c for part in parts for c in part.columns)
-            return Field(name=name, columns=columns)
+            settable = not any(map(is_generated, columns))
+            return Field(name=name, columns=columns, is_settable=settable)
         case _:
             return _extension_field(mapper, name)
 
@@ -123,6 +142,7 @@ def _column_field(mapper: orm.Mapper[Any], prop: orm.ColumnProperty[Any]) -> Fie
     return Field(
         name=prop.key,
         columns=columns,
+        is_settable=not any(map(is_generated, columns)),
         is_plain=_is_stock(attribute.comparator) and _is_stock(columns[0].comparator),
     )
 
@@ -144,6 +164,7 @@ def _relationship_field(prop: orm.RelationshipProperty[Any]) -> Field:
     return Field(
         name=prop.key,
         columns=tuple(columns),
+        is_settable=not any(map(is_generated, columns)),
         is_plain=positions is not None,
         parent=prop.mapper,
         reverse=prop.back_populates,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column, inspect
+from sqlalchemy import Column, TypeDecorator, inspect
 from sqlalchemy.orm import InstanceState, Mapper
 
 T = TypeVar("T")
@@ -46,6 +46,13 @@ def columns_of(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
     return {key: c for key, c in columns.items() if isinstance(c, Column)}
 
 
+def is_generated(column: Any) -> bool:
+    """Whether the database computes the column, so that no row can be given it."""
+    # An identity column is none, even GENERATED ALWAYS: nothing else in a new row could
+    # make it what was asked for, and so the database's refusal is the right answer.
+    return getattr(column, "computed", None) is not None
+
+
 @remembered
 def nullable(mapper: Mapper[Any]) -> frozenset[str]:
     """Return the keys of the columns for which a flush sends NULL by default."""
@@ -54,6 +61,29 @@ def nullable(mapper: Mapper[Any]) -> frozenset[str]:
         for column in columns_of(mapper).values()
         if not (column.primary_key or column.server_default or column.default)
         and not column.type.should_evaluate_none
+    )
+
+
+@remembered
+def replacing_none(mapper: Mapper[Any]) -> frozenset[str]:
+    """Return the names of the columns for which a flush may not store None as NULL."""
+    return frozenset(
+        prop.key
+        for prop in mapper.column_attrs
+        if any(isinstance(c, Column) and _replaces_none(c) for c in prop.columns)
+    )
+
+
+def _replaces_none(column: Column[Any]) -> bool:
+    # There, None is a key that the database has yet to make.
+    is_made = column is getattr(column.table, "autoincrement_column", None)
+    if is_made or is_generated(column):
+        return False
+    return (
+        column.default is not None
+        or column.server_default is not None
+        or column.type.should_evaluate_none
+        or isinstance(column.type, TypeDecorator)
     )
 
 

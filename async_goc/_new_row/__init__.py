@@ -6,5 +6,5 @@ says, and makes the instance.
 
 # pyright: reportUnusedImport=false
 
-from .new_row import Factory, NewRow, has_constructor, takes_argument
+from .new_row import Factory, NewRow, all_unknown, has_constructor, takes_argument
 from .values import Defaults, NewValues, called

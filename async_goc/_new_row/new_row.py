@@ -1,18 +1,27 @@
 """Work out all that a new row gets, and make the instance."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Any, Generic, TypeAlias
 
-from sqlalchemy import null
-from sqlalchemy.orm import Mapper
+from sqlalchemy import inspect as sa_inspect, null
+from sqlalchemy.orm import InstanceState, Mapper, class_mapper
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.util import await_only
 
 from .._lookup import Lookup
-from .._models import T, conjuncts, default_field, equality, remembered
-from .values import Defaults, NewValues
+from .._models import (
+    T,
+    conjuncts,
+    default_field,
+    equality,
+    remembered,
+    unknown_field,
+)
+from ..exceptions import UnknownFieldError
+from .values import Defaults, NewValues, unknown_names
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 
@@ -57,16 +66,18 @@ class NewRow(Generic[T]):
         defaults = await self.new_values.values()
         mapper = self.lookup.plan.mapper
         fed = self.lookup.fed_values(is_flushed=True)
+        if self.lookup.nulls and not self.has_factory:
+            # Also by the columns' own names: a dataclass fills those that it lacks.
+            fed = dict.fromkeys(self.lookup.nulls) | fed
         if self.new_values.may_contradict:
             # A default replaces what the lookup says, also under another name: a
             # relationship's foreign key, say.
             changed = {c for name in defaults for c in _columns(mapper, name)}
             fed = {n: fed[n] for n in fed if changed.isdisjoint(_columns(mapper, n))}
-        values = {name: _stored(mapper, name, fed[name]) for name in fed} | defaults
         # Columns come first: a parent's keyed or ordered collection reads them as soon
         # as the relationship is set.
         is_late = mapper.relationships.__contains__
-        return dict(sorted(values.items(), key=lambda item: is_late(item[0])))
+        return dict(sorted((fed | defaults).items(), key=lambda item: is_late(item[0])))
 
     def one_to_one_parents(self, values: Mapping[str, Any]) -> list[tuple[Any, str]]:
         """Return the parents looked up by, and their attributes that refer back."""
@@ -85,6 +96,12 @@ class NewRow(Generic[T]):
 
     def make(self, values: Mapping[str, Any]) -> T:
         """Return a new instance with *values*; in a greenlet of the session's."""
+        made = self._make(values)
+        if self.lookup.nulls:
+            _keep_nulls(made, self.lookup.nulls)
+        return made
+
+    def _make(self, values: Mapping[str, Any]) -> T:
         model = self.lookup.plan.model
         if self._factory is None:
             return _construct(self.lookup.plan.mapper, values)
@@ -107,6 +124,22 @@ def takes_argument(
     return names is None or name in names
 
 
+def all_unknown(
+    error: UnknownFieldError, factory: Factory[Any] | None, *given: object
+) -> UnknownFieldError:
+    """Return the error of the first unknown names, with those of all defaults.
+
+    Of *given*, only what the first one names may be arguments and no attributes.
+    """
+    mapper = class_mapper(error.model)
+    takes: Any = partial(takes_argument, factory, mapper)
+    names = [*error.fields]
+    for defaults in given:
+        names += unknown_names(mapper, defaults, takes)
+        takes = None
+    return unknown_field(mapper, *dict.fromkeys(names))
+
+
 def has_constructor(mapper: Mapper[Any]) -> bool:
     """Whether the class has a constructor of its own, or a dataclass's defaults."""
     return _own_constructor(mapper) is not None or is_dataclass(mapper.class_)
@@ -118,14 +151,23 @@ def _columns(mapper: Mapper[Any], name: str) -> tuple[Any, ...]:
     return () if field is None else field.columns
 
 
-def _stored(mapper: Mapper[Any], name: str, value: Any) -> Any:
-    """Return what a new row has to get so that the lookup by *value* finds it."""
-    # From None, a JSON column makes a JSON null, which is not the NULL looked up.
-    if value is None:
-        prop = mapper.column_attrs.get(name)
-        if prop is not None and prop.columns[0].type.should_evaluate_none:
-            return null()
-    return value
+def _keep_nulls(instance: object, names: Collection[str]) -> None:
+    """Let a flush store NULL in these columns, where the new instance has None."""
+    # It would store the column's default, or a JSON null. The NULL comes only now, and
+    # tells no listener, because constructors, validators and the like expect None.
+    state: InstanceState[Any] = sa_inspect(instance)
+    if state.key is not None:
+        return  # A factory has flushed it.
+    mapper = state.mapper
+    for name in names:
+        if state.dict.get(name) is None:
+            set_committed_value(instance, name, null())
+    for prop in mapper.relationships:
+        # A flush would copy the key of no parent, which is None, over the NULL.
+        locals_ = map(mapper.get_property_by_column, prop.local_columns)
+        is_none = state.dict.get(prop.key, prop) is None
+        if is_none and any(local.key in names for local in locals_):
+            set_committed_value(instance, prop.key, None)
 
 
 def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from .._lookup import Lookup, pins_of
 from .._models import default_field, differs, unknown_field
@@ -72,7 +72,8 @@ class NewValues:
             field = default_field(plan.mapper, name)
             if field is None:
                 if self._takes is None or not self._takes(name):
-                    raise unknown_field(plan.mapper, name)
+                    unknown = unknown_names(plan.mapper, defaults, self._takes)
+                    raise unknown_field(plan.mapper, *unknown)
             elif not (self.may_contradict or callable(value)) and (
                 # Most defaults have nothing in common with the lookup.
                 self._lookup.criteria
@@ -88,15 +89,27 @@ class NewValues:
         plan = self._lookup.plan
         fed = self._lookup.fed_values(is_flushed=is_flushed)
         if name in fed:
-            if differs(fed[name], value):
+            prop = plan.mapper.column_attrs.get(name)
+            column = None if prop is None else prop.columns[0]
+            if differs(fed[name], value, column):
                 raise ContradictionError(plan.model, name, fed[name], value)
             return
         # Another name may set the same column: a relationship and its foreign key, say.
         pins = pins_of(plan.mapper, name, value)
         for other in fed if pins else ():
             for column, theirs in pins_of(plan.mapper, other, fed[other]).items():
-                if column in pins and differs(theirs, pins[column]):
+                if column in pins and differs(theirs, pins[column], column):
                     raise ContradictionError(plan.model, name, theirs, pins[column])
+
+
+def unknown_names(
+    mapper: Mapper[Any], defaults: object, takes: Callable[[str], bool] | None = None
+) -> list[str]:
+    """Return the names in *defaults* that are not legal; of a lazy mapping, none."""
+    keys = defaults if _is_mapping(defaults) else ()
+    names = [_name(key, mapper.class_) for key in keys]
+    unknown = [name for name in names if default_field(mapper, name) is None]
+    return unknown if takes is None else [n for n in unknown if not takes(n)]
 
 
 async def called(function: Callable[[], Any]) -> Any:

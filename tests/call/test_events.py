@@ -45,6 +45,13 @@ async def test_a_call_that_has_not_begun_is_not_reported(
     assert events == []
 
 
+def test_without_a_loop_of_asyncio() -> None:
+    """Under trio, or without any event loop, the error says what is missing."""
+    call = get_or_create(AsyncSession(), Tag, name="a")
+    with pytest.raises(RuntimeError, match="needs asyncio"):
+        call.send(None)
+
+
 async def test_stats(session: AsyncSession) -> None:
     """Stats counts per model and outcome, and over all models."""
     stats = Stats()
@@ -67,8 +74,9 @@ def test_policy_is_a_value() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        exceptions.UnknownFieldError(Tag, "nmae", ["name"]),
-        exceptions.UnknownFieldError(Tag, "zzz"),
+        exceptions.UnknownFieldError(Tag, ["nmae"], ["name"]),
+        exceptions.UnknownFieldError(Tag, ["zzz"]),
+        exceptions.UnknownFieldError(Tag, ["zzz", "metadata"], ["zz"]),
         exceptions.ContradictionError(Tag, "name", "a", "b"),
         exceptions.MissingConstraintError(Tag, ["colour"]),
         exceptions.MissingConstraintWarning(Tag, []),

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import class_mapper, registry
 
-from async_goc import Policy, get_or_create
+from async_goc import Policy, get_or_create, update_or_create
 from async_goc._models.constraints import is_covered
 from async_goc.exceptions import MissingConstraintError, MissingConstraintWarning
 
@@ -166,6 +166,30 @@ async def test_warns_once(session: AsyncSession) -> None:
         await get_or_create(session, Review, stars=3, book=None)
     with pytest.warns(MissingConstraintWarning, match="review.stars = :stars_1"):
         await get_or_create(session, Review, Review.stars == 9)
+
+
+@pytest.mark.usefixtures("_forgotten")
+@pytest.mark.parametrize("verb", [get_or_create, update_or_create])
+async def test_warns_on_a_hit(session: AsyncSession, verb: Any) -> None:
+    """Where the row is there, as it often is in development, the first hit warns.
+
+    Fails without `warn_on_hit` in `find_or_insert`.
+    """
+    session.add(Review(stars=1))
+    quiet = Policy(missing_constraint="ignore")
+    await verb(session, Review, stars=1, policy=quiet)
+    with pytest.warns(MissingConstraintWarning, match="by stars, so") as caught:
+        await verb(session, Review, stars=1)
+    assert [w.filename for w in caught] == [__file__]
+    with pytest.warns(MissingConstraintWarning, match="review.stars = :stars_1"):
+        await verb(session, Review, Review.stars == 1)
+    for _ in range(2):
+        await verb(session, Review, stars=1)
+        await verb(session, Review, Review.stars == 1)
+        await verb(session, Review, Review.stars < 2)
+    with pytest.warns(MissingConstraintWarning, match="by stars, book"):
+        await verb(session, Review, stars=2, book=None)
+    await verb(session, Review, stars=2, book=None)
 
 
 @pytest.mark.usefixtures("_forgotten")

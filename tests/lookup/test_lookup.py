@@ -152,7 +152,7 @@ async def test_unknown_field(
     model: type[Any] = Place if name == "opts" else Tag
     with pytest.raises(UnknownFieldError, match=hint) as raised:
         await get_or_create(session, model, **{name: "red"})
-    assert raised.value.field == name
+    assert raised.value.fields == (name,)
     assert not statements
 
 
