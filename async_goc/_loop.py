@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ._call import Call, Outcome, Strategy
-from ._databases import Failure, flush, settle
+from ._databases import Failure, flush, settle, violation
 from ._insert import (
     complete_created,
     complete_found,
@@ -101,4 +101,5 @@ async def _insert(
             call.attempts += 1
         else:
             args = (lookup.plan.model, lookup.names, attempt)
-            raise ContentionError(*args) from made.error
+            label = violation(made.error).label
+            raise ContentionError(*args, label) from made.error

@@ -145,27 +145,38 @@ class SnapshotConflictError(AsyncGocError):
 
 
 class ContentionError(AsyncGocError):
-    """A rival's row was in the way of each attempt, and gone again afterwards.
+    """A row was in the way of each attempt, and never to be seen.
+
+    Its cause is the database's error of the last attempt.
 
     Attributes:
         model: The mapped class.
         lookup: The names looked up.
         attempts: How many attempts were made, as ``Policy.attempts`` counts.
+        constraint: The violated constraint's name; on SQLite, its columns.
     """
 
     def __init__(
-        self, model: type[object], lookup: Sequence[str], attempts: int
+        self,
+        model: type[object],
+        lookup: Sequence[str],
+        attempts: int,
+        constraint: str | None = None,
     ) -> None:
         self.model = model
         self.lookup: tuple[str, ...] = tuple(lookup)
         self.attempts = attempts
-        super().__init__(model, self.lookup, attempts)
+        self.constraint = constraint
+        super().__init__(model, self.lookup, attempts, constraint)
 
     def __str__(self) -> str:
         return (
-            f"{self.model.__name__} was neither found nor created: each of "
-            f"{self.attempts} attempts met a row that was gone when we looked; see "
-            "what deletes these rows, or raise Policy.attempts"
+            f"{self.model.__name__} was neither found nor created: in {self.attempts} "
+            f"attempts, a row was in the way (by {self.constraint or 'a constraint'}) "
+            "that the lookup did not find. Either rivals delete it again and again: "
+            "see what deletes these rows, or raise Policy.attempts. Or this lookup "
+            "cannot see it: look up by the value as it is stored, which the column's "
+            "type or a trigger may change, and see whether row level security hides it"
         )
 
 

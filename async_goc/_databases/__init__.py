@@ -1,13 +1,14 @@
 """All that differs between databases and drivers.
 
 A new database is a row in `facts` and one in `errors`. `begin` makes a transaction real
-where the driver does not, and `tables` gives a statement many rows of values in a text
-that does not depend on how many there are.
+where the driver does not, `blockers` asks what an INSERT has met, and `tables` gives a
+statement many rows of values in a text that does not depend on how many there are.
 """
 
 # pyright: reportUnusedImport=false
 
 from .begin import flush, settle
+from .blockers import Blocker, blocker, relations_of
 from .connections import connections_of, is_in_file, schemas_of
 from .errors import (
     Failure,

@@ -12,6 +12,7 @@ from .constraints import (
     Unique,
     conditions_on,
     covering,
+    exclusion,
     is_covered,
     sql_text,
     uniques_of,
