@@ -1,8 +1,9 @@
 """All that differs between databases and drivers.
 
 A new database is a row in `facts` and one in `errors`. `begin` makes a transaction real
-where the driver does not, `blockers` asks what an INSERT has met, and `tables` gives a
-statement many rows of values in a text that does not depend on how many there are.
+where the driver does not, `blockers` asks what an INSERT has met, `stored` compares a
+value as the column stores it, and `tables` gives a statement many rows of values in a
+text that does not depend on how many there are.
 """
 
 # pyright: reportUnusedImport=false
@@ -24,4 +25,5 @@ from .facts import (
     inserts_natively,
     skipping_insert,
 )
+from .stored import as_stored, stores_another
 from .tables import Source

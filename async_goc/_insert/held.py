@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import SelectBase
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
-from .._databases import Violation, relations_of, violation
+from .._databases import Violation, as_stored, relations_of, violation
 from .._lookup import Lookup
 from .._models import (
     SQL,
@@ -68,11 +68,16 @@ class HeldKey:
             # Not the attribute: that would ask for rows of its class only. And joined
             # inheritance has a column of each table under one name.
             columns: Mapping[Any, Any] = {c.table: c for c in prop.columns}
-            column = columns.get(table, prop.columns[0])
-            operator = self.unique.operators.get(column.name, "=")
-            where.append(column.bool_op(operator)(value))
+            where.append(self._conflicts(columns.get(table, prop.columns[0]), value))
         row = select(literal(1), *table.primary_key.columns).where(*where).limit(1)
         return (await self.connection.execute(row)).first()
+
+    def _conflicts(self, column: Column[Any], value: Any) -> ColumnElement[bool]:
+        if value is None:
+            return column.is_(None)
+        operator = self.unique.operators.get(column.name, "=")
+        stored = as_stored(column.type, literal(value, column.type))
+        return column.bool_op(operator)(stored)
 
     def compared(self) -> Iterator[tuple[ColumnElement[bool], Any, Any]]:
         """Yield each condition, and the property and value it compares, if plain."""
@@ -160,7 +165,7 @@ async def refuse_contradiction(held: HeldKey, loser: Any, error: DBAPIError) -> 
     lookup = held.lookup
     for condition, prop, _ in held.compared():
         values = {} if prop or loser is None else _values_in(condition, lookup, loser)
-        sent = {column: literal(value, column.type) for column, value in values.items()}
+        sent = {c: as_stored(c.type, literal(v, c.type)) for c, v in values.items()}
         asked = replacement_traverse(condition, {}, partial(_replaced, sent))
         if values and not await _is_true(held.connection, asked):
             names = ", ".join(column.key for column in values)

@@ -14,7 +14,7 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 from .._models import T, conjuncts, differs, equality, identity_of
 from ..exceptions import ContradictionError
 from .arguments import add_lock, check_lookup, check_options, parents_of
-from .plan import Plan, pins_of, plain_conditions, plan_for
+from .plan import Plan, pins_of, plain_conditions, plan_for, stored_criteria
 from .refresh import refresh_columns
 
 
@@ -149,7 +149,7 @@ def bind(
         criteria = (*built, *criteria)
     criteria, statement = tuple(criteria), plan.statement
     if criteria:
-        statement = statement.where(*criteria)
+        statement = statement.where(*stored_criteria(plan.mapper, criteria))
     if options != ():
         options = check_options(model, options)
         statement = statement.options(*options)

@@ -1,16 +1,18 @@
 """Compile a lookup's names into a statement, once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
 from sqlalchemy import Column, ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Mapper, class_mapper
 
+from .._databases import as_stored, stores_another
 from .._models import (
     SQL,
     Field,
     T,
+    columns_of,
     conjuncts,
     default_field,
     equality,
@@ -19,6 +21,7 @@ from .._models import (
     is_covered,
     lookup_field,
     memory,
+    remembered,
 )
 
 
@@ -30,7 +33,9 @@ class Plan(Generic[T]):
     mapper: Mapper[T]
     # What the names stand for, in the order of the names.
     fields: tuple[Field, ...]
-    # The SELECT, with a bind parameter for each plain value.
+    # What they ask for, with a bind parameter for each plain value.
+    conditions: tuple[ColumnElement[bool], ...]
+    # The SELECT. It compares the values as the columns store them.
     statement: Select[Any]
     # (parameter, name, position): which values the parameters take. The position is
     # the one in a parent's identity, or None where the value is no parent.
@@ -92,11 +97,12 @@ def _compile(
                 binds.append((parameter, field.name, position))
     columns = [column for field in fields for column in field.columns]
     covered = is_covered(mapper, conditions, dialect=None)
-    statement = select(model).where(*conditions)
+    statement = select(model).where(*stored_criteria(mapper, conditions))
     return Plan(
         model,
         mapper,
         fields,
+        tuple(conditions),
         # One row more than wanted shows the duplicates, without reading them all.
         statement if covered else statement.limit(2),
         tuple(binds),
@@ -128,6 +134,28 @@ def plain_conditions(
         == (identity[position] if identity and position is not None else value)
         for attribute, position in _places(mapper, field)
     ]
+
+
+def stored_criteria(
+    mapper: Mapper[Any], criteria: Iterable[ColumnElement[bool]]
+) -> Iterator[ColumnElement[bool]]:
+    """Yield the criteria, with the values of equalities as the columns store them."""
+    if not _stores_others(mapper):
+        yield from criteria
+        return
+    for condition in conjuncts(*criteria):
+        found = equality(condition)
+        left: Any = None if found is None or found.is_null else found.left
+        if found is None or not issubclass(left.__class__, Column):
+            yield condition
+        else:
+            yield left == as_stored(left.type, found.right)
+
+
+@remembered
+def _stores_others(mapper: Mapper[Any]) -> bool:
+    """Whether a column of the model may store another value than it is given."""
+    return any(stores_another(c.type) for c in columns_of(mapper).values())
 
 
 def pins_of(mapper: Mapper[Any], name: str, value: Any) -> dict[Any, Any]:
