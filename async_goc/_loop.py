@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sqlalchemy.exc import InvalidRequestError
+
 from ._call import Call, Outcome, Strategy
 from ._databases import Failure, flush, settle, violation
 from ._insert import (
@@ -30,12 +32,22 @@ async def find_or_create(
     call: Call, lookup: Lookup[T], new_row: NewRow[T]
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created."""
-    found = await find_or_insert(call, lookup, new_row, call.policy.strategy)
-    instance, call.outcome = found
-    session, mapper = call.session, new_row.mapper
-    if call.outcome is not Outcome.CREATED:
-        await complete_found(session, instance, mapper)
-        return instance, False
+    session, mapper, strategy = call.session, new_row.mapper, call.policy.strategy
+    left = call.policy.attempts
+    while True:
+        instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
+        if call.outcome is Outcome.CREATED:
+            break
+        left -= 1
+        try:
+            await complete_found(session, instance, mapper)
+        except InvalidRequestError:
+            # A rival has deleted the row in the meantime, which is a miss. But a row
+            # of which the database has only the half is found each time.
+            if not left:
+                raise
+        else:
+            return instance, False
     is_alone = not (new_row.has_factory or is_watched(session.sync_session, mapper))
     await complete_created(session, instance, lookup.options, is_alone=is_alone)
     return instance, True

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
@@ -140,9 +141,10 @@ async def update_or_create(
     """
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
-        # Of the model alone: the other side of an outer join cannot be locked.
-        lock = {"of": model}
-        wanted = bind(call.session, model, criteria, lookup, options=options, lock=lock)
+        session = call.session
+        wanted = bind(
+            session, model, criteria, lookup, options=options, is_updating=True
+        )
         new_row = NewRow(
             wanted,
             defaults if create_defaults is None else create_defaults,
@@ -155,23 +157,37 @@ async def update_or_create(
             changes = NewValues(wanted, defaults, may_contradict=True)
         require_cover(call, wanted)
         # SQLite locks the file instead of a row, and has to before the row is read.
-        await settle(call.session, wanted.plan.mapper)
-        instance, created = await find_or_create(call, wanted, new_row)
-        if not created:
-            await _change(call, wanted, instance, changes)
-            if call.outcome is not Outcome.LOST_RACE:
-                call.outcome = Outcome.UPDATED
+        await settle(session, wanted.plan.mapper)
+        while True:
+            instance, created = await find_or_create(call, wanted, new_row)
+            if created:
+                break
+            if await _change(call, wanted, instance, changes):
+                if call.outcome is not Outcome.LOST_RACE:
+                    call.outcome = Outcome.UPDATED
+                break
         return instance, created
 
 
 async def _change(
     call: Call, lookup: Lookup[Any], instance: object, changes: NewValues
-) -> None:
+) -> bool:
+    """Change the row; return whether it is still there."""
     values = await changes.values()
     await settle(call.session, lookup.plan.mapper)
+    # No rival can delete a locked row, but what makes the values can.
+    if not inspect(instance).persistent:
+        return False
     try:
         await update(call, instance, values)
+    except StaleDataError:
+        # Deleted by SQL that the session knows nothing of. (A trigger that skips the
+        # UPDATE looks the same, and is the caller's.)
+        if await lookup.look(call.session) is None:
+            return False
+        raise
     except DBAPIError as error:
         explain(lookup, error, "updating", undone="this statement")
         raise
     await complete_updated(call.session, instance)
+    return True

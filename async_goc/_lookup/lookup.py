@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from sqlalchemy import ColumnElement, Result, Select, inspect
-from sqlalchemy.exc import MultipleResultsFound
+from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
@@ -66,7 +66,10 @@ class Lookup(Generic[T]):
         loaded = session.identity_map.all_states()
         found = self._look(session)
         if found is not None and inspect(found) in loaded:
-            refresh_columns(session, found, self.lock)
+            try:
+                refresh_columns(session, found, self.lock)
+            except InvalidRequestError:
+                return None  # A rival has deleted the row in the meantime.
         return found
 
     def _look(self, session: Session) -> T | None:
@@ -139,6 +142,7 @@ def bind(
     *,
     options: Sequence[ORMOption] = (),
     lock: ForUpdateParameter = None,
+    is_updating: bool = False,
 ) -> Lookup[T]:
     """Check the arguments, and bind them to the plan for their names."""
     check_lookup(model, criteria, values)
@@ -153,7 +157,7 @@ def bind(
     if options != ():
         options = check_options(model, options)
         statement = statement.options(*options)
-    lock = None if lock is False else lock
+    lock = plan.lock if is_updating else None if lock is False else lock
     if lock is not None:
         statement = add_lock(statement, lock)
     lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)

@@ -53,6 +53,9 @@ class Plan(Generic[T]):
     # Whether the model, or a subclass, is loaded eagerly by joins, which repeat a row
     # for each member of a collection.
     is_joined: bool
+    # How an update locks the row: in the model's own tables, because the other side of
+    # an outer join cannot be locked.
+    lock: dict[str, Any]
     # The lookups whose missing constraint has been warned about.
     warned: set[tuple[str, ...]]
 
@@ -112,6 +115,7 @@ def _compile(
         len(set(columns)) < len(columns),
         covered,
         has_joins(mapper),
+        {"of": tuple(mapper.tables)},
         warned=set(),
     )
 
