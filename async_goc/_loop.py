@@ -16,7 +16,7 @@ from ._insert import (
     is_watched,
     strategy_for,
 )
-from ._lookup import Lookup, warn_if_not_covered
+from ._lookup import Lookup, refuse_autocommit, warn_if_not_covered
 from ._models import T
 from ._new_row import NewRow
 from ._turns import Turn
@@ -69,6 +69,7 @@ async def find_or_insert(
         if found is not None:
             return found, turn.hit()
 
+        refuse_autocommit(session.sync_session, session.get_bind(lookup.plan.mapper))
         warn_if_not_covered(call, lookup)
         # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()

@@ -13,7 +13,7 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._databases import settle
 from ._insert import complete_updated, explain, update
-from ._lookup import Lookup, bind, require_cover
+from ._lookup import Lookup, bind, refuse_autocommit, require_cover
 from ._loop import find_or_create
 from ._models import T
 from ._new_row import Defaults, Factory, NewRow, NewValues
@@ -77,7 +77,8 @@ async def get_or_create(
         SnapshotConflictError: A rival's row is beyond this transaction's snapshot
             (PostgreSQL, from REPEATABLE READ on).
         ContentionError: The policy's attempts are used up.
-        ValueError: There is no lookup, or it cannot identify a row.
+        ValueError: There is no lookup, or it cannot identify a row; or the session is
+            in AUTOCOMMIT (PostgreSQL).
         TypeError: An argument is of the wrong type.
         sqlalchemy.exc.MultipleResultsFound: Several rows match.
         sqlalchemy.exc.InvalidRequestError: A call in another task uses the session.
@@ -156,8 +157,10 @@ async def update_or_create(
         if create_defaults is not None:
             changes = NewValues(wanted, defaults, may_contradict=True)
         require_cover(call, wanted)
+        mapper = wanted.plan.mapper
+        refuse_autocommit(session.sync_session, session.get_bind(mapper))
         # SQLite locks the file instead of a row, and has to before the row is read.
-        await settle(session, wanted.plan.mapper)
+        await settle(session, mapper)
         while True:
             instance, created = await find_or_create(call, wanted, new_row)
             if created:

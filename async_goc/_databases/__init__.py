@@ -10,7 +10,12 @@ text that does not depend on how many there are.
 
 from .begin import flush, settle
 from .blockers import Blocker, blocker, relations_of
-from .connections import connections_of, is_in_file, schemas_of
+from .connections import (
+    connections_of,
+    is_in_file,
+    isolation_level_of,
+    schemas_of,
+)
 from .errors import (
     Failure,
     Violation,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call
-from .._lookup import check_options, parents_of, require_cover
+from .._lookup import check_options, parents_of, refuse_autocommit, require_cover
 from .._models import SQL, Unique, default_field, uniques_of, unknown_field
 from .._new_row import Arguments, Defaults, NewValues
 from .rows import Row, Shape, Values, distinct
@@ -68,8 +68,9 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     takes = Arguments(None, mapper)
     named = _check_names(mapper, mappings, takes)
     names = (key,) if isinstance(key, str) else key
-    dialect = call.session.get_bind(mapper).dialect
-    shape = Shape(mapper, tuple(names or _infer_key(mapper, named)), dialect)
+    bind = call.session.get_bind(mapper)
+    refuse_autocommit(call.session.sync_session, bind)
+    shape = Shape(mapper, tuple(names or _infer_key(mapper, named)), bind.dialect)
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]
     for lookup in lookups:

@@ -31,6 +31,7 @@ from .mapping import (
 )
 from .private import (
     can_register,
+    level_on_connect,
     register_loaded,
     register_pending,
     reset_savepoint_count,

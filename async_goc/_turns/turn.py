@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from .._call import Call, Outcome
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
-from .._lookup import Lookup
+from .._lookup import Lookup, refuse_autocommit
 from .key import Key, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
@@ -78,6 +78,8 @@ class Turn:
         """Return what tells equal values apart: database, schemas and namespace."""
         session = self._call.session.sync_session
         bind = session.get_bind(lookup.plan.mapper)
+        # A call in a session without a connection comes here before any SQL.
+        refuse_autocommit(session, bind)
         return bind, schemas_of(session, bind), self._call.policy.namespace
 
     async def reserve(self) -> None:
