@@ -68,20 +68,42 @@ class ContradictionError(AsyncGocError, ValueError):
     Attributes:
         model: The mapped class.
         field: The name whose value contradicts the lookup.
-        wanted: The value in the lookup.
+        wanted: The value in the lookup, or the criterion.
         given: The value that contradicts it.
+        is_hidden: Whether the message leaves the values out, because the engine has
+            ``hide_parameters``.
     """
 
     def __init__(
-        self, model: type[object], field: str, wanted: object, given: object
+        self,
+        model: type[object],
+        field: str,
+        wanted: object,
+        given: object,
+        is_hidden: bool = False,  # noqa: FBT001, FBT002 - pickle knows positions only
     ) -> None:
         self.model = model
         self.field = field
         self.wanted = wanted
         self.given = given
-        super().__init__(model, field, wanted, given)
+        self.is_hidden = is_hidden
+        super().__init__(model, field, wanted, given, is_hidden)
+
+    def hide(self) -> None:
+        """Leave the values out of the message."""
+        self.is_hidden = True
+        self.args = (*self.args[:-1], True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
+        if self.is_hidden:
+            return (
+                f"{self.model.__name__}.{self.field} would be another value in a new "
+                "row than the lookup asks for; the next call would not find that row, "
+                "so give one of the two (the engine hides which they are)"
+            )
         return (
             f"{self.model.__name__}.{self.field} would be {self.given!r} in a new "
             f"row, but the lookup asks for {self.wanted!r}; the next call would not "
@@ -173,10 +195,10 @@ class ContentionError(AsyncGocError):
         return (
             f"{self.model.__name__} was neither found nor created: in {self.attempts} "
             f"attempts, a row was in the way (by {self.constraint or 'a constraint'}) "
-            "that the lookup did not find. Either rivals delete it again and again: "
-            "see what deletes these rows, or raise Policy.attempts. Or this lookup "
-            "cannot see it: look up by the value as it is stored, which the column's "
-            "type or a trigger may change, and see whether row level security hides it"
+            "that the lookup did not find; if rivals delete it again and again, see "
+            "what deletes these rows, or raise Policy.attempts; if this lookup cannot "
+            "see it, look up by the value as it is stored, which the column's type or "
+            "a trigger may change, and see whether row level security hides it"
         )
 
 
