@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sqlalchemy.exc import InvalidRequestError
+
 from ._call import Call, Outcome, Strategy
-from ._databases import Failure, flush, settle
+from ._databases import Failure, flush, settle, violation
 from ._insert import (
     complete_created,
     complete_found,
@@ -14,7 +16,7 @@ from ._insert import (
     is_watched,
     strategy_for,
 )
-from ._lookup import Lookup, warn_if_not_covered, warn_on_hit
+from ._lookup import Lookup, refuse_autocommit, warn_if_not_covered, warn_on_hit
 from ._models import T
 from ._new_row import NewRow
 from ._turns import Turn
@@ -30,14 +32,25 @@ async def find_or_create(
     call: Call, lookup: Lookup[T], new_row: NewRow[T]
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created."""
-    found = await find_or_insert(call, lookup, new_row, call.policy.strategy)
-    instance, call.outcome = found
-    session, mapper = call.session, new_row.mapper
-    if call.outcome is not Outcome.CREATED:
+    session, mapper, strategy = call.session, new_row.mapper, call.policy.strategy
+    left = call.policy.attempts
+    while True:
+        instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
+        if call.outcome is Outcome.CREATED:
+            break
         # Of the model itself, the SELECT has loaded all columns.
-        if type(instance) is not mapper.class_:
+        if type(instance) is mapper.class_:
+            return instance, False
+        left -= 1
+        try:
             await complete_found(session, instance, mapper)
-        return instance, False
+        except InvalidRequestError:
+            # A rival has deleted the row in the meantime, which is a miss. But a row
+            # of which the database has only the half is found each time.
+            if not left:
+                raise
+        else:
+            return instance, False
     is_alone = not (new_row.has_factory or is_watched(session.sync_session, mapper))
     await complete_created(session, instance, lookup.options, is_alone=is_alone)
     return instance, True
@@ -62,6 +75,7 @@ async def find_or_insert(
                 warn_on_hit(call, lookup)
             return found, turn.hit()
 
+        refuse_autocommit(session.sync_session, session.get_bind(lookup.plan.mapper))
         warn_if_not_covered(call, lookup)
         # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()
@@ -106,4 +120,5 @@ async def _insert(
             call.attempts += 1
         else:
             args = (lookup.plan.model, lookup.names, attempt)
-            raise ContentionError(*args) from made.error
+            label = violation(made.error).label
+            raise ContentionError(*args, label) from made.error

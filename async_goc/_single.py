@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._databases import settle
 from ._insert import complete_updated, explain, update
-from ._lookup import Lookup, bind, require_cover
+from ._lookup import Lookup, bind, refuse_autocommit, require_cover
 from ._loop import find_or_create
 from ._models import T
 from ._new_row import Defaults, Factory, NewRow, NewValues, all_unknown
@@ -80,7 +81,8 @@ async def get_or_create(
         SnapshotConflictError: A rival's row is beyond this transaction's snapshot
             (PostgreSQL, from REPEATABLE READ on).
         ContentionError: The policy's attempts are used up.
-        ValueError: There is no lookup, or it cannot identify a row.
+        ValueError: There is no lookup, or it cannot identify a row; or the session is
+            in AUTOCOMMIT (PostgreSQL).
         TypeError: An argument is of the wrong type.
         sqlalchemy.exc.MultipleResultsFound: Several rows match.
         sqlalchemy.exc.InvalidRequestError: A call in another task uses the session.
@@ -148,10 +150,10 @@ async def update_or_create(
     """
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
-        # Of the model alone: the other side of an outer join cannot be locked.
-        how: Any = {"options": options, "lock": {"of": model}}
+        session = call.session
+        how: Any = {"options": options, "is_updating": True}
         try:
-            wanted = bind(call.session, model, criteria, lookup, **how)
+            wanted = bind(session, model, criteria, lookup, **how)
             new_row = NewRow(
                 wanted,
                 defaults if create_defaults is None else create_defaults,
@@ -165,24 +167,40 @@ async def update_or_create(
         except UnknownFieldError as error:
             raise all_unknown(error, factory, create_defaults, defaults) from None
         require_cover(call, wanted)
+        mapper = wanted.plan.mapper
+        refuse_autocommit(session.sync_session, session.get_bind(mapper))
         # SQLite locks the file instead of a row, and has to before the row is read.
-        await settle(call.session, wanted.plan.mapper)
-        instance, created = await find_or_create(call, wanted, new_row)
-        if not created:
-            await _change(call, wanted, instance, changes)
-            if call.outcome is not Outcome.LOST_RACE:
-                call.outcome = Outcome.UPDATED
+        await settle(session, mapper)
+        while True:
+            instance, created = await find_or_create(call, wanted, new_row)
+            if created:
+                break
+            if await _change(call, wanted, instance, changes):
+                if call.outcome is not Outcome.LOST_RACE:
+                    call.outcome = Outcome.UPDATED
+                break
         return instance, created
 
 
 async def _change(
     call: Call, lookup: Lookup[Any], instance: object, changes: NewValues
-) -> None:
+) -> bool:
+    """Change the row; return whether it is still there."""
     values = await changes.values()
     await settle(call.session, lookup.plan.mapper)
+    # No rival can delete a locked row, but what makes the values can.
+    if not inspect(instance).persistent:
+        return False
     try:
         await update(call, instance, values)
+    except StaleDataError:
+        # Deleted by SQL that the session knows nothing of. (A trigger that skips the
+        # UPDATE looks the same, and is the caller's.)
+        if await lookup.look(call.session) is None:
+            return False
+        raise
     except DBAPIError as error:
         explain(lookup, error, "updating", undone="this statement")
         raise
     await complete_updated(call.session, instance)
+    return True

@@ -78,20 +78,42 @@ class ContradictionError(AsyncGocError, ValueError):
     Attributes:
         model: The mapped class.
         field: The name whose value contradicts the lookup.
-        wanted: The value in the lookup.
+        wanted: The value in the lookup, or the criterion.
         given: The value that contradicts it.
+        is_hidden: Whether the message leaves the values out, because the engine has
+            ``hide_parameters``.
     """
 
     def __init__(
-        self, model: type[object], field: str, wanted: object, given: object
+        self,
+        model: type[object],
+        field: str,
+        wanted: object,
+        given: object,
+        is_hidden: bool = False,  # noqa: FBT001, FBT002 - pickle knows positions only
     ) -> None:
         self.model = model
         self.field = field
         self.wanted = wanted
         self.given = given
-        super().__init__(model, field, wanted, given)
+        self.is_hidden = is_hidden
+        super().__init__(model, field, wanted, given, is_hidden)
+
+    def hide(self) -> None:
+        """Leave the values out of the message."""
+        self.is_hidden = True
+        self.args = (*self.args[:-1], True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
+        if self.is_hidden:
+            return (
+                f"{self.model.__name__}.{self.field} would be another value in a new "
+                "row than the lookup asks for; the next call would not find that row, "
+                "so give one of the two (the engine hides which they are)"
+            )
         return (
             f"{self.model.__name__}.{self.field} would be {self.given!r} in a new "
             f"row, but the lookup asks for {self.wanted!r}; the next call would not "
@@ -155,27 +177,38 @@ class SnapshotConflictError(AsyncGocError):
 
 
 class ContentionError(AsyncGocError):
-    """A rival's row was in the way of each attempt, and gone again afterwards.
+    """A row was in the way of each attempt, and never to be seen.
+
+    Its cause is the database's error of the last attempt.
 
     Attributes:
         model: The mapped class.
         lookup: The names looked up.
         attempts: How many attempts were made, as ``Policy.attempts`` counts.
+        constraint: The violated constraint's name; on SQLite, its columns.
     """
 
     def __init__(
-        self, model: type[object], lookup: Sequence[str], attempts: int
+        self,
+        model: type[object],
+        lookup: Sequence[str],
+        attempts: int,
+        constraint: str | None = None,
     ) -> None:
         self.model = model
         self.lookup: tuple[str, ...] = tuple(lookup)
         self.attempts = attempts
-        super().__init__(model, self.lookup, attempts)
+        self.constraint = constraint
+        super().__init__(model, self.lookup, attempts, constraint)
 
     def __str__(self) -> str:
         return (
-            f"{self.model.__name__} was neither found nor created: each of "
-            f"{self.attempts} attempts met a row that was gone when we looked; see "
-            "what deletes these rows, or raise Policy.attempts"
+            f"{self.model.__name__} was neither found nor created: in {self.attempts} "
+            f"attempts, a row was in the way (by {self.constraint or 'a constraint'}) "
+            "that the lookup did not find; if rivals delete it again and again, see "
+            "what deletes these rows, or raise Policy.attempts; if this lookup cannot "
+            "see it, look up by the value as it is stored, which the column's type or "
+            "a trigger may change, and see whether row level security hides it"
         )
 
 

@@ -7,8 +7,10 @@ from typing import Any, Final, Self
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import class_mapper
 
 from .._locks import Owner
+from ..exceptions import ContradictionError
 from .events import Event, Outcome
 from .policy import Policy
 
@@ -87,6 +89,8 @@ class Call:
             while innermost is not None and not innermost.is_running:
                 innermost = innermost.outer
             info[_KEY] = innermost
+        if isinstance(error, ContradictionError) and self._hides_values():
+            error.hide()
         if self.policy.observer is not None:
             self.policy.observer(
                 Event(
@@ -100,6 +104,11 @@ class Call:
                     error=error,
                 )
             )
+
+    def _hides_values(self) -> bool:
+        """Whether SQLAlchemy would not show values in a message, either."""
+        bind = self.session.get_bind(class_mapper(self.model))
+        return bind.engine.hide_parameters
 
     def claim_session(self) -> None:
         """Keep calls of other tasks off the session until this one ends.

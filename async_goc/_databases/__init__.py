@@ -1,15 +1,22 @@
 """All that differs between databases and drivers.
 
 A new database is a row in `facts` and one in `errors`. `begin` makes a transaction real
-where the driver does not. `tables` gives a statement many rows of values in a text that
-does not depend on how many there are, `uniform` makes a driver take values of several
-types for one column, and `order` says which values a database takes for equal.
+where the driver does not. `blockers` asks what an INSERT has met, and `stored` compares
+a value as the column stores it. `tables` gives a statement many rows of values in a
+text that does not depend on how many there are, `uniform` makes a driver take values of
+several types for one column, and `order` says which values a database takes for equal.
 """
 
 # pyright: reportUnusedImport=false
 
 from .begin import flush, settle
-from .connections import connections_of, is_in_file, schemas_of
+from .blockers import Blocker, blocker, relations_of
+from .connections import (
+    connections_of,
+    is_in_file,
+    isolation_level_of,
+    schemas_of,
+)
 from .errors import (
     Failure,
     Violation,
@@ -25,4 +32,5 @@ from .facts import (
     skipping_insert,
 )
 from .order import comparable, ordering
+from .stored import as_stored, stores_another
 from .tables import Source

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 _KEY: Final = "_async_goc"
 _MAP: Final = "schema_translate_map"
+_LEVEL: Final = "isolation_level"
 
 
 # ``Session.connection()`` answers by taking a connection from the pool. So each root
@@ -30,6 +31,16 @@ def connections_of(session: Session) -> Sequence[Connection]:
     if not held and isinstance(session.bind, Connection):
         return (session.bind,)
     return held
+
+
+def isolation_level_of(session: Session, bind: Engine | Connection) -> str | None:
+    """Return the isolation level that was asked for, but for the engine's own."""
+    for connection in connections_of(session):
+        if connection.engine is bind:
+            return connection.get_execution_options().get(_LEVEL)
+    # Since SQLAlchemy 2.1, a session has options that it gives to its connections.
+    options: Mapping[str, Any] = getattr(session, "execution_options", {})
+    return options.get(_LEVEL) or bind.get_execution_options().get(_LEVEL)
 
 
 def schemas_of(

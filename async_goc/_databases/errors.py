@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-# asyncpg and psycopg: SQLSTATE unique_violation.
-_SQLSTATE: Final = "23505"
+# asyncpg and psycopg: SQLSTATE unique_violation, exclusion_violation.
+_SQLSTATES: Final = frozenset({"23505", "23P01"})
 # aiosqlite: SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE, _ROWID (extended result codes).
 _SQLITE_CODES: Final = frozenset({1555, 2067, 2579})
 # asyncmy and aiomysql: ER_DUP_ENTRY, ER_DUP_ENTRY_WITH_KEY_NAME. Their SQLSTATE,
@@ -24,6 +24,8 @@ class Violation:
     constraint: str | None
     table: str | None
     schema: str | None
+    # What to call it in a message: the constraint, or the columns.
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,12 @@ class Failure:
 
 
 def is_duplicate_key(error: DBAPIError) -> bool:
-    """Whether a unique constraint was violated, not a NULL, CHECK or foreign key."""
+    """Whether another row was in the way, not a NULL, CHECK or foreign key."""
     cause = error.orig
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
         return code in _SQLITE_CODES
-    if getattr(cause, "sqlstate", None) == _SQLSTATE:
+    if getattr(cause, "sqlstate", None) in _SQLSTATES:
         return True
     return bool(cause is not None and cause.args and cause.args[0] in _ERRNOS)
 
@@ -60,8 +62,14 @@ def violation(error: DBAPIError) -> Violation:
     # psycopg has the fields on `diag`. asyncpg has them on its own error, which
     # SQLAlchemy keeps as the cause of the one that it makes of it.
     fields = getattr(cause, "diag", None) or getattr(cause, "__cause__", None)
+    constraint = getattr(fields, "constraint_name", None)
+    # A NOT NULL has no name. Elsewhere, messages show values.
+    label = constraint or getattr(fields, "column_name", None)
+    if hasattr(cause, "sqlite_errorcode"):
+        label = str(cause).partition(": ")[2]  # It names columns, and shows no values.
     return Violation(
-        constraint=getattr(fields, "constraint_name", None),
+        constraint=constraint,
         table=getattr(fields, "table_name", None),
         schema=getattr(fields, "schema_name", None),
+        label=label or "a constraint",
     )

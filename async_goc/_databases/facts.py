@@ -34,6 +34,8 @@ class Facts:
     # So conflicts with constraints that the lookup is not about are skipped, too; an
     # INSERT inside a SAVEPOINT then tells which constraint it was.
     skipping_insert: Callable[[Any], Any] | None = None
+    # Whether SAVEPOINT is refused in AUTOCOMMIT.
+    refuses_autocommit: bool = False
     # Whether an error undoes only its statement, and not the whole transaction.
     error_undoes_statement: bool = False
     # Whether only one transaction at a time can write, whatever it writes.
@@ -55,6 +57,7 @@ _UNKNOWN: Final = Facts()
 _FACTS: Final[Mapping[str, Facts]] = {
     "postgresql": Facts(
         skipping_insert=lambda table: postgresql.insert(table).on_conflict_do_nothing(),
+        refuses_autocommit=True,
         table_of=array_table,
         inserts_from_table=True,
     ),

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TupleType, TypeDecorator, TypeEngine
 
+from .stored import as_stored
 from .uniform import decorated, processed, uniform
 
 Types = Sequence[TypeEngine[Any]]
@@ -73,7 +74,7 @@ def array_table(dialect: Dialect, types: Types) -> Source | None:
         arrays.append(sa.bindparam(name, type_=array))
         column: Any = func.unnest(arrays[-1], type_=type_)
         if isinstance(decorated(type_), _PADDED):
-            column = sa.type_coerce(sa.cast(column, _Padded()), type_)
+            column = sa.type_coerce(as_stored(type_, column), type_)
         columns.append(column.label(name))
     last = func.cardinality(arrays[0]) - 1
     number = func.generate_series(0, last, type_=sa.Integer()).label("number")
@@ -109,15 +110,6 @@ def _unbounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 # Values that are lists themselves.
 _LISTS: Final = (sa.ARRAY, AbstractMultiRange)
 _PADDED: Final = (sa.CHAR, sa.NCHAR)
-
-
-class _Padded(sa.types.UserDefinedType[str]):
-    """CHAR of any length, which compares without regard to trailing blanks."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "BPCHAR"
 
 
 def _is_item(type_: TypeEngine[Any], dialect: Dialect) -> bool:

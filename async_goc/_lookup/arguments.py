@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Connection, Engine, Select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
 
-from .._models import SQL
+from .._databases import facts_of, isolation_level_of
+from .._models import SQL, level_on_connect
 from .plan import Plan
 
 
@@ -85,3 +87,18 @@ def add_lock(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
         )
         raise ValueError(msg)
     return statement.with_for_update(**flags)
+
+
+def refuse_autocommit(session: Session, bind: Engine | Connection) -> None:
+    """Refuse a session without transactions, where the database needs one."""
+    if not facts_of(bind.dialect).refuses_autocommit:
+        return
+    level = isolation_level_of(session, bind) or level_on_connect(bind.dialect)
+    if level is not None and level.upper() == "AUTOCOMMIT":
+        msg = (
+            "the session is in AUTOCOMMIT, where there is no transaction to undo a "
+            "failed INSERT in, and no lock lasts; give it an engine or a connection of "
+            "another isolation_level, such as "
+            "engine.execution_options(isolation_level='READ COMMITTED')"
+        )
+        raise ValueError(msg)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic
 
 from sqlalchemy import ColumnElement, Result, Select, inspect
-from sqlalchemy.exc import MultipleResultsFound
+from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
@@ -14,7 +14,14 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 from .._models import T, conjuncts, differs, equality, identity_of, is_generated
 from ..exceptions import ContradictionError
 from .arguments import add_lock, check_lookup, check_options, parents_of
-from .plan import Plan, nulls_of, pins_of, plain_conditions, plan_for
+from .plan import (
+    Plan,
+    nulls_of,
+    pins_of,
+    plain_conditions,
+    plan_for,
+    stored_criteria,
+)
 from .refresh import refresh_columns
 
 # Not to be compared with, because an array may be given by mistake.
@@ -76,7 +83,10 @@ class Lookup(Generic[T]):
         loaded = session.identity_map.all_states()
         found = self._look(session)
         if found is not None and inspect(found) in loaded:
-            refresh_columns(session, found, self.lock)
+            try:
+                refresh_columns(session, found, self.lock)
+            except InvalidRequestError:
+                return None  # A rival has deleted the row in the meantime.
         return found
 
     def _look(self, session: Session) -> T | None:
@@ -150,6 +160,7 @@ def bind(
     *,
     options: Sequence[ORMOption] = _NO_OPTIONS,
     lock: ForUpdateParameter = None,
+    is_updating: bool = False,
 ) -> Lookup[T]:
     """Check the arguments, and bind them to the plan for their names."""
     check_lookup(model, criteria, values)
@@ -160,11 +171,11 @@ def bind(
         criteria = (*built, *criteria)
     criteria, statement = tuple(criteria), plan.statement
     if criteria:
-        statement = statement.where(*criteria)
+        statement = statement.where(*stored_criteria(plan.mapper, criteria))
     if options is not _NO_OPTIONS:
         options = check_options(model, options)
         statement = statement.options(*options)
-    lock = None if lock is False else lock
+    lock = plan.lock if is_updating else None if lock is False else lock
     if lock is not None:
         statement = add_lock(statement, lock)
     lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)

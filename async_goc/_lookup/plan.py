@@ -7,10 +7,12 @@ from typing import Any, Generic
 from sqlalchemy import Column, ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Mapper, class_mapper
 
+from .._databases import as_stored, stores_another
 from .._models import (
     SQL,
     Field,
     T,
+    columns_of,
     conjuncts,
     default_field,
     equality,
@@ -19,6 +21,7 @@ from .._models import (
     is_covered,
     lookup_fields,
     memory,
+    remembered,
     replacing_none,
 )
 
@@ -31,7 +34,9 @@ class Plan(Generic[T]):
     mapper: Mapper[T]
     # What the names stand for, in the order of the names.
     fields: tuple[Field, ...]
-    # The SELECT, with a bind parameter for each plain value.
+    # What they ask for, with a bind parameter for each plain value.
+    conditions: tuple[ColumnElement[bool], ...]
+    # The SELECT. It compares the values as the columns store them.
     statement: Select[Any]
     # (parameter, name, position): which values the parameters take. The position is
     # the one in a parent's identity, or None where the value is no parent.
@@ -52,6 +57,9 @@ class Plan(Generic[T]):
     # Whether the model, or a subclass, is loaded eagerly by joins, which repeat a row
     # for each member of a collection.
     is_joined: bool
+    # How an update locks the row: in the model's own tables, because the other side of
+    # an outer join cannot be locked.
+    lock: dict[str, Any]
     # The lookups whose missing constraint has been warned about.
     warned: set[tuple[str, ...]]
     # The names, as long as no hit has shown whether to warn; empty if covered.
@@ -98,11 +106,12 @@ def _compile(
                 binds.append((parameter, field.name, position))
     columns = [column for field in fields for column in field.columns]
     covered = is_covered(mapper, conditions, dialect=None)
-    statement = select(model).where(*conditions)
+    statement = select(model).where(*stored_criteria(mapper, conditions))
     return Plan(
         model,
         mapper,
         fields,
+        tuple(conditions),
         # One row more than wanted shows the duplicates, without reading them all.
         statement if covered else statement.limit(2),
         tuple(binds),
@@ -113,6 +122,7 @@ def _compile(
         nulls_of(mapper, conditions),
         covered,
         has_joins(mapper),
+        {"of": tuple(mapper.tables)},
         warned=set(),
         unjudged=set() if covered else {names},
     )
@@ -148,6 +158,28 @@ def nulls_of(
         for found in compared
         if found.is_null and mapper.columns.contains_column(found.left)
     )
+
+
+def stored_criteria(
+    mapper: Mapper[Any], criteria: Iterable[ColumnElement[bool]]
+) -> Iterator[ColumnElement[bool]]:
+    """Yield the criteria, with the values of equalities as the columns store them."""
+    if not _stores_others(mapper):
+        yield from criteria
+        return
+    for condition in conjuncts(*criteria):
+        found = equality(condition)
+        left: Any = None if found is None or found.is_null else found.left
+        if found is None or not issubclass(left.__class__, Column):
+            yield condition
+        else:
+            yield left == as_stored(left.type, found.right)
+
+
+@remembered
+def _stores_others(mapper: Mapper[Any]) -> bool:
+    """Whether a column of the model may store another value than it is given."""
+    return any(stores_another(c.type) for c in columns_of(mapper).values())
 
 
 def pins_of(mapper: Mapper[Any], name: str, value: Any) -> dict[Any, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call
-from .._lookup import check_options, parents_of, require_cover
+from .._lookup import check_options, parents_of, refuse_autocommit, require_cover
 from .._models import SQL, Unique, default_field, uniques_of, unknown_field
 from .._new_row import Defaults, NewValues, takes_argument
 from .order import ranks
@@ -70,6 +70,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     mapper = class_mapper(call.model)
     named = _check_names(mapper, mappings)
     names = (key,) if isinstance(key, str) else key
+    refuse_autocommit(call.session.sync_session, call.session.get_bind(mapper))
     shape = Shape(mapper, tuple(names or _infer_key(mapper, named)))
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]

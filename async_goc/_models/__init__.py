@@ -13,6 +13,7 @@ from .constraints import (
     Unique,
     conditions_on,
     covering,
+    exclusion,
     is_covered,
     uniques_of,
 )
@@ -32,6 +33,7 @@ from .mapping import (
 )
 from .private import (
     can_register,
+    level_on_connect,
     register_loaded,
     register_pending,
     reset_savepoint_count,

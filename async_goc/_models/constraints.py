@@ -1,7 +1,7 @@
 """Find the unique constraint that makes a lookup mean one row at most."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import sqlalchemy as sa
@@ -27,6 +27,8 @@ class Unique:
     where: tuple[str | None, ...] = ()
     # Whether two NULLs conflict (NULLS NOT DISTINCT).
     is_null_equal: bool = False
+    # How values conflict that are not equal, by column name (exclusion constraints).
+    operators: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 _Declared = sa.PrimaryKeyConstraint | sa.UniqueConstraint | sa.Index
@@ -57,6 +59,16 @@ def uniques_of(mapper: Mapper[Any], dialect: sa.Dialect | None) -> tuple[Unique,
     # indexes without conditions and expressions.
     key = ("uniques", dialect and dialect.name)
     return memory(mapper, key, lambda: tuple(_uniques(mapper, dialect)))
+
+
+def exclusion(table: Any, name: str) -> Unique | None:
+    """Return the exclusion constraint of that name, if it is one of whole columns."""
+    for declared in table.constraints:
+        operators: Mapping[str, str] | None = getattr(declared, "operators", None)
+        if operators and declared.name == name and declared.where is None:
+            columns = frozenset(declared.columns)
+            return Unique(name, table, columns, operators=operators)
+    return None
 
 
 def conditions_on(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -28,6 +29,16 @@ REGISTER_PERSISTENT = "_register_persistent"
 # Rows that an INSERT … RETURNING has loaded are not among them, and there is no public
 # way to add them. Without it, only flushes insert.
 NEW_IN_TRANSACTION = "_new"
+
+# The isolation level that ``create_engine()`` was given. Until there is a connection,
+# no public name has it. Without it, an engine in AUTOCOMMIT is not known before the
+# database refuses a SAVEPOINT.
+LEVEL_ON_CONNECT = "_on_connect_isolation_level"
+
+
+def level_on_connect(dialect: Dialect) -> str | None:
+    """Return the isolation level that the engine gives to its connections."""
+    return getattr(dialect, LEVEL_ON_CONNECT, None)
 
 
 def savepoint_count(connection: Connection) -> int | None:

@@ -14,7 +14,6 @@ from .._databases import facts_of
 from .._lookup import Lookup, Plan
 from .._models import (
     Equality,
-    conjuncts,
     covering,
     equality,
     identity_of,
@@ -148,8 +147,7 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
         # Kept with the dialect, because the types' functions may refer to it, and
         # weakly by the plan, which goes with its model.
         recipes = dialect.__dict__.setdefault("_async_goc", WeakKeyDictionary())
-        conditions = list(conjuncts(plan.statement.whereclause))
-        recipe = recipes[plan] = _recipe(plan, conditions, dialect)
+        recipe = recipes[plan] = _recipe(plan, plan.conditions, dialect)
     return recipe
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from .._call import Call, Outcome
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
-from .._lookup import Lookup
+from .._lookup import Lookup, refuse_autocommit
 from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
@@ -77,6 +77,8 @@ class Turn:
     def _where(self, lookup: Lookup[Any]) -> Where:
         session = self._call.session.sync_session
         bind = session.get_bind(lookup.plan.mapper)
+        # A call in a session without a connection comes here before any SQL.
+        refuse_autocommit(session, bind)
         return bind, schemas_of(session, bind), self._call.policy.namespace
 
     def early_keys(self) -> Sequence[Key]:

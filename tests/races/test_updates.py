@@ -16,7 +16,7 @@ TIMES = 150
 async def test_tasks_lose_nothing(engine: AsyncEngine) -> None:
     """Two tasks change a column each, and add to a third, many times.
 
-    Fails without `lock` in `update_or_create`.
+    Fails without `is_updating` in `bind`.
     """
     await asyncio.gather(
         updates.count(engine, "views", TIMES), updates.count(engine, "likes", TIMES)

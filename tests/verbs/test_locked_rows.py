@@ -1,15 +1,15 @@
 """Rows that are locked are read again, and nothing else in the session changes."""
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from backends import on_postgres
+from backends import Sessions, on_postgres
 from models import Author, Employee, Page, Person, Tag
-from sqlalchemy import event, select, text, update
+from sqlalchemy import ForeignKey, event, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, mapped_column
 
 from async_goc import (
     get_or_create,
@@ -184,3 +184,59 @@ async def test_rows_that_cannot_be_locked(engine: AsyncEngine) -> None:
             await update_or_create_many(session, Tag, rows, key="name")
         assert [tag.name for tag in tags] == ["a", "b"]
         assert session.in_transaction()
+
+
+class Base(DeclarativeBase):
+    """Tables that only this test has."""
+
+
+class Creature(Base):
+    """A base class that loads its subclasses inline, by an outer join."""
+
+    __tablename__ = "creature"
+    __mapper_args__: ClassVar[Any] = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "creature",
+        "with_polymorphic": "*",
+    }
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str] = mapped_column(unique=True)
+    age: Mapped[int | None]
+
+
+class Hound(Creature):
+    __tablename__ = "hound"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "hound"}
+
+    id: Mapped[int] = mapped_column(ForeignKey("creature.id"), primary_key=True)
+    bark: Mapped[int | None]
+
+
+@pytest.mark.parametrize("model", [Creature, Hound])
+async def test_subclasses_that_are_loaded_inline(
+    engine: AsyncEngine, sessions: Sessions, model: Any
+) -> None:
+    """The model's own tables are locked, and not the outer side of a join.
+
+    Fails without `tables` in `_compile`: FOR UPDATE cannot be applied to that.
+    """
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    try:
+        async with sessions() as session:
+            _, created = await update_or_create(session, model, name="new")
+            assert created
+            session.add(Hound(name="Rex", bark=1, age=1))
+            await session.commit()
+            for age in (2, 3):  # Not loaded, and then loaded.
+                rex, created = await update_or_create(
+                    session, model, name="Rex", defaults={"age": age}
+                )
+                assert (type(rex), created) == (Hound, False)
+                assert (rex.bark, rex.age) == (1, age)
+            await session.rollback()
+    finally:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.drop_all)

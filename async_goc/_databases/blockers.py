@@ -1,0 +1,92 @@
+"""Ask PostgreSQL about a row that was in the way of an INSERT and cannot be seen."""
+
+from enum import Enum
+from typing import Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .errors import Violation, is_duplicate_key
+
+# From REPEATABLE READ on, a transaction never sees a later commit.
+_SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
+
+# The names of a table and of its constraint, of all tables that they are partitions of,
+# and of the views over these. (An index of a partition is a relation of its own, which
+# inherits from the index of the whole table.)
+_RELATIONS: Final = text("""
+    WITH RECURSIVE known AS (
+        SELECT c.oid, c.relname
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = :schema AND c.relname IN (:table, :constraint)
+        UNION
+        SELECT c.oid, c.relname
+        FROM known
+        JOIN (
+            SELECT inhrelid AS part, inhparent AS whole FROM pg_inherits
+            UNION ALL
+            SELECT d.refobjid, r.ev_class
+            FROM pg_depend AS d JOIN pg_rewrite AS r ON r.oid = d.objid
+            WHERE d.classid = CAST('pg_rewrite' AS regclass)
+            AND d.refclassid = CAST('pg_class' AS regclass)
+        ) AS step ON step.part = known.oid
+        JOIN pg_class AS c ON c.oid = step.whole
+    )
+    SELECT relname FROM known
+""")
+
+
+class Blocker(Enum):
+    """What is known of a row that was in the way of an INSERT."""
+
+    # It was committed after this transaction's snapshot.
+    BEYOND_SNAPSHOT = "beyond the snapshot"
+    # Nothing is in the way any more.
+    GONE = "gone"
+    # It is there. Why no SELECT returns it, the database does not say.
+    HIDDEN = "hidden"
+
+
+async def relations_of(
+    connection: AsyncConnection, violated: Violation
+) -> frozenset[str | None]:
+    """Return the names under which a model may know the table and its constraint."""
+    asked = {
+        "schema": violated.schema,
+        "table": violated.table,
+        "constraint": violated.constraint,
+    }
+    return frozenset(await connection.scalars(_RELATIONS, asked))
+
+
+# That no SELECT finds the row may have many reasons: the snapshot, row level security,
+# a trigger that stores other values than it is given. Only an INSERT meets the row
+# whatever hides it, and one with ON CONFLICT DO NOTHING tells a snapshot from all else:
+# where the row is beyond it, PostgreSQL raises a serialization failure instead of
+# skipping. So the statement that has failed is sent once more with that clause, and
+# whatever it does is undone.
+
+
+async def blocker(connection: AsyncConnection, error: DBAPIError) -> Blocker:
+    """Say what is in the way of the INSERT that has failed with *error*."""
+    # This question is one round trip, and the INSERT three, so both come last.
+    if await connection.get_isolation_level() not in _SNAPSHOT_LEVELS:
+        return Blocker.HIDDEN
+    head, returning, tail = str(error.statement).rpartition(" RETURNING ")
+    statement = (
+        f"{head or tail} ON CONFLICT DO NOTHING{returning}{tail if head else ''}"
+    )
+    params: Any = error.params
+    try:
+        async with connection.begin_nested() as savepoint:
+            result = await connection.exec_driver_sql(statement, params)
+            is_new = result.first() if result.returns_rows else result.rowcount
+            await savepoint.rollback()
+    except DBAPIError as failure:
+        # A trigger has violated another table's constraint, or made up the violation.
+        # (Tables with a deferrable constraint take no such clause, and then nothing
+        # speaks against the snapshot.)
+        is_hidden = is_duplicate_key(failure)
+        return Blocker.HIDDEN if is_hidden else Blocker.BEYOND_SNAPSHOT
+    return Blocker.GONE if is_new else Blocker.HIDDEN

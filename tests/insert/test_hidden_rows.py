@@ -1,0 +1,182 @@
+"""The row that holds the key is there, and the lookup cannot see it."""
+
+import pickle
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from backends import on_postgres
+from rivals import after_rival, rival
+from rows import count
+from sqlalchemy import Index, func, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from async_goc import get_or_create, update_or_create
+from async_goc.exceptions import (
+    ContentionError,
+    ContradictionError,
+    SnapshotConflictError,
+)
+
+levels = pytest.mark.parametrize(
+    "level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+)
+verbs = pytest.mark.parametrize("verb", [get_or_create, update_or_create])
+
+
+class Base(DeclarativeBase):
+    """Tables that only these tests have."""
+
+
+class Slug(Base):
+    __tablename__ = "slug"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    tenant: Mapped[str]
+
+
+class User(Base):
+    __tablename__ = "app_user"
+    __table_args__ = (Index("uq_email", func.lower(text("email")), unique=True),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str | None]
+    note: Mapped[str | None] = mapped_column(server_default="none")
+
+
+class Word(Base):
+    __tablename__ = "small_word"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+# Rows of `slug` are seen by their tenant alone, and `small_word` stores lower case.
+OF_POSTGRES = (
+    "ALTER TABLE slug ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY mine ON slug USING (tenant = current_setting('app.tenant'))",
+    "CREATE ROLE tenant",
+    "GRANT ALL ON slug, slug_id_seq TO tenant",
+    """CREATE FUNCTION in_lower_case() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN new.name = lower(new.name); RETURN new; END $$""",
+    """CREATE TRIGGER in_lower_case BEFORE INSERT ON small_word
+    FOR EACH ROW EXECUTE FUNCTION in_lower_case()""",
+)
+UNDO = ("DROP FUNCTION in_lower_case CASCADE", "DROP ROLE tenant")
+
+
+@pytest.fixture(autouse=True)
+async def own_tables(engine: AsyncEngine) -> AsyncIterator[None]:
+    is_postgres = engine.dialect.name == "postgresql"
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        for statement in OF_POSTGRES if is_postgres else ():
+            await connection.execute(text(statement))
+    yield
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        for statement in UNDO if is_postgres else ():
+            await connection.execute(text(statement))
+
+
+async def enter(session: AsyncSession, level: str) -> None:
+    """Begin a transaction of the tenant a, and take its snapshot."""
+    await session.connection(execution_options={"isolation_level": level})
+    await session.execute(text("SET LOCAL ROLE tenant"))
+    await session.execute(text("SET LOCAL app.tenant = 'a'"))
+    await session.execute(select(Slug))
+
+
+@on_postgres
+@levels
+@verbs
+async def test_row_level_security(
+    engine: AsyncEngine, session: AsyncSession, level: str, verb: Any
+) -> None:
+    """What a policy hides is not called gone, nor beyond the snapshot.
+
+    Fails without `blocker` in `find_rival`: with REPEATABLE READ, a snapshot conflict.
+    """
+    await rival(engine, Slug(name="home", tenant="b"))()
+    await enter(session, level)
+    with pytest.raises(ContentionError, match="row level security") as raised:
+        await verb(session, Slug, name="home", defaults={"tenant": "a"})
+    assert raised.value.constraint == "slug_name_key"
+    assert "slug_name_key" in str(pickle.loads(pickle.dumps(raised.value)))  # noqa: S301
+    assert isinstance(raised.value.__cause__, IntegrityError)
+    # The transaction goes on.
+    _, created = await verb(session, Slug, name="x", defaults={"tenant": "a"})
+    assert created
+
+
+@on_postgres
+async def test_row_level_security_and_the_snapshot(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """A rival of the same tenant is beyond the snapshot, and one that has gone is not.
+
+    Fails without `blocker` in `find_rival`: the other way round.
+    """
+    await enter(session, "REPEATABLE READ")
+    mine = Slug(name="home", tenant="a")
+    defaults = after_rival(engine, mine, {"tenant": "a"})
+    with pytest.raises(SnapshotConflictError, match="whole transaction"):
+        await get_or_create(session, Slug, name="home", defaults=defaults)
+
+
+@on_postgres
+@levels
+@verbs
+async def test_value_that_a_trigger_changes(
+    session: AsyncSession, level: str, verb: Any
+) -> None:
+    """What is stored in another form than it was given is not called gone."""
+    await session.connection(execution_options={"isolation_level": level})
+    await verb(session, Word, name="Home")
+    with pytest.raises(ContentionError, match="as it is stored") as raised:
+        await verb(session, Word, name="Home")
+    assert isinstance(raised.value.__cause__, IntegrityError)
+    await session.commit()
+    assert await count(session, Word) == 1
+
+
+@verbs
+async def test_values_that_do_not_satisfy_the_criteria(
+    session: AsyncSession, verb: Any
+) -> None:
+    """The error shows which value of the new row the criterion does not accept.
+
+    Fails without `refuse_contradiction` in `find_rival`.
+    """
+    ann = func.lower(User.email) == "ann@x.org"
+    values = {"email": "ann@x.org "}
+    _, created = await verb(session, User, ann, defaults=values)
+    assert created
+    with pytest.raises(ContradictionError, match=r"'ann@x\.org '") as raised:
+        await verb(session, User, ann, defaults=values)
+    error = raised.value
+    assert (error.model, error.field, error.given) == (User, "email", "ann@x.org ")
+    assert "lower(" in error.wanted
+    assert isinstance(error.__cause__, IntegrityError)
+    assert await count(session, User) == 1
+
+
+@pytest.mark.parametrize(
+    ("criteria", "values"),
+    [
+        ([func.lower(User.email) == "ann@x.org", User.note != "a"], {"note": "a"}),
+        ([func.lower(User.email) == "ann@x.org", User.note.is_(None)], {}),
+    ],
+    ids=["another condition", "null"],
+)
+async def test_values_that_have_the_key(
+    engine: AsyncEngine, session: AsyncSession, criteria: Sequence[Any], values: Any
+) -> None:
+    """A row that has the key, and not the rest, is the database's error as ever."""
+    await rival(engine, User(email="Ann@x.org", note="a"))()
+    values = {"email": "ann@X.org"} | values
+    with pytest.raises(IntegrityError):
+        await get_or_create(session, User, *criteria, defaults=values)
