@@ -27,7 +27,9 @@ async def flush(session: AsyncSession) -> bool:
 
 async def settle(session: AsyncSession, mapper: Mapper[Any]) -> bool:
     """Prepare for a SAVEPOINT; say whether an earlier SELECT may be out of date."""
-    has_one_writer = facts_of(session.get_bind(mapper).dialect).has_one_writer
+    has_one_writer = facts_of(
+        session.sync_session.get_bind(mapper).dialect
+    ).has_one_writer
     has_begun = has_one_writer and await _begin_immediate(session, mapper)
     return await flush(session) or has_begun
 

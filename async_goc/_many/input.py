@@ -68,7 +68,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     takes = Arguments(None, mapper)
     named = _check_names(mapper, mappings, takes)
     names = (key,) if isinstance(key, str) else key
-    bind = call.session.get_bind(mapper)
+    bind = call.session.sync_session.get_bind(mapper)
     refuse_autocommit(call.session.sync_session, bind)
     shape = Shape(mapper, tuple(names or _infer_key(mapper, named)), bind.dialect)
     has_pending = _check_keys(call.session, shape, mappings, named)
