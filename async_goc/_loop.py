@@ -38,9 +38,9 @@ async def find_or_create(
         instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
         if call.outcome is Outcome.CREATED:
             break
-        # Of the model itself, the SELECT has loaded all columns.
         if type(instance) is mapper.class_:
-            return instance, False
+            return instance, False  # The SELECT has loaded all of its columns.
+        call.use_writer(mapper)
         left -= 1
         try:
             await complete_found(session, instance, mapper)
@@ -60,13 +60,11 @@ async def find_or_insert(
     call: Call, lookup: Lookup[T], new_row: NewRow[T], strategy: Strategy
 ) -> tuple[T, Outcome]:
     """Return the row, and how it came to be there."""
-    session = call.session
+    session, mapper = call.session, lookup.plan.mapper
     with Turn(call, lookup) as turn:
         if early := turn.early_keys():
             await turn.queue(early, has_looked=False)
-        found = await lookup.look(session)
-        if found is None and await flush(session):
-            found = await lookup.look(session)
+        found = await _look(call, lookup)
         keys = turn.keys if found is None else ()
         while found is None and await turn.queue(keys):
             found = await lookup.look(session)
@@ -75,11 +73,11 @@ async def find_or_insert(
                 warn_on_hit(call, lookup)
             return found, turn.hit()
 
-        refuse_autocommit(session.sync_session, session.get_bind(lookup.plan.mapper))
+        refuse_autocommit(session.sync_session, session.sync_session.get_bind(mapper))
         warn_if_not_covered(call, lookup)
         # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()
-        if await settle(session, lookup.plan.mapper):
+        if await settle(session, mapper):
             found = await lookup.look(session)
             if found is not None:
                 return found, turn.hit()
@@ -91,6 +89,20 @@ async def find_or_insert(
         else:
             turn.lost(keys)
         return instance, outcome
+
+
+async def _look(call: Call, lookup: Lookup[T]) -> T | None:
+    """Look, and look again where the first look could miss the row."""
+    session, mapper = call.session, lookup.plan.mapper
+    if lookup.lock is not None:
+        call.use_writer(mapper)
+    found = await lookup.look(session)
+    if found is None:
+        # A replica lags, and what is pending may be the row.
+        is_elsewhere = call.use_writer(mapper)
+        if await flush(session) or is_elsewhere:
+            found = await lookup.look(session)
+    return found
 
 
 async def _insert(

@@ -168,7 +168,8 @@ async def update_or_create(
             raise all_unknown(error, factory, create_defaults, defaults) from None
         require_cover(call, wanted)
         mapper = wanted.plan.mapper
-        refuse_autocommit(session.sync_session, session.get_bind(mapper))
+        call.use_writer(mapper)
+        refuse_autocommit(session.sync_session, session.sync_session.get_bind(mapper))
         # SQLite locks the file instead of a row, and has to before the row is read.
         await settle(session, mapper)
         while True:

@@ -2,7 +2,8 @@
 
 `policy` is the caller's choice as one value, `events` is what an observer is told, and
 `call` is what every verb opens first: it carries the session, the policy and the report
-through all rooms, and keeps a second task out of the session.
+through all rooms, and keeps a second task out of the session. `routing` sends what must
+not lag to where the session writes.
 """
 
 # pyright: reportUnusedImport=false
@@ -10,3 +11,4 @@ through all rooms, and keeps a second task out of the session.
 from .call import Call
 from .events import Event, Observer, Outcome, Stats
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy
+from .routing import routes, writer_of

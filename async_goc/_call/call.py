@@ -7,12 +7,13 @@ from typing import Any, Final, Self
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import class_mapper
+from sqlalchemy.orm import Mapper, class_mapper
 
 from .._locks import Owner
 from ..exceptions import ContradictionError
 from .events import Event, Outcome
 from .policy import Policy
+from .routing import send_anywhere, send_to_writer
 
 _KEY: Final = "async_goc.call"
 
@@ -67,6 +68,7 @@ class Call:
         self.attempts = 0
         self.waited = 0.0
         self.outcome = Outcome.FAILED
+        self._is_routed = False
         self._claim: Claim | None = None
         self._around: tuple[Claim, ...] = ()
 
@@ -78,6 +80,8 @@ class Call:
     def __exit__(
         self, _: object, error: BaseException | None, _traceback: object
     ) -> None:
+        if self._is_routed:
+            send_anywhere(self.session.sync_session)
         claim = self._claim
         if claim is not None:
             # Not ContextVar.reset(): a generator may be closed in another context.
@@ -105,9 +109,17 @@ class Call:
                 )
             )
 
+    def use_writer(self, mapper: Mapper[Any]) -> bool:
+        """From now on, read where rows are written; say if that is another place."""
+        elsewhere = send_to_writer(self.session.sync_session, mapper)
+        if elsewhere is None:
+            return False  # It chooses none, or a call around this one has done it.
+        self._is_routed = True
+        return elsewhere
+
     def _hides_values(self) -> bool:
         """Whether SQLAlchemy would not show values in a message, either."""
-        bind = self.session.get_bind(class_mapper(self.model))
+        bind = self.session.sync_session.get_bind(class_mapper(self.model))
         return bind.engine.hide_parameters
 
     def claim_session(self) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
-from .._call import Strategy
+from .._call import Strategy, routes
 from .._databases import inserts_natively
 from .._models import SQL, can_register, columns_of, nullable, remembered
 from .._new_row import NewRow, has_constructor
@@ -85,7 +85,7 @@ def _obstacles(
         yield "somebody listens to set"
     if not can_register(session):
         yield "SQLAlchemy cannot be told of a row that it has not flushed"
-    if type(session).get_bind is not Session.get_bind:
+    if routes(session):
         yield "the session chooses its bind, maybe by whether it is flushing"
 
 

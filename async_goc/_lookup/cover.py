@@ -44,5 +44,5 @@ def _is_covered(call: Call, lookup: Lookup[Any]) -> bool:
     plan = lookup.plan
     # The plan knows only of constraints that hold on every database, and nothing of
     # criteria.
-    dialect = call.session.get_bind(plan.mapper).dialect
+    dialect = call.session.sync_session.get_bind(plan.mapper).dialect
     return plan.is_covered or is_covered(plan.mapper, lookup.conditions(), dialect)

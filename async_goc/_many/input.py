@@ -70,7 +70,8 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     mapper = class_mapper(call.model)
     named = _check_names(mapper, mappings)
     names = (key,) if isinstance(key, str) else key
-    refuse_autocommit(call.session.sync_session, call.session.get_bind(mapper))
+    session = call.session.sync_session
+    refuse_autocommit(session, session.get_bind(mapper))
     shape = Shape(mapper, tuple(names or _infer_key(mapper, named)))
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]

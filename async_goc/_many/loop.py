@@ -49,8 +49,7 @@ class Bulk:
     async def find_or_create(self, rows: Sequence[Row]) -> None:
         """Give each row its instance."""
         turn = self._turn
-        await self._look(rows)
-        missing = [row for row in rows if row.instance is None]
+        missing = await self._look_first(rows)
         if not missing:
             return
         self._assign_queue_keys(missing)
@@ -85,6 +84,7 @@ class Bulk:
 
     async def update(self, rows: Sequence[Row], names: frozenset[str]) -> None:
         """Lock and refresh the rows, and give them the values of these names."""
+        self._input.call.use_writer(self._shape.mapper)
         await self._guard()
         await self._look(rows, lock_and_refresh)
         deleted = [row for row in rows if row.instance is None]
@@ -112,6 +112,15 @@ class Bulk:
         for row in rows if mapper.polymorphic_on is not None else ():
             if type(row.instance) not in {NoneType, mapper.class_}:
                 await complete_found(self._session, row.instance, mapper)
+
+    async def _look_first(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Look for *rows*; return what is missing, also where they are written."""
+        await self._look(rows)
+        missing = [row for row in rows if row.instance is None]
+        if missing and self._input.call.use_writer(self._shape.mapper):
+            # The first look went to a replica, which lags.
+            await self._look(missing)
+        return [row for row in missing if row.instance is None]
 
     async def _look_again(
         self, missing: Sequence[Row], rows: Sequence[Row]

@@ -23,7 +23,7 @@ Columns = Sequence[Sequence[Any]]
 
 async def ranks(session: AsyncSession, shape: Shape, columns: Columns) -> Sequence[Any]:
     """Return a rank for each key, the same for equal ones; to sort by."""
-    dialect = session.get_bind(shape.mapper).dialect
+    dialect = session.sync_session.get_bind(shape.mapper).dialect
     types = [attribute.type for attribute in shape.attributes]
     known = [comparable(c, t, dialect) for c, t in zip(columns, types, strict=True)]
     compared = [column for column in known if column is not None]

@@ -6,7 +6,7 @@ from logging import getLogger
 from time import perf_counter
 from typing import Any, Final, Self
 
-from .._call import Call, Outcome
+from .._call import Call, Outcome, writer_of
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup, refuse_autocommit
@@ -76,7 +76,7 @@ class Turn:
 
     def _where(self, lookup: Lookup[Any]) -> Where:
         session = self._call.session.sync_session
-        bind = session.get_bind(lookup.plan.mapper)
+        bind = writer_of(session, lookup.plan.mapper)
         # A call in a session without a connection comes here before any SQL.
         refuse_autocommit(session, bind)
         return bind, schemas_of(session, bind), self._call.policy.namespace
