@@ -5,12 +5,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session, selectinload
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateArg, ForUpdateParameter
 
 from .._databases import facts_of, isolation_level_of
-from .._models import SQL, level_on_connect
+from .._models import SQL, level_on_connect, remembered
 from .plan import Plan
 
 
@@ -74,7 +74,9 @@ def parents_of(
         yield parent
 
 
-def add_lock(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
+def add_lock(
+    statement: Select[Any], mapper: Mapper[Any], how: ForUpdateParameter
+) -> Select[Any]:
     """Add FOR UPDATE; refuse SKIP LOCKED, which makes a locked row look missing."""
     flags: Mapping[str, Any] = how if isinstance(how, Mapping) else {}
     if isinstance(how, ForUpdateArg):
@@ -86,7 +88,15 @@ def add_lock(statement: Select[Any], how: ForUpdateParameter) -> Select[Any]:
             "leave it out, or use nowait"
         )
         raise ValueError(msg)
-    return statement.with_for_update(**flags)
+    return statement.with_for_update(**flags).options(*_loading_beside(mapper))
+
+
+@remembered
+def _loading_beside(mapper: Mapper[Any]) -> Sequence[ORMOption]:
+    """Return options for relationships that are loaded by a subquery."""
+    # It has the statement inside, lock and all, below a DISTINCT: PostgreSQL refuses it.
+    relationships = (r for r in mapper.relationships if r.lazy == "subquery")
+    return [selectinload(getattr(mapper.class_, r.key)) for r in relationships]
 
 
 def refuse_autocommit(session: Session, bind: Engine | Connection) -> None:

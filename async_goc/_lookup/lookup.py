@@ -177,7 +177,7 @@ def bind(
         statement = statement.options(*options)
     lock = plan.lock if is_updating else None if lock is False else lock
     if lock is not None:
-        statement = add_lock(statement, lock)
+        statement = add_lock(statement, plan.mapper, lock)
     lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)
     # The criteria may contradict each other, or the keywords.
     if criteria or plan.has_overlap:

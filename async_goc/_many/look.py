@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of
-from .._lookup import refresh_columns, refreshing
+from .._lookup import add_lock, refresh_columns, refreshing
 from .._models import memory, readable
 from .input import Input
 from .rows import MOST_PARAMETERS, Nulls, Row, Shape, by_nulls
@@ -59,7 +59,7 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
         # the SELECT has not read.
         is_missed = row.instance is not before or type(before) is not mapper.class_
         if row.instance is not None and is_missed and inspect(row.instance) in loaded:
-            refresh_columns(session, row.instance, {"of": mapper.tables})
+            refresh_columns(session, row.instance, {"of": tuple(mapper.tables)})
 
 
 def is_stale(instance: object) -> bool:
@@ -151,7 +151,8 @@ def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
     are_null = [attribute.is_(None) for attribute, is_null in pairs if is_null]
     plain: Any = select(shape.mapper.class_).where(*are_null)
     # Of the model's own tables: its subclasses may be joined by an outer join.
-    return plain.with_for_update(of=shape.mapper.tables) if is_locking else plain
+    lock = {"of": tuple(shape.mapper.tables)}
+    return add_lock(plain, shape.mapper, lock) if is_locking else plain
 
 
 def _equal(attributes: Sequence[Any], source: Source) -> Any:
