@@ -8,8 +8,8 @@ import models
 import psycopg
 import pytest
 import servers
+import slippery
 import wide
-import words
 from backends import BACKENDS, Sessions
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import (
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import (
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
-METADATA = [module.Base.metadata for module in (models, words, wide)]
+METADATA = [module.Base.metadata for module in (models, slippery, wide)]
 
 
 def pytest_collection_finish() -> None:
