@@ -9,9 +9,9 @@ import models
 import psycopg
 import pytest
 import servers
+import slippery
 import vague
 import wide
-import words
 from backends import BACKENDS, Sessions
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import (
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import (
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
-METADATA = [module.Base.metadata for module in (models, words, wide, filled, vague)]
+METADATA = [module.Base.metadata for module in (models, slippery, wide, filled, vague)]
 
 
 def pytest_collection_finish() -> None:

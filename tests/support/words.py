@@ -124,3 +124,9 @@ class Alias(Base):
 
 async def ask(session: AsyncSession, text: str = "sun") -> Word:
     return await Word.as_unique(session, text=text)
+
+
+async def ask_twice(session: AsyncSession, model: Any, **lookup: Any) -> Any:
+    """Ask for a row, and again, so that it would be remembered."""
+    await model.as_unique(session, **lookup)
+    return await model.as_unique(session, **lookup)
