@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, Self
 from weakref import ref
 
-from sqlalchemy import Column, ColumnElement, SelectBase, TextClause, event, inspect
+from sqlalchemy import Column, SelectBase, TextClause, event, inspect
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.interfaces import ORMOption
@@ -15,14 +15,14 @@ from sqlalchemy.sql.elements import ColumnClause
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._lookup import Lookup, bind, require_cover
 from ._loop import find_or_create
-from ._models import conjuncts, default_field, differs, readable
+from ._models import Criterion, conjuncts, default_field, differs, readable
 from ._new_row import Defaults, Factory, NewRow, all_unknown, called
 from .exceptions import ContradictionError, UnknownFieldError
 
 _KEY: Final = "async_goc.unique"
 _MISSING: Final = object()
 
-Criteria = ColumnElement[bool] | Sequence[ColumnElement[bool]]
+Criteria = Criterion | Sequence[Criterion]
 
 
 class _Known(NamedTuple):
@@ -88,7 +88,7 @@ class UniqueMixin:
                 call.outcome = Outcome.CACHED
                 return known
             call.claim_session()
-            criteria: tuple[ColumnElement[bool], ...] = ()
+            criteria: tuple[Criterion, ...] = ()
             values = lookup
             if _is_overridden(cls):
                 found = cls.unique_filter(**lookup)

@@ -2,11 +2,20 @@
 
 import operator
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, roles
 from sqlalchemy.sql.elements import SQLCoreOperations
+
+# What type checkers let through: all that `select().where()` takes, and `bool`, because
+# SQLModel types a comparison of its attributes so. A real boolean is a TypeError.
+Criterion: TypeAlias = (
+    sa.ColumnElement[bool]
+    | SQLCoreOperations[bool]
+    | roles.ExpressionElementRole[bool]
+    | bool
+)
 
 # What is an SQL expression, as opposed to a value.
 SQL: Final = (sa.ClauseElement, SQLCoreOperations)
@@ -38,10 +47,11 @@ class Equality(NamedTuple):
     @property
     def value(self) -> Any:
         """The value compared with."""
-        if isinstance(self.right, sa.BindParameter):
-            return self.right.effective_value
+        right: Any = self.right
         # Its class may be another one, which SQLAlchemy has derived from this one.
-        return next(v for kind, v in _CONSTANTS.items() if isinstance(self.right, kind))
+        constants = (v for kind, v in _CONSTANTS.items() if isinstance(right, kind))
+        is_bound = isinstance(right, sa.BindParameter)
+        return self.right.effective_value if is_bound else next(constants)
 
 
 def conjuncts(*criteria: Any) -> Iterator[sa.ColumnElement[bool]]:
