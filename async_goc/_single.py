@@ -148,7 +148,8 @@ async def update_or_create(
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
         # Of the model alone: the other side of an outer join cannot be locked.
-        how: Any = {"options": options, "lock": {"of": model}}
+        lock = {"of": model}
+        how: Any = {"options": options, "lock": lock}
         try:
             wanted = bind(call.session, model, criteria, lookup, **how)
             new_row = NewRow(

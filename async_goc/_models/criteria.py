@@ -93,11 +93,3 @@ def differs(one: object, other: object, column: Any = None) -> bool:
         return not compare(one, other)
     except Exception:  # noqa: BLE001 - arrays, say: their comparison has no truth value
         return False
-
-
-def is_same(one: object, other: object, column: Any) -> bool:
-    """Whether a flush would take two values of a column for equal."""
-    try:
-        return column.type.compare_values(one, other) is True
-    except Exception:  # noqa: BLE001 - what cannot be compared may have changed
-        return False
