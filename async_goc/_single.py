@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, inspect
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.exc import StaleDataError
@@ -15,7 +15,7 @@ from ._databases import settle
 from ._insert import complete_updated, explain, update
 from ._lookup import Lookup, bind, refuse_autocommit, require_cover
 from ._loop import find_or_create
-from ._models import T
+from ._models import Criterion, T
 from ._new_row import Defaults, Factory, NewRow, NewValues, all_unknown
 from .exceptions import UnknownFieldError
 
@@ -24,7 +24,7 @@ async def get_or_create(
     session: AsyncSession | async_scoped_session[AsyncSession],
     model: type[T],
     /,
-    *criteria: ColumnElement[bool],
+    *criteria: Criterion,
     defaults: Defaults | None = None,
     factory: Factory[T] | None = None,
     options: Sequence[ORMOption] = (),
@@ -106,7 +106,7 @@ async def update_or_create(
     session: AsyncSession | async_scoped_session[AsyncSession],
     model: type[T],
     /,
-    *criteria: ColumnElement[bool],
+    *criteria: Criterion,
     defaults: Defaults | None = None,
     create_defaults: Defaults | None = None,
     factory: Factory[T] | None = None,

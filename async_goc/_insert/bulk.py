@@ -15,6 +15,7 @@ from .._databases import Source, facts_of
 from .._models import (
     columns_of,
     has_joins,
+    is_generated,
     memory,
     nullable,
     readable,
@@ -46,8 +47,9 @@ def _insert_all(
     # load them.
     named = set(chain.from_iterable(rows))
     sent, others = _columns(mapper)
+    columns = columns_of(mapper)
     # What a row is looked up by is stored as it is: None as NULL, and not as a default.
-    sent = {**sent, **dict.fromkeys(key)}
+    sent = {**sent, **{n: None for n in key if not is_generated(columns[n])}}
     others = {n: others[n] for n in others if n in named and n not in key}
     # The instances are kept alive, so that no new one gets the id() of an old one.
     known = {id(instance): instance for instance in session.identity_map.values()}

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
 from .._databases import Failure
-from .._models import SQL, T, is_same, reset_savepoint_count, savepoint_count
+from .._models import SQL, T, reset_savepoint_count, savepoint_count
 from .._new_row import NewRow
 from .originals import Originals
 
@@ -113,4 +113,6 @@ def _is_already(instance: object, name: str, value: Any) -> bool:
     prop = state.mapper.column_attrs.get(name)
     if prop is None or name not in state.dict or isinstance(value, SQL):
         return False
-    return is_same(state.dict[name], value, prop.columns[0])
+    # The comparison of arrays, say, has no truth value.
+    compare: Any = prop.columns[0].type.compare_values
+    return compare(state.dict[name], value) is True

@@ -94,7 +94,7 @@ def add_lock(
 @remembered
 def _loading_beside(mapper: Mapper[Any]) -> Sequence[ORMOption]:
     """Return options for relationships that are loaded by a subquery."""
-    # That has the statement inside, lock and all, and PostgreSQL refuses DISTINCT there.
+    # It repeats the statement, lock and all, and PostgreSQL refuses a DISTINCT there.
     relationships = (r for r in mapper.relationships if r.lazy == "subquery")
     return [selectinload(getattr(mapper.class_, r.key)) for r in relationships]
 

@@ -68,11 +68,11 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     if not mappings:
         return None
     mapper = class_mapper(call.model)
-    named = _check_names(mapper, mappings)
-    names = (key,) if isinstance(key, str) else key
+    names = (key,) if isinstance(key, str) else tuple(key or ())
+    named = _check_names(mapper, mappings, names)
     session = call.session.sync_session
     refuse_autocommit(session, session.get_bind(mapper))
-    shape = Shape(mapper, tuple(names or _infer_key(mapper, named)))
+    shape = Shape(mapper, names or _infer_key(mapper, named))
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]
     for lookup in lookups:
@@ -111,13 +111,22 @@ def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
     return [{names[0]: row} if type(row) in values else row for row in given]
 
 
-def _check_names(mapper: Mapper[Any], rows: Sequence[Values]) -> list[tuple[str, ...]]:
+def _check_names(
+    mapper: Mapper[Any], rows: Sequence[Values], key: Sequence[str]
+) -> list[tuple[str, ...]]:
     """Return what the rows name, each set of names once; refuse unknown names."""
     named = list(dict.fromkeys(map(tuple, rows)))
-    for name in dict.fromkeys(chain(*named)):
-        is_field = default_field(mapper, name) is not None
-        if not (is_field or takes_argument(None, mapper, name)):
-            raise unknown_field(mapper, name)
+    unknown = [
+        name
+        for name in dict.fromkeys(chain(*named))
+        if not (
+            name in key
+            or default_field(mapper, name) is not None
+            or takes_argument(None, mapper, name)
+        )
+    ]
+    if unknown:
+        raise unknown_field(mapper, *unknown)
     return named
 
 

@@ -17,7 +17,7 @@ from .constraints import (
     is_covered,
     uniques_of,
 )
-from .criteria import SQL, Equality, conjuncts, differs, equality, is_same
+from .criteria import SQL, Criterion, Equality, conjuncts, differs, equality
 from .fields import Field, default_field, lookup_field, lookup_fields, unknown_field
 from .mapping import (
     T,

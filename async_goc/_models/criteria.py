@@ -2,11 +2,20 @@
 
 import operator
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, roles
 from sqlalchemy.sql.elements import SQLCoreOperations
+
+# What type checkers let through: all that `select().where()` takes, and `bool`, because
+# SQLModel types a comparison of its attributes so. A real boolean is a TypeError.
+Criterion: TypeAlias = (
+    sa.ColumnElement[bool]
+    | SQLCoreOperations[bool]
+    | roles.ExpressionElementRole[bool]
+    | bool
+)
 
 # What is an SQL expression, as opposed to a value.
 SQL: Final = (sa.ClauseElement, SQLCoreOperations)
@@ -83,12 +92,4 @@ def differs(one: object, other: object, column: Any = None) -> bool:
     try:
         return not compare(one, other)
     except Exception:  # noqa: BLE001 - arrays, say: their comparison has no truth value
-        return False
-
-
-def is_same(one: object, other: object, column: Any) -> bool:
-    """Whether a flush would take two values of a column for equal."""
-    try:
-        return column.type.compare_values(one, other) is True
-    except Exception:  # noqa: BLE001 - what cannot be compared may have changed
         return False

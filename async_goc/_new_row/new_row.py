@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias
 
 from sqlalchemy import inspect as sa_inspect, null
-from sqlalchemy.orm import InstanceState, Mapper, class_mapper
+from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.util import await_only
 
@@ -155,7 +155,7 @@ def _keep_nulls(instance: object, names: Collection[str]) -> None:
     """Let a flush store NULL in these columns, where the new instance has None."""
     # It would store the column's default, or a JSON null. The NULL comes only now, and
     # tells no listener, because constructors, validators and the like expect None.
-    state: InstanceState[Any] = sa_inspect(instance)
+    state: Any = sa_inspect(instance)
     if state.key is not None:
         return  # A factory has flushed it.
     mapper = state.mapper

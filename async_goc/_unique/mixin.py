@@ -4,7 +4,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from inspect import iscoroutine
 from typing import Any, Self, TypeGuard
 
-from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import ORMOption
@@ -12,13 +11,13 @@ from sqlalchemy.orm.interfaces import ORMOption
 from .._call import DEFAULT_POLICY, Call, Outcome, Policy
 from .._lookup import Lookup, bind, check_options, plan_for, require_cover
 from .._loop import find_or_create
-from .._models import default_field, differs
+from .._models import Criterion, default_field, differs
 from .._new_row import Defaults, Factory, NewRow, all_unknown, called
 from ..exceptions import ContradictionError, UnknownFieldError
 from .key import exact, key_of, no_coroutine
 from .memory import Known, known_by, remember
 
-Criteria = ColumnElement[bool] | Sequence[ColumnElement[bool]]
+Criteria = Criterion | Sequence[Criterion]
 
 
 class UniqueMixin:

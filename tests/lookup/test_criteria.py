@@ -15,6 +15,7 @@ from models import (
 )
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
+from wide import Wide
 
 from async_goc import Policy, get_or_create
 from async_goc.exceptions import ContradictionError
@@ -98,10 +99,20 @@ async def test_criterion_with_a_parent(session: AsyncSession) -> None:
 
 
 @before_sql
-async def test_criterion_that_is_none(session: AsyncSession) -> None:
+@pytest.mark.parametrize("criterion", [Tag.name is None, True, "red", None])
+async def test_criterion_that_is_none(
+    session: AsyncSession, statements: list[str], criterion: Any
+) -> None:
     """A comparison that Python has evaluated is refused: it would match any row."""
-    with pytest.raises(TypeError, match="criterion False is no SQL expression"):
-        await get_or_create(session, Tag, Tag.name is None)
+    with pytest.raises(TypeError, match=f"criterion {criterion!r} is no SQL"):
+        await get_or_create(session, Tag, criterion, name="red")
+    assert not statements
+
+
+async def test_boolean_column(session: AsyncSession) -> None:
+    """A boolean attribute is a criterion of its own, and only filters."""
+    thing = await twice(session, Wide, Wide.is_on, name="a", defaults={"is_on": True})
+    assert thing.is_on
 
 
 async def test_sql_value(session: AsyncSession) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from backends import on_postgres
+from filled import Generated, Owner
 from models import Unnamed
 from sqlalchemy import (
     inspect,
@@ -45,6 +46,20 @@ async def test_none_in_a_key(session: AsyncSession) -> None:
             session, Unnamed, [{"name": None}], key="name", policy=policy
         )
         assert (row.name, created) == (None, expected)
+
+
+async def test_generated_key(session: AsyncSession) -> None:
+    """What the database computes finds the row, and is not sent to it.
+
+    Fails without `is_generated` in `_insert_all`.
+    """
+    session.add(Owner(id=1))
+    rows = [{"slug": name.lower(), "name": name} for name in ("Ann", "Bob")]
+    for expected in (True, False):
+        result = await get_or_create_many(session, Generated, rows, key="slug")
+        assert [(row.slug, created) for row, created in result] == [
+            *[("ann", expected), ("bob", expected)]
+        ]
 
 
 @on_postgres

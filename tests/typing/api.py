@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, undefer
 
@@ -36,6 +36,7 @@ class Tag(UniqueMixin, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     colour: Mapped[str | None]
+    is_active: Mapped[bool]
 
 
 def count(event: Event, /) -> None:
@@ -63,6 +64,8 @@ async def api(
     assert_type(result, tuple[Tag, bool])
     await get_or_create(scoped, Tag, func.lower(Tag.name) == "red", factory=make)
     await get_or_create(session, Tag, Tag.name == "red", Tag.colour.is_(None))
+    await update_or_create(session, Tag, Tag.is_active, ~Tag.is_active, text("1 = 1"))
+    await get_or_create(session, Tag, "red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await get_or_create(session, Tag, name="red", defaults={Tag.colour: colour})
     await get_or_create(session, Tag, name="red", defaults=defaults)
     await get_or_create(
@@ -88,6 +91,7 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     assert_type(brief.locks, KeyedLocks | None)
     assert_type(sqlite.configure(engine, busy_timeout=1), AsyncEngine)
     assert_type(error.matches, tuple[str, ...])
+    assert_type(error.fields, tuple[str, ...])
 
 
 async def other_verbs(session: AsyncSession) -> None:

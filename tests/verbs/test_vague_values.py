@@ -18,7 +18,7 @@ quiet = Policy(missing_constraint="ignore")
 async def test_update(session: AsyncSession, name: str) -> None:
     """What cannot be compared is stored, as if it had changed.
 
-    Fails without `is_same` in `_is_already`.
+    Fails, as arrays do, if their comparison is asked for its truth.
     """
     values = [Vector([0, 0]), Vector([0, 0]), Vector([1, 1]), Vector([1]), None]
     for value in values:

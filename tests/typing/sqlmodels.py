@@ -1,0 +1,26 @@
+"""Models of SQLModel: checked by the type checkers, never run."""
+
+from typing import assert_type
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import Field, SQLModel, col
+from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelSession
+
+from async_goc import get_or_create, get_or_create_many, update_or_create
+
+
+class Hero(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    age: int | None = None
+
+
+async def api(session: AsyncSession, own: SQLModelSession) -> None:
+    # SQLModel types a comparison of its attributes as bool.
+    hero, created = await get_or_create(session, Hero, Hero.name == "x")
+    assert_type(hero, Hero)
+    assert_type(created, bool)
+    await get_or_create(own, Hero, col(Hero.age).is_(None), name="x")
+    await update_or_create(own, Hero, Hero.name == "x", defaults={"age": 7})
+    many = await get_or_create_many(own, Hero, [{"name": "x"}], key="name")
+    assert_type(many, list[tuple[Hero, bool]])
