@@ -41,7 +41,6 @@ async def in_autocommit(url: str, place: str) -> AsyncIterator[AsyncSession]:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("verb", ["get_or_create", "update_or_create", "many"])
 @pytest.mark.parametrize("has_locks", [True, False])
-@pytest.mark.usefixtures("strategy")
 async def test_a_clear_error(url: str, place: str, verb: str, has_locks: bool) -> None:
     """The call says what to do before a row is lost, and before any SQL if it can.
 
