@@ -1,7 +1,6 @@
 """Find the key that a conflict was about, and ask for the row that holds it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -9,7 +8,6 @@ from typing import Any, cast
 from sqlalchemy import Column, ColumnElement, Connection, inspect, literal, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.selectable import SelectBase
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
 from .._databases import Violation, as_stored, relations_of, violation
@@ -161,19 +159,22 @@ def _reflect(connection: Connection, violated: Violation) -> Sequence[str] | Non
 async def refuse_contradiction(held: HeldKey, loser: Any, error: DBAPIError) -> None:
     """Raise if the loser's own values do not satisfy what is looked up."""
     # Plain columns get the values that are looked up. What an expression makes of its
-    # columns' values, only the database can say.
+    # columns' values, only the database can say. It has computed this one for an index
+    # before, so that it cannot fail.
     lookup = held.lookup
     for condition, prop, _ in held.compared():
         values = {} if prop or loser is None else _values_in(condition, lookup, loser)
+        if not values:
+            continue
         sent = {c: as_stored(c.type, literal(v, c.type)) for c, v in values.items()}
         asked = replacement_traverse(condition, {}, partial(_replaced, sent))
-        if values and not await _is_true(held.connection, asked):
+        if not await held.connection.scalar(select(asked)):
             names = ", ".join(column.key for column in values)
             given = (
                 next(iter(values.values())) if len(values) == 1 else [*values.values()]
             )
-            model = lookup.plan.model
-            raise ContradictionError(model, names, str(condition), given) from error
+            wanted = (lookup.plan.model, names, str(condition))
+            raise ContradictionError(*wanted, given) from error
 
 
 def _values_in(
@@ -181,31 +182,18 @@ def _values_in(
 ) -> dict[Any, Any]:
     """Return the loser's values of the columns in *condition*, if all are known."""
     mapper, loaded = lookup.plan.mapper, inspect(loser).dict
-    values: dict[Any, Any] = {}
     elements: list[Any] = list(iterate(condition))
-    if any(isinstance(element, SelectBase) for element in elements):
-        return {}  # It asks other rows.
-    for element in elements:
-        if not issubclass(element.__class__, Column):
+    values: dict[Any, Any] = {}
+    for column in elements:
+        if not issubclass(column.__class__, Column):
             continue
-        name = None
-        if mapper.columns.contains_column(element):
-            name = mapper.get_property_by_column(element).key
-        value = loaded.get(name)
-        is_default = value is None and element.key not in nullable(mapper)
-        if name is None or is_default or isinstance(value, SQL):
+        value = loaded.get(mapper.get_property_by_column(column).key)
+        is_default = value is None and column.key not in nullable(mapper)
+        if is_default or isinstance(value, SQL):
             return {}
-        values[element] = value
+        values[column] = value
     return values
 
 
 def _replaced(sent: Mapping[Any, Any], element: Any, **_: Any) -> Any:
     return sent.get(element) if isinstance(element, Column) else None
-
-
-async def _is_true(connection: AsyncConnection, asked: Any) -> bool:
-    # Should it fail, nothing is known, and the transaction goes on as it was.
-    with suppress(DBAPIError):
-        async with connection.begin_nested():
-            return bool(await connection.scalar(select(asked)))
-    return True

@@ -47,6 +47,17 @@ class User(Base):
     note: Mapped[str | None] = mapped_column(server_default="none")
 
 
+class Person(Base):
+    __tablename__ = "named_person"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    first: Mapped[str]
+    last: Mapped[str] = mapped_column(server_default="Lee")
+
+
+Index("uq_whole", func.lower(Person.first + Person.last), unique=True)
+
+
 class Word(Base):
     __tablename__ = "small_word"
 
@@ -180,3 +191,26 @@ async def test_values_that_have_the_key(
     values = {"email": "ann@X.org"} | values
     with pytest.raises(IntegrityError):
         await get_or_create(session, User, *criteria, defaults=values)
+
+
+@verbs
+@pytest.mark.parametrize("values", [{"first": "Ann "}, {"first": func.lower("Ann ")}])
+async def test_values_that_are_not_known(
+    engine: AsyncEngine, session: AsyncSession, verb: Any, values: dict[str, Any]
+) -> None:
+    """Of SQL expressions and server defaults, nothing is claimed."""
+    await rival(engine, Person(first="Ann "))()
+    criterion = func.lower(Person.first + Person.last) == "annlee"
+    with pytest.raises((ContentionError, IntegrityError)):
+        await verb(session, Person, criterion, defaults=values)
+
+
+@verbs
+async def test_several_values(session: AsyncSession, verb: Any) -> None:
+    """All values of the expression are in the error."""
+    criterion = func.lower(Person.first + Person.last) == "annlee"
+    values = {"first": "Ann ", "last": "Lee"}
+    await verb(session, Person, criterion, defaults=values)
+    with pytest.raises(ContradictionError, match="first, last") as raised:
+        await verb(session, Person, criterion, defaults=values)
+    assert raised.value.given == ["Ann ", "Lee"]

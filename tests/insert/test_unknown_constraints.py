@@ -134,3 +134,31 @@ async def test_conflict_in_another_table(session: AsyncSession) -> None:
     with pytest.raises(IntegrityError) as raised:
         await get_or_create(session, Tag, name="red")
     assert "loose_name_key" in raised.value.__notes__[0]
+
+
+async def test_rival_without_a_value_vanishes(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """NULLs that are not distinct conflict, and the table is asked for NULL.
+
+    Fails without `is_` in `HeldKey._conflicts`.
+    """
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("CREATE UNIQUE INDEX one ON tag (colour) NULLS NOT DISTINCT")
+        )
+    try:
+        async with AsyncSession(engine) as other, other.begin():
+            other.add(Tag(name="a"))
+        with pytest.raises(IntegrityError) as raised:
+            await get_or_create(
+                *(session, Tag, Tag.name != "a"),
+                colour=None,
+                defaults={"name": "b"},
+                policy=Policy(missing_constraint="ignore"),
+            )
+        assert "violated one" in raised.value.__notes__[0]
+        await session.rollback()
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP INDEX one"))

@@ -6,12 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from backends import POSTGRES
+from backends import on_postgres
 from rivals import after_rival
 from rows import count
 from sqlalchemy import (
     CHAR,
     REAL,
+    Enum,
     Float,
     Interval,
     Numeric,
@@ -25,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
 from async_goc import Outcome, Policy, Stats, get_or_create, update_or_create
+from async_goc._databases import stores_another
 
 
 class Decorated(TypeDecorator[float]):
@@ -88,13 +90,12 @@ VALUES = {
     "double": 0.7,
 }
 pytestmark = [
-    pytest.mark.parametrize("backend", POSTGRES, indirect=True),
     # SQLAlchemy 2.1 says this of its own type.
     pytest.mark.filterwarnings("ignore:Type object <class '.*DOMAIN'>"),
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def own_table(engine: AsyncEngine) -> AsyncIterator[None]:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
@@ -103,6 +104,8 @@ async def own_table(engine: AsyncEngine) -> AsyncIterator[None]:
         await connection.run_sync(Base.metadata.drop_all)
 
 
+@on_postgres
+@pytest.mark.usefixtures("own_table")
 @pytest.mark.parametrize("verb", [get_or_create, update_or_create])
 @pytest.mark.parametrize("how", ["keyword", "criterion", "criteria"])
 async def test_found_again(session: AsyncSession, verb: Any, how: str) -> None:
@@ -130,6 +133,8 @@ async def test_found_again(session: AsyncSession, verb: Any, how: str) -> None:
     assert await count(session, Reading) == len(VALUES)
 
 
+@on_postgres
+@pytest.mark.usefixtures("own_table")
 async def test_lost_race(engine: AsyncEngine, session: AsyncSession) -> None:
     """A rival's row is found after the INSERT, and by any later transaction.
 
@@ -149,6 +154,8 @@ async def test_lost_race(engine: AsyncEngine, session: AsyncSession) -> None:
         assert not created, name
 
 
+@on_postgres
+@pytest.mark.usefixtures("own_table")
 async def test_row_that_stays(engine: AsyncEngine, session: AsyncSession) -> None:
     """The table itself is asked for the key as it is stored, too.
 
@@ -160,9 +167,39 @@ async def test_row_that_stays(engine: AsyncEngine, session: AsyncSession) -> Non
         await get_or_create(session, Reading, real=0.7, note="mine")
 
 
+@on_postgres
+@pytest.mark.usefixtures("own_table")
 async def test_values_that_a_cast_would_cut(session: AsyncSession) -> None:
     """Text that is too long for a CHAR(n) does not find what it begins with."""
     await get_or_create(session, Reading, code="abcd")
     assert (await get_or_create(session, Reading, code="abcd     "))[1] is False
     with pytest.raises(DBAPIError, match="too long"):
         await get_or_create(session, Reading, code="abcdef")
+
+
+class Plain(DeclarativeBase):
+    """A table that every database can have."""
+
+
+class Sample(Plain):
+    __tablename__ = "sample"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    real: Mapped[Any] = unique(REAL)
+    code: Mapped[Any] = unique(CHAR(4))
+    kind: Mapped[Any] = unique(Enum("a", "b", native_enum=False))
+
+
+async def test_other_databases(engine: AsyncEngine, session: AsyncSession) -> None:
+    """Elsewhere nothing is cast, and a type that PostgreSQL lacks does no harm."""
+    assert not stores_another(Enum("a", "b"))  # It needs a name.
+    async with engine.begin() as connection:
+        await connection.run_sync(Plain.metadata.create_all)
+    values = {"real": 0.7, "code": "ab", "kind": "a"}
+    for name, value in values.items():
+        for expected in (True, False):
+            _, created = await get_or_create(session, Sample, **{name: value})
+            assert created is expected
+    await session.rollback()
+    async with engine.begin() as connection:
+        await connection.run_sync(Plain.metadata.drop_all)
