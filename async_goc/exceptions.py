@@ -96,13 +96,13 @@ class ContradictionError(AsyncGocError, ValueError):
         self.field = field
         self.wanted = wanted
         self.given = given
-        self.is_hidden = is_hidden
+        self.is_hidden: bool = is_hidden
         super().__init__(model, field, wanted, given, is_hidden)
 
     def hide(self) -> None:
         """Leave the values out of the message."""
         self.is_hidden = True
-        self.args = (*self.args[:-1], True)
+        super().__init__(*self.args[:-1], True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

@@ -88,7 +88,10 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
 
 def _beyond_snapshot(lookup: Lookup[Any], error: DBAPIError) -> SnapshotConflictError:
     constraint = violation(error).constraint
-    return SnapshotConflictError(lookup.plan.model, lookup.names, constraint)
+    conflict = SnapshotConflictError(lookup.plan.model, lookup.names, constraint)
+    if constraint is not None:
+        conflict.add_note(f"the rival's row is in the way by {constraint}")
+    return conflict
 
 
 def refuse_many(lookup: Lookup[Any], error: DBAPIError) -> NoReturn:
