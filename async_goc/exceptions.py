@@ -102,7 +102,7 @@ class ContradictionError(AsyncGocError, ValueError):
     def hide(self) -> None:
         """Leave the values out of the message."""
         self.is_hidden = True
-        super().__init__(*self.args[:-1], True)
+        super().__init__(*self.args[:-1], self.is_hidden)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
