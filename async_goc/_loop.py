@@ -29,11 +29,11 @@ _INSERTS: Final[Mapping[str, Any]] = {
 
 
 async def find_or_create(
-    call: Call, lookup: Lookup[T], new_row: NewRow[T]
+    call: Call, lookup: Lookup[T], new_row: NewRow[T], strategy: Strategy | None = None
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created."""
-    session, mapper, strategy = call.session, new_row.mapper, call.policy.strategy
-    left = call.policy.attempts
+    session, mapper, left = call.session, new_row.mapper, call.policy.attempts
+    strategy = strategy or call.policy.strategy
     while True:
         instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
         if call.outcome is Outcome.CREATED:

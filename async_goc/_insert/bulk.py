@@ -1,6 +1,7 @@
 """Insert many rows by one statement, which skips those that are there."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from inspect import signature
 from itertools import chain, groupby
@@ -154,13 +155,14 @@ def has_contextual_default(mapper: Mapper[Any]) -> bool:
 
 
 def _takes_context(column: Any) -> bool:
-    if not column.default.is_callable:
-        return False
-    try:
-        # SQLAlchemy has wrapped those that take no context.
-        return bool(signature(column.default.arg).parameters)
-    except ValueError:  # The function has no signature.
-        return True
+    # SQLAlchemy has wrapped those that take no context, also those that have no
+    # signature, such as a built-in type.
+    takes = False
+    with suppress(ValueError):
+        takes = column.default.is_callable and bool(
+            signature(column.default.arg).parameters
+        )
+    return takes
 
 
 def _has_default_here(column: Column[Any]) -> bool:

@@ -6,10 +6,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from .._call import Outcome
 from .._databases import Failure, is_duplicate_key
 from .._insert import (
-    complete_created,
     complete_updated,
     fill_empty,
     insert_all,
@@ -19,7 +17,7 @@ from .._insert import (
     refuse_many,
 )
 from .._lookup import bind
-from .._loop import find_or_insert
+from .._loop import find_or_create
 from .._new_row import NewRow
 from .input import Input
 from .look import is_stale, look
@@ -57,14 +55,9 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
     # A statement for many that skips a row cannot tell what the row conflicts with; an
     # INSERT inside a SAVEPOINT can.
     new_row = _new_row(wanted, row, is_locking=is_locking)
-    row.instance, outcome = await find_or_insert(
+    row.instance, row.is_created = await find_or_create(
         wanted.call, new_row.lookup, new_row, "savepoint"
     )
-    row.is_created = outcome is Outcome.CREATED
-    if row.is_created:
-        session, mapper = wanted.call.session, wanted.shape.mapper
-        is_alone = not is_watched(session.sync_session, mapper)
-        await complete_created(session, row.instance, wanted.options, is_alone=is_alone)
 
 
 async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]:

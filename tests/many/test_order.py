@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from backends import on_postgres
+from kinds import models_of
 from sqlalchemy import (
     CHAR,
     REAL,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Enum,
     Float,
     Integer,
     Interval,
@@ -37,9 +39,11 @@ from sqlalchemy.dialects.postgresql import (
     TIMESTAMP,
     Range,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import registry
 
+from async_goc import get_or_create_many
 from async_goc._many import order, rows
 from async_goc._many.order import ranks
 
@@ -153,15 +157,28 @@ async def test_what_only_the_database_knows(
     assert statements == ["SELECT"]
 
 
-async def test_nulls(session: AsyncSession) -> None:
+@pytest.mark.parametrize(
+    ("type_", "first", "last"), [(String(), "a", "b"), (Numeric(), 1, Decimal(2))]
+)
+async def test_nulls(session: AsyncSession, type_: Any, first: Any, last: Any) -> None:
     """A key without a value has one place, too."""
-    places = await ranks(session, shape_of(String()), [["b", None, "a", None]])
+    places = await ranks(session, shape_of(type_), [[last, None, first, None]])
     assert places[1] == places[3]
-    assert sorted([places[0], places[1], places[2]]) == [
-        places[1],
-        places[2],
-        places[0],
-    ]
+    assert sorted(places[:3]) == [places[1], places[2], places[0]]
+
+
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [(Float(), [1, "no number"]), (Enum("a", "b", native_enum=False), ["a", "c"])],
+)
+async def test_values_that_are_refused(
+    session: AsyncSession, type_: Any, values: list[Any]
+) -> None:
+    """They fail as in any other statement: nothing else is made of them."""
+    _, model = models_of(type_)
+    await (await session.connection()).run_sync(model.metadata.create_all)
+    with pytest.raises((SQLAlchemyError, ValueError, LookupError)):
+        await get_or_create_many(session, model, values, key="key")
 
 
 @on_postgres
