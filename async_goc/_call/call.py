@@ -1,6 +1,7 @@
 """One call under way: whose session it uses, how it behaves, and what it reports."""
 
 from asyncio import get_running_loop
+from contextlib import suppress
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Final, Self
@@ -119,8 +120,10 @@ class Call:
 
     def _hides_values(self) -> bool:
         """Whether SQLAlchemy would not show values in a message, either."""
-        bind = self.session.sync_session.get_bind(class_mapper(self.model))
-        return bind.engine.hide_parameters
+        with suppress(Exception):  # The session may have no bind.
+            bind = self.session.sync_session.get_bind(class_mapper(self.model))
+            return bind.engine.hide_parameters
+        return True
 
     def claim_session(self) -> None:
         """Keep calls of other tasks off the session until this one ends.

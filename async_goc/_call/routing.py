@@ -35,15 +35,18 @@ def send_to_writer(session: Session, mapper: Mapper[Any]) -> bool | None:
         return None  # It does not choose, or has been given another method already.
     choose: Any = session.get_bind
 
-    def get_bind(mapper: Any = None, **options: Any) -> Any:
-        clause = options.get("clause")
-        if clause is None or clause.is_select:
-            options["clause"] = _write(mapper)
-        return choose(mapper, **options)
+    def get_bind(mapper: Any = None, clause: Any = None, **options: Any) -> Any:
+        # Statements without a model are not ours.
+        is_read = clause is None or clause.is_select
+        if mapper is not None and is_read:
+            clause = _write(mapper)
+        return choose(mapper, clause=clause, **options)
 
-    reader = session.get_bind(mapper, clause=select(mapper.class_))
+    # Both are asked first, because the session's own method may raise.
+    reader = choose(mapper, clause=select(mapper.class_))
+    writer = get_bind(mapper)
     vars(session)[_GET_BIND] = get_bind
-    return reader is not session.get_bind(mapper)
+    return reader is not writer
 
 
 def send_anywhere(session: Session) -> None:
@@ -53,7 +56,7 @@ def send_anywhere(session: Session) -> None:
 
 def _write(mapper: Any) -> Any:
     """Return a statement that writes."""
-    local: Any = None if mapper is None else inspect(mapper).local_table
+    local: Any = inspect(mapper).local_table
     # A model may be mapped to something else, such as a join.
     is_table = issubclass(type(local), Table)
     return update(local if is_table else table("unknown"))

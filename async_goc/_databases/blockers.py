@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .errors import Violation, is_duplicate_key
+from .errors import Violation, is_serialization_failure
 
 # From REPEATABLE READ on, a transaction never sees a later commit.
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
@@ -84,9 +84,9 @@ async def blocker(connection: AsyncConnection, error: DBAPIError) -> Blocker:
             is_new = result.first() if result.returns_rows else result.rowcount
             await savepoint.rollback()
     except DBAPIError as failure:
-        # A trigger has violated another table's constraint, or made up the violation.
-        # (Tables with a deferrable constraint take no such clause, and then nothing
-        # speaks against the snapshot.)
-        is_hidden = is_duplicate_key(failure)
-        return Blocker.HIDDEN if is_hidden else Blocker.BEYOND_SNAPSHOT
+        # Anything else says nothing of the snapshot: a trigger has violated another
+        # table's constraint, say, or the table takes no such clause, because it has a
+        # deferrable constraint.
+        is_beyond = is_serialization_failure(failure)
+        return Blocker.BEYOND_SNAPSHOT if is_beyond else Blocker.HIDDEN
     return Blocker.GONE if is_new else Blocker.HIDDEN

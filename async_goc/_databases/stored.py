@@ -6,7 +6,6 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, cast
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -71,7 +70,9 @@ def _stored_type(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
     try:
         # The name that the column is created with: decorators and variants have theirs.
         name = type_.compile(_DIALECT)
-    except CompileError:  # An ENUM without a name, or a type that is not PostgreSQL's.
+    # An ENUM without a name, or a type that PostgreSQL lacks. One of the caller's own
+    # may raise anything.
+    except Exception:  # noqa: BLE001
         return None
     if _PADDED.fullmatch(name):
         return _Padded()

@@ -4,8 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from sqlalchemy import Column, ColumnElement, Select, bindparam, select
+from sqlalchemy import (
+    BinaryExpression,
+    Column,
+    ColumnElement,
+    Select,
+    bindparam,
+    select,
+)
 from sqlalchemy.orm import Mapper, class_mapper
+from sqlalchemy.sql import operators
 
 from .._databases import as_stored, stores_another
 from .._models import (
@@ -170,10 +178,13 @@ def stored_criteria(
     for condition in conjuncts(*criteria):
         found = equality(condition)
         left: Any = None if found is None or found.is_null else found.left
-        if found is None or not issubclass(left.__class__, Column):
+        is_column = found is not None and issubclass(left.__class__, Column)
+        if found is None or not is_column or not stores_another(left.type):
             yield condition
         else:
-            yield left == as_stored(left.type, found.right)
+            # Not `==`: a comparator of the column's own has been asked already.
+            stored = as_stored(left.type, found.right)
+            yield BinaryExpression(left, stored, operators.eq)
 
 
 @remembered

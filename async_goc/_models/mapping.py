@@ -1,15 +1,18 @@
 """Remember what is known of a mapped class, and say what its columns are."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, TypeDecorator, inspect
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import InstanceState, Mapper
 
 T = TypeVar("T")
 
 # None is a value that is remembered, too.
 _MISSING: Final = object()
+_ANY_DATABASE: Final = DefaultDialect()
 
 
 def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
@@ -83,8 +86,16 @@ def _replaces_none(column: Column[Any]) -> bool:
         column.default is not None
         or column.server_default is not None
         or column.type.should_evaluate_none
-        or isinstance(column.type, TypeDecorator)
+        or (isinstance(column.type, TypeDecorator) and _fills_in(column.type))
     )
+
+
+def _fills_in(type_: TypeDecorator[Any]) -> bool:
+    """Whether the type may make another value of None."""
+    with suppress(Exception):  # It may know only some databases.
+        process: Any = type_.dialect_impl(_ANY_DATABASE).bind_processor(_ANY_DATABASE)
+        return process is not None and process(None) is not None
+    return True
 
 
 @remembered

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import Dialect, inspect
 from sqlalchemy.orm import InstanceState, class_mapper
 
-from .._call import Call
+from .._call import Call, writer_of
 from .._databases import schemas_of
 from .._turns import PLAIN
 
@@ -51,7 +51,7 @@ def key_of(call: Call, lookup: Mapping[str, Any], *, has_factory: bool) -> Key |
     # Such a listener may add criteria, or send the statement elsewhere.
     if found is None or session.dispatch.do_orm_execute:
         return None
-    bind = session.get_bind(class_mapper(model))
+    bind = writer_of(session, class_mapper(model))
     schemas = frozenset(schemas_of(session, bind).items())
     namespace = call.policy.namespace
     names = frozenset(lookup)

@@ -132,3 +132,14 @@ def _on_rollback(session: Session, _: object) -> None:
 def _on_return(session: Session, _: object) -> None:
     # The row may have gone, or changed, while the object was in no session.
     session.info.pop(_KEY, None)
+
+
+@event.listens_for(Session, "persistent_to_deleted")
+def _on_delete(session: Session, _: object) -> None:
+    # The database may have deleted, or changed, the rows that referred to it.
+    session.info.pop(_KEY, None)
+
+
+@event.listens_for(Session, "after_bulk_delete")
+def _on_bulk_delete(context: Any) -> None:
+    context.session.info.pop(_KEY, None)

@@ -271,3 +271,20 @@ async def test_many_rows(engine: AsyncEngine, sessions: Sessions) -> None:
         assert [created for _, created in result] == [False, False, True]
     async with AsyncSession(engine) as session:
         assert set(await session.scalars(select(Tag.colour))) == {"red"}
+
+
+async def test_session_that_cannot_write(engine: AsyncEngine) -> None:
+    """Its error passes through, and it reads on as before."""
+
+    class ReadOnly(Session):
+        def get_bind(self, mapper: Any = None, clause: Any = None, **_: Any) -> Any:
+            assert mapper is not None
+            if isinstance(clause, Update):
+                raise PermissionError
+            return engine.sync_engine
+
+    async with AsyncSession(sync_session_class=ReadOnly) as session:
+        await session.execute(select(Tag))
+        with pytest.raises(PermissionError):
+            await get_or_create(session, Tag, name="a")
+        assert (await session.scalars(select(Tag))).all() == []
