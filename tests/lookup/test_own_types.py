@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backends import by_savepoint
+from backends import by_savepoint, on_sqlite
 from sqlalchemy import Column, Numeric, String, Text, TypeDecorator, event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -21,8 +21,7 @@ class Elsewhere(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Any) -> Any:
-        # SQLAlchemy's own dialect for PostgreSQL has no driver.
-        if dialect.name == "sqlite" or dialect.driver in {"asyncpg", "psycopg"}:
+        if dialect.name == "sqlite":
             return dialect.type_descriptor(Text())
         raise NotImplementedError(dialect.name)
 
@@ -58,14 +57,15 @@ class Own(Base):
     price: Mapped[Any] = mapped_column(Numeric(10, 2), nullable=True)
 
 
+@on_sqlite
 @by_savepoint
 async def test_types_of_the_callers_own(
     session: AsyncSession, statements: list[str]
 ) -> None:
     """They need not know PostgreSQL, nor compare with SQL; their None is no default.
 
-    Fails without `Exception` in `_stored_type`, without `stores_another` in
-    `stored_criteria`, and without `_fills_in` in `_replaces_none`.
+    Fails without `Exception` in `_stored_type`, and without `_fills_in` in
+    `_replaces_none`.
     """
     await (await session.connection()).run_sync(Base.metadata.create_all)
     seen: list[Any] = []
