@@ -190,7 +190,8 @@ async def _change(
     values = await changes.values()
     await settle(call.session, lookup.plan.mapper)
     # No rival can delete a locked row, but what makes the values can.
-    if not inspect(instance).persistent:
+    state: Any = inspect(instance)
+    if not state.persistent:
         return False
     try:
         await update(call, instance, values)

@@ -1,7 +1,7 @@
 """Say which values a database takes for equal, and in which order, if that is known."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -38,16 +38,28 @@ def comparable(
     sent = alike if is_bytes else processed(alike, type_, dialect)
     if sent is None or not _is_plain(type_, dialect):
         return None
+    sent = [None if v is None else s for v, s in zip(values, sent, strict=True)]
     kinds = kinds_of(sent)
     if len(kinds) > 1 or not kinds <= _KINDS:
         return None
-    # NaN is equal to nothing in Python.
-    if kinds == {float} and any(value != value for value in sent):  # noqa: PLR0124
-        return None
-    if kinds == {Decimal}:
-        scale = getattr(decorated(type_), "scale", None)
-        return sent if all(_is_kept(value, scale) for value in sent) else None
-    return sent
+    if kinds == {(datetime, False)}:
+        # Python compares the clocks of one zone, which show one hour twice a year.
+        return [None if value is None else value.astimezone(UTC) for value in sent]
+    # NaN is equal to nothing in Python, and NUMERIC rounds.
+    is_known = (
+        all(value == value for value in sent)  # noqa: PLR0124
+        if kinds == {float}
+        else kinds != {Decimal} or all(_is_kept(v, _scale(type_)) for v in sent)
+    )
+    return sent if is_known else None
+
+
+def _scale(type_: TypeEngine[Any]) -> int | None:
+    """Return how many digits NUMERIC keeps after the point; ``None``: all."""
+    inner: Any = decorated(type_)
+    scale = getattr(inner, "scale", None)
+    has_precision = getattr(inner, "precision", None) is not None
+    return 0 if scale is None and has_precision else scale
 
 
 def _is_kept(value: Decimal | None, scale: int | None) -> bool:
@@ -75,6 +87,8 @@ def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     inner, chosen = decorated(type_), decorated(type_.dialect_impl(dialect))
     if getattr(chosen, "collation", None) is not None:
         return False
+    if type_.bind_expression(sa.bindparam("any", type_=type_)) is not None:
+        return False
     if facts_of(dialect).stores_as_sent:
         return True
     if not isinstance(inner, _PLAIN) or not isinstance(chosen, _PLAIN):
@@ -88,7 +102,9 @@ def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     return digits == [None, None] and not is_other
 
 
-def ordering(column: sa.ColumnElement[Any], type_: TypeEngine[Any]) -> Any:
+def ordering(
+    column: sa.ColumnElement[Any], type_: TypeEngine[Any], dialect: Dialect
+) -> Any:
     """Return what to sort by, so that the order is that of columns of the type."""
-    collation = getattr(decorated(type_), "collation", None)
+    collation = getattr(decorated(type_.dialect_impl(dialect)), "collation", None)
     return column if collation is None else sa.collate(column, collation)

@@ -55,7 +55,7 @@ class Source:
     number: sa.ColumnElement[Any]
     # Turns the values, by column, into the statement's parameters; `None` if some of
     # the values do not fit.
-    pack: Callable[[Columns], dict[str, Any] | None]
+    pack: Callable[[Columns, Dialect], dict[str, Any] | None]
 
 
 def no_table(_dialect: Dialect, _types: Types) -> None:
@@ -80,7 +80,8 @@ def array_table(dialect: Dialect, types: Types) -> Source | None:
     number = func.generate_series(0, last, type_=sa.Integer()).label("number")
     table = sa.select(*columns, number).subquery()
 
-    def pack(values: Columns) -> dict[str, Any] | None:
+    # Statements are kept with the model, and serve other engines with this one's name.
+    def pack(values: Columns, dialect: Dialect) -> dict[str, Any] | None:
         each = zip(values, types, strict=True)
         packed = [uniform(column, type_, dialect) for column, type_ in each]
         if any(column is None for column in packed):
@@ -128,12 +129,13 @@ def _is_item(type_: TypeEngine[Any], dialect: Dialect) -> bool:
 _PLAIN: Final = frozenset({str, int, bool})
 
 
-def document_table(dialect: Dialect, types: Types) -> Source:
+def document_table(_dialect: Dialect, types: Types) -> Source:
     """Return SQLite's table, which is one document of all rows."""
     document = sa.bindparam("document", type_=sa.String())
     each = func.json_each(document).table_valued("key", "value")
 
-    def pack(values: Columns) -> dict[str, Any] | None:
+    # Statements are kept with the model, and serve other engines with this one's name.
+    def pack(values: Columns, dialect: Dialect) -> dict[str, Any] | None:
         columns = [processed(c, t, dialect) for c, t in zip(values, types, strict=True)]
         if any(c is None or not _PLAIN.issuperset(map(type, c)) for c in columns):
             return None
@@ -166,7 +168,11 @@ def values_list(types: Types, values: Columns, first: int) -> Source:
     columns: Any = map(sa.column, names, [sa.Integer(), *types])
     table = sa.values(*columns).data(rows).alias()
     number, *keys = [table.c[name] for name in names]
-    return Source(table, keys, number, lambda _: {})
+
+    def pack(_values: Columns, _dialect: Dialect) -> dict[str, Any]:
+        return {}
+
+    return Source(table, keys, number, pack)
 
 
 def expanding_list(types: Types, values: Columns, first: int) -> Source:
@@ -183,7 +189,11 @@ def expanding_list(types: Types, values: Columns, first: int) -> Source:
     source = sa.select(*columns).select_from(sa.text(":listed").bindparams(listed))
     table = source.subquery()
     number, *keys = [table.c[name] for name in names]
-    return Source(table, _wrapped(types, keys), number, lambda _: {listed.key: rows})
+
+    def pack(_values: Columns, _dialect: Dialect) -> dict[str, Any]:
+        return {listed.key: rows}
+
+    return Source(table, _wrapped(types, keys), number, pack)
 
 
 def _names(types: Types) -> list[str]:

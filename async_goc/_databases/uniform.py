@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import Float, Numeric, TypeDecorator, TypeEngine
 
 Values = Sequence[Any]
 
@@ -51,12 +51,15 @@ def converted_to(type_: TypeEngine[Any], values: Values) -> Values:
     if isinstance(type_, TypeDecorator):
         return values
     try:
-        convert = _CONVERSIONS[kind := type_.python_type]
+        kind = type_.python_type
+        if isinstance(type_, Numeric) and not isinstance(type_, Float):
+            kind = Decimal
+        convert = _CONVERSIONS[kind]
         if set(map(type, values)) == {kind}:
             return values  # Most are.
         return [None if value is None else convert(value) for value in values]
     # There is no such type, or a value is not like it. The database says so.
-    except (KeyError, NotImplementedError, TypeError, ValueError, ArithmeticError):
+    except (LookupError, NotImplementedError, TypeError, ValueError, ArithmeticError):
         return values
 
 
@@ -82,7 +85,7 @@ def _as_decimal(value: Any) -> Decimal:
 
 
 def _as_bool(value: Any) -> bool:
-    return bool((False, True)[operator.index(value)])
+    return bool({0: False, 1: True}[operator.index(value)])
 
 
 def _as_datetime(value: date) -> datetime:

@@ -1,9 +1,7 @@
 """Insert many rows by one statement, which skips those that are there."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from inspect import signature
 from itertools import chain, groupby
 from typing import Any, Final
 
@@ -80,7 +78,7 @@ def _insert(
     columns = [_values(name, make, rows) for name, make in makers.items()]
     key = ("insert", dialect.name, names)
     source, statement = memory(mapper, key, lambda: _statement(mapper, dialect, names))
-    values: Any = None if source is None else source.pack(columns)
+    values: Any = None if source is None else source.pack(columns, dialect)
     if values is None:
         inserting = returning_insert(mapper, dialect)
         statement = select(mapper.class_).from_statement(inserting)
@@ -155,14 +153,10 @@ def has_contextual_default(mapper: Mapper[Any]) -> bool:
 
 
 def _takes_context(column: Any) -> bool:
-    # SQLAlchemy has wrapped those that take no context, also those that have no
-    # signature, such as a built-in type.
-    takes = False
-    with suppress(ValueError):
-        takes = column.default.is_callable and bool(
-            signature(column.default.arg).parameters
-        )
-    return takes
+    default = column.default
+    # SQLAlchemy has wrapped those that take no context, whatever else they may take.
+    is_wrapped = hasattr(getattr(default, "arg", None), "__wrapped__")
+    return default.is_callable and not is_wrapped
 
 
 def _has_default_here(column: Column[Any]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any, Final
 
+from sqlalchemy import TypeDecorator
 from sqlalchemy.exc import DBAPIError
 
 from .._databases import Failure, is_duplicate_key
@@ -67,7 +68,11 @@ async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]
     # A key that comes back just as it was sent tells which row it is. Of the others the
     # database says so, when it is asked for what is left.
     keys = wanted.shape.keys_of(made)
-    is_told = are_plain(keys) and are_plain(row.key for row in rows)
+    is_told = (
+        all(map(_returns_as_sent, wanted.shape.attributes))
+        and are_plain(keys)
+        and are_plain(row.key for row in rows)
+    )
     by_key = {row.key: row for row in rows if is_told}
     others: dict[int, Any] = {}
     for instance, key in zip(made, keys, strict=True):
@@ -77,6 +82,14 @@ async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]
         else:
             row.instance, row.is_created = instance, True
     return others
+
+
+def _returns_as_sent(attribute: Any) -> bool:
+    """Whether equal values that come back were sent as equal ones."""
+    type_ = attribute.type
+    is_own = type(type_).__module__.startswith("sqlalchemy.")
+    is_decorated = isinstance(type_, TypeDecorator)
+    return is_own and not is_decorated and type_.column_expression(attribute) is None
 
 
 async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:

@@ -77,7 +77,8 @@ def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
     counts = Counter([row for row, _ in pairs])
     if len(counts) < len(pairs):
         ((row, _),) = counts.most_common(1)
-        msg = f"several {shape.mapper.class_.__name__} have the key {row.key!r}"
+        names, index = ", ".join(shape.names), rows.index(row)
+        msg = f"several {shape.mapper.class_.__name__} have the {names} of key {index}"
         raise MultipleResultsFound(msg)
 
 
@@ -134,7 +135,7 @@ def _statements(
     key = ("look", shape.names, nulls, dialect.name, is_locking)
     statement, source = memory(shape.mapper, key, compile_)
     columns = [[row.key[place] for row in rows] for place in left]
-    packed = None if source is None else source.pack(columns)
+    packed = None if source is None else source.pack(columns, dialect)
     if packed is not None:
         yield statement, packed
         return
@@ -142,7 +143,7 @@ def _statements(
     for start in range(0, len(rows), size):
         page = [column[start : start + size] for column in columns]
         listed = facts.list_of(types, page, start)
-        yield joined(listed), listed.pack(page)
+        yield joined(listed), listed.pack(page, dialect)
 
 
 def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:

@@ -24,38 +24,41 @@ Columns = Sequence[Sequence[Any]]
 async def ranks(session: AsyncSession, shape: Shape, columns: Columns) -> Sequence[Any]:
     """Return a rank for each key, the same for equal ones; to sort by."""
     dialect = session.sync_session.get_bind(shape.mapper).dialect
-    types = [attribute.type for attribute in shape.attributes]
-    known = [comparable(c, t, dialect) for c, t in zip(columns, types, strict=True)]
-    compared = [column for column in known if column is not None]
-    if len(compared) < len(known):
-        return await session.run_sync(_ask, shape, columns)
-    compared = [_with_nulls(column) for column in compared]
-    # Values are compared faster than tuples of one value.
-    return compared[0] if len(compared) == 1 else list(zip(*compared, strict=True))
+    ranked: list[Sequence[Any]] = []
+    for column, attribute in zip(columns, shape.attributes, strict=True):
+        known = comparable(column, attribute.type, dialect)
+        if known is None:
+            rank = await session.run_sync(_ask, shape, attribute.type, column)
+            ranked.append(rank)
+        else:
+            ranked.append(known)
+    if len(ranked) == 1 and None not in ranked[0]:
+        return ranked[0]
+    keys = zip(*ranked, strict=True)
+    if not any(None in column for column in ranked):
+        return list(keys)
+    # Keys with the same NULLs are one statement, and so have to stand together.
+    return [(tuple([value is not None for value in key]), key) for key in keys]
 
 
-def _with_nulls(column: Sequence[Any]) -> Sequence[Any]:
-    if None not in column:
-        return column
-    return [(value is not None, value) for value in column]
-
-
-def _ask(session: Session, shape: Shape, columns: Columns) -> Sequence[Hashable]:
+def _ask(
+    session: Session, shape: Shape, type_: Any, column: Sequence[Any]
+) -> Sequence[Hashable]:
+    there = [value for value in column if value is not None]
     connection = session.connection(bind_arguments={"mapper": shape.mapper})
     dialect = connection.dialect
-    facts, types = facts_of(dialect), [a.type for a in shape.attributes]
-    source = facts.table_of(dialect, types)
-    packed = None if source is None else source.pack(columns)
+    facts = facts_of(dialect)
+    source = facts.table_of(dialect, [type_])
+    packed = None if source is None else source.pack([there], dialect)
     if source is None or packed is None:
-        if len(columns[0]) * (len(columns) + 1) > MOST_PARAMETERS:
-            # One statement cannot take them all. This order is the same everywhere if
+        if len(there) * 2 > MOST_PARAMETERS:
+            # One statement cannot take them all. The order is the same everywhere, if
             # the keys are spelled alike.
-            return [repr(key) for key in zip(*columns, strict=True)]
-        source = facts.list_of(types, columns, 0)
-        packed = source.pack(columns)
-    by = [ordering(c, t) for c, t in zip(source.columns, types, strict=True)]
-    rank = func.dense_rank().over(order_by=by)
-    found: dict[int, int] = dict(
-        connection.execute(select(source.number, rank), packed).all()
-    )
-    return [found[number] for number in range(len(columns[0]))]
+            return [v if v is None else repr(v) for v in column]
+        source = facts.list_of([type_], [there], 0)
+        packed = source.pack([there], dialect)
+    rank = func.dense_rank().over(order_by=ordering(source.columns[0], type_, dialect))
+    result: Any = connection.execute(select(source.number, rank), packed)
+    found: dict[int, int] = dict(result.all())
+    numbers = iter(range(len(there)))
+    return [v if v is None else found[next(numbers)] for v in column]

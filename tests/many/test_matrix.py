@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from backends import POSTGRES
-from kinds import Doubled, Loose, Lowered, models_of
+from kinds import Doubled, Loose, Loud, Lowered, models_of
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -71,6 +71,9 @@ GENERIC: list[tuple[Any, list[Any]]] = [
     (Doubled(), [1, "1", 2.0, True]),
     (Loose(), [1, True, "1", 1.0, [1], {"a": 1}]),
     (Lowered(), ["a", "A", "b"]),
+    (Loud(), ["a", "A", "b"]),
+    (sa.Numeric(5), [Decimal("1.4"), 1, 2]),
+    (sa.String().with_variant(sa.String(collation="NOCASE"), "sqlite"), ["b", "B"]),
     (sa.String().with_variant(pg.CITEXT(), "postgresql"), ["Ann", "ANN", "bob"]),
 ]
 POSTGRESQL: list[tuple[Any, list[Any]]] = [

@@ -289,6 +289,28 @@ async def test_models(
         assert counts["ab"] == counts["cdefghij"]
 
 
+async def test_default_that_takes_no_context(session: AsyncSession) -> None:
+    """One that may take other arguments, such as `dict`, is no obstacle.
+
+    Fails without `is_wrapped` in `_takes_context`.
+    """
+    base = new_base()
+
+    class Box(base):
+        __tablename__ = "matrix_box"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(unique=True)
+        data: Mapped[Any] = mapped_column(sa.PickleType, default=dict)
+
+    await (await session.connection()).run_sync(base.metadata.create_all)
+    events: list[Event] = []
+    policy = Policy(observer=events.append)
+    ((box, created),) = await get_or_create_many(
+        session, Box, ["a"], key="name", policy=policy
+    )
+    assert (box.data, created, events[0].strategy) == ({}, True, "native")
+
+
 @on_sqlite
 async def test_key_that_a_trigger_changes(session: AsyncSession) -> None:
     """The created row is complete all the same.

@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from backends import on_postgres
@@ -169,7 +170,11 @@ async def test_nulls(session: AsyncSession, type_: Any, first: Any, last: Any) -
 
 @pytest.mark.parametrize(
     ("type_", "values"),
-    [(Float(), [1, "no number"]), (Enum("a", "b", native_enum=False), ["a", "c"])],
+    [
+        (Boolean(), [True, 2]),
+        (Float(), [1, "no number"]),
+        (Enum("a", "b", native_enum=False), ["a", "c"]),
+    ],
 )
 async def test_values_that_are_refused(
     session: AsyncSession, type_: Any, values: list[Any]
@@ -190,6 +195,41 @@ async def test_times_of_several_zones(
     one = await ranks(session, shape, [times])
     assert one == await ranks(session, shape, [[t.astimezone(EAST) for t in times]])
     assert statements == []
+
+
+@on_postgres
+async def test_hour_that_comes_twice(session: AsyncSession) -> None:
+    """Two instants are two keys, though their clocks show one time.
+
+    Fails without `astimezone` in `comparable`.
+    """
+    once = datetime(2025, 10, 26, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    shape = shape_of(DateTime(timezone=True))
+    first, second = await ranks(session, shape, [[once, once.replace(fold=1)]])
+    assert first < second
+
+
+@on_postgres
+async def test_other_values_do_not_change_the_order(session: AsyncSession) -> None:
+    """Each column has its own order, and keys with the same NULLs stand together.
+
+    Fails without `known` in `ranks`: the database knows another order of enumerations.
+    """
+
+    class Model:
+        pass
+
+    columns = [
+        Column("size", Enum("b", "a", native_enum=False), primary_key=True),
+        Column("price", Numeric(10, 2), primary_key=True),
+    ]
+    mapper = registry().map_imperatively(Model, Table("model", MetaData(), *columns))
+    shape = rows.Shape(mapper, ("size", "price"))
+    one = await ranks(session, shape, [["b", "a"], [1, 1]])
+    other = await ranks(session, shape, [["b", "a", "a"], [1, 1, Decimal("3.001")]])
+    assert (one[0] > one[1]) == (other[0] > other[1])
+    places = await ranks(session, shape, [["a", "b", "c"], [1, None, 2]])
+    assert sorted(places) == [places[1], places[0], places[2]]
 
 
 @on_postgres

@@ -20,6 +20,16 @@ class Doubled(sa.TypeDecorator[Any]):
         return None if value is None else value // 2
 
 
+class Loud(sa.TypeDecorator[str]):
+    """Comes back as another value's spelling."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_result_value(self, value: Any, _: object) -> Any:
+        return None if value is None else value.upper()
+
+
 class Loose(sa.TypeDecorator[Any]):
     """Stores values of several Python types in one column."""
 
