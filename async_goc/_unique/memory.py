@@ -138,8 +138,3 @@ def _on_return(session: Session, _: object) -> None:
 def _on_delete(session: Session, _: object) -> None:
     # The database may have deleted, or changed, the rows that referred to it.
     session.info.pop(_KEY, None)
-
-
-@event.listens_for(Session, "after_bulk_delete")
-def _on_bulk_delete(context: Any) -> None:
-    context.session.info.pop(_KEY, None)

@@ -82,3 +82,11 @@ async def test_notes(engine: AsyncEngine, session: AsyncSession) -> None:
             )
         assert HIDDEN not in "".join(raised.value.__notes__)
         await session.rollback()
+
+
+async def test_session_without_a_bind() -> None:
+    """Where the engine is not known, the values are not shown."""
+    async with AsyncSession() as session:
+        with pytest.raises(ContradictionError) as raised:
+            await get_or_create(session, Tag, name="a", defaults={"name": HIDDEN})
+    assert HIDDEN not in str(raised.value)

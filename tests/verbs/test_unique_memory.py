@@ -10,6 +10,8 @@ from slippery import (
     Ferry,
     Kind,
     Lowered,
+    Owner,
+    Page,
     Ship,
     Special,
     Visible,
@@ -241,3 +243,25 @@ async def test_tenants_by_schema(
             found.append(word)
         assert [word.id for word in found] == [1, 2, 1, 2]
         assert statements.count("SELECT") == 2
+
+
+@pytest.mark.parametrize("is_bulk", [True, False])
+async def test_a_row_that_the_database_deletes(
+    session: AsyncSession, *, is_bulk: bool
+) -> None:
+    """ON DELETE CASCADE takes rows of which the session is not told.
+
+    Fails without `_on_delete`.
+    """
+    session.add(owner := Owner(code="o"))
+    await session.flush()
+    defaults = {"owner_id": owner.id}
+    page = await Page.as_unique(session, name="a", defaults=defaults)
+    if is_bulk:
+        await session.execute(delete(Owner))
+    else:
+        await session.delete(owner)
+        await session.flush()
+    assert await session.scalar(select(func.count(Page.id))) == 0
+    again = await Page.as_unique(session, name="a", defaults={"id": page.id + 1})
+    assert again is not page
