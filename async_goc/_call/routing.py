@@ -14,7 +14,8 @@ _GET_BIND: Final = "get_bind"
 # Such a method sees whether a statement writes by its class, or by the session's flag
 # of a flush. It is not asked for anything else: an ORM query ignores a bind among its
 # arguments, and replaces the clause. So the session is given another get_bind() for as
-# long as it takes, which asks its own for the place of an UPDATE.
+# long as it takes, which asks its own for the place of an UPDATE. (A method that goes
+# by the flag alone does not tell that place, so its reads stay on the replica.)
 
 
 def routes(session: Session) -> bool:

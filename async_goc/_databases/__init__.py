@@ -10,7 +10,7 @@ several types for one column, and `order` says which values a database takes for
 # pyright: reportUnusedImport=false
 
 from .begin import flush, settle
-from .blockers import Blocker, blocker, relations_of
+from .blockers import is_beyond_snapshot, relations_of
 from .connections import (
     connections_of,
     is_in_file,

@@ -1,6 +1,5 @@
 """Ask PostgreSQL about a row that was in the way of an INSERT and cannot be seen."""
 
-from enum import Enum
 from typing import Any, Final
 
 from sqlalchemy import text
@@ -37,17 +36,6 @@ _RELATIONS: Final = text("""
 """)
 
 
-class Blocker(Enum):
-    """What is known of a row that was in the way of an INSERT."""
-
-    # It was committed after this transaction's snapshot.
-    BEYOND_SNAPSHOT = "beyond the snapshot"
-    # Nothing is in the way any more.
-    GONE = "gone"
-    # It is there. Why no SELECT returns it, the database does not say.
-    HIDDEN = "hidden"
-
-
 async def relations_of(
     connection: AsyncConnection, violated: Violation
 ) -> frozenset[str | None]:
@@ -68,11 +56,11 @@ async def relations_of(
 # whatever it does is undone.
 
 
-async def blocker(connection: AsyncConnection, error: DBAPIError) -> Blocker:
-    """Say what is in the way of the INSERT that has failed with *error*."""
+async def is_beyond_snapshot(connection: AsyncConnection, error: DBAPIError) -> bool:
+    """Whether the row that made the INSERT fail was committed after the snapshot."""
     # This question is one round trip, and the INSERT three, so both come last.
     if await connection.get_isolation_level() not in _SNAPSHOT_LEVELS:
-        return Blocker.HIDDEN
+        return False
     head, returning, tail = str(error.statement).rpartition(" RETURNING ")
     statement = (
         f"{head or tail} ON CONFLICT DO NOTHING{returning}{tail if head else ''}"
@@ -80,13 +68,11 @@ async def blocker(connection: AsyncConnection, error: DBAPIError) -> Blocker:
     params: Any = error.params
     try:
         async with connection.begin_nested() as savepoint:
-            result = await connection.exec_driver_sql(statement, params)
-            is_new = result.first() if result.returns_rows else result.rowcount
+            await connection.exec_driver_sql(statement, params)
             await savepoint.rollback()
     except DBAPIError as failure:
         # Anything else says nothing of the snapshot: a trigger has violated another
         # table's constraint, say, or the table takes no such clause, because it has a
         # deferrable constraint.
-        is_beyond = is_serialization_failure(failure)
-        return Blocker.BEYOND_SNAPSHOT if is_beyond else Blocker.HIDDEN
-    return Blocker.GONE if is_new else Blocker.HIDDEN
+        return is_serialization_failure(failure)
+    return False

@@ -33,7 +33,7 @@ def comparable(
     if all(value is None for value in values):
         return values
     alike = converted_to(type_, values)
-    # Bytes compare as they are. A driver may wrap them in what does not.
+    # Bytes compare as they are. A driver may wrap them in objects that do not.
     is_bytes = isinstance(type_, sa.LargeBinary)
     sent = alike if is_bytes else processed(alike, type_, dialect)
     if sent is None or not _is_plain(type_, dialect):

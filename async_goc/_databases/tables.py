@@ -40,7 +40,7 @@ Columns = Sequence[Sequence[Any]]
 # it ends at the first NUL, and a fraction may come out of it as another number.
 #
 # `pack` looks at the values, and returns None where they do not fit. They then travel
-# in a list of VALUES after all, so many at a time as a driver takes.
+# in a list of VALUES after all, as many at a time as a driver takes.
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from .._call import Call
 from .._databases import (
-    Blocker,
     Failure,
-    blocker,
+    is_beyond_snapshot,
     is_duplicate_key,
     is_serialization_failure,
     violation,
@@ -42,9 +41,9 @@ from .held import held_key, refuse_contradiction
 #
 # So the driver says which constraint was violated, and the table is asked for that key
 # alone. If a row has it, and still has it after one more lookup, the error is the
-# caller's. If none has, the row lies beyond the snapshot, which `blocker` can tell, or
-# it has vanished or is hidden (6). These two look alike: whoever is to tell them apart
-# has to insert once more, and that is the next attempt. So the ContentionError at the
+# caller's. If none has, the row lies beyond the snapshot, which the database can tell,
+# or it has vanished or is hidden (6). These two look alike: only another INSERT tells
+# them apart, and that is the next attempt. So the ContentionError at the
 # end of all attempts says both.
 #
 # SQLite does not name the constraint, and need not: it has one writer, which is this
@@ -78,7 +77,7 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
                         return found
                 # And it may have gone again: only a row that stays is not a rival's.
                 if holder is None or holder != await held.holder():
-                    if await blocker(connection, error) is Blocker.BEYOND_SNAPSHOT:
+                    if await is_beyond_snapshot(connection, error):
                         raise _beyond_snapshot(lookup, error) from error
                     return None
     undone = "this statement" if failure.is_undone else None

@@ -117,7 +117,7 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
 def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any]:
     session, model = wanted.call.session, wanted.call.model
     values = {name: row.values[name] for name in wanted.shape.names}
-    lock: Any = {"of": model} if is_locking else None
-    lookup = bind(session, model, (), values, options=wanted.options, lock=lock)
+    options = wanted.options
+    lookup = bind(session, model, (), values, options=options, is_updating=is_locking)
     rest = {n: value for n, value in row.new_values.items() if n not in values}
     return NewRow(lookup, rest, may_contradict=True)

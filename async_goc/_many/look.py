@@ -18,7 +18,7 @@ from .rows import MOST_PARAMETERS, Nulls, Row, Shape, by_nulls
 # The SELECT joins a table of the keys, and the key's number in the result tells which
 # row it is for. Where the values fit, that table is made of one parameter (an array for
 # each column, or a document), and the text does not depend on the number of keys. Where
-# they do not, it is a list of VALUES, of as many keys at a time as a driver takes.
+# they do not, it is a list of VALUES, with as many keys at a time as a driver takes.
 #
 # Keys with NULLs need a SELECT of their own, because `=` finds no NULL: one for each
 # set of columns that are NULL.
@@ -110,7 +110,7 @@ def _statements(
     *,
     is_locking: bool,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield the SELECT and its parameters, or several, of as much as a driver takes."""
+    """Yield the SELECT and its parameters, or several if a driver takes no more."""
     dialect = session.get_bind(shape.mapper).dialect
     facts, plain = facts_of(dialect), _plain(shape, nulls, is_locking=is_locking)
     left = [place for place, is_null in enumerate(nulls) if not is_null]

@@ -109,7 +109,8 @@ async def test_row_level_security(
 ) -> None:
     """What a policy hides is not called gone, nor beyond the snapshot.
 
-    Fails without `blocker` in `find_rival`: with REPEATABLE READ, a snapshot conflict.
+    Fails without `is_beyond_snapshot` in `find_rival`: at REPEATABLE READ, by a
+    snapshot conflict.
     """
     await rival(engine, Slug(name="home", tenant="b"))()
     await enter(session, level)
@@ -129,7 +130,7 @@ async def test_row_level_security_and_the_snapshot(
 ) -> None:
     """A rival of the same tenant is beyond the snapshot, and one that has gone is not.
 
-    Fails without `blocker` in `find_rival`: the other way round.
+    Fails without `is_beyond_snapshot` in `find_rival`: the other way round.
     """
     await enter(session, "REPEATABLE READ")
     mine = Slug(name="home", tenant="a")

@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from backends import on_postgres, on_sqlite
 from models import Page
 from rivals import rival
 from rows import count, named
-from sqlalchemy import delete, event, select, update
+from sqlalchemy import ForeignKey, delete, event, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.util import await_only
 
 from async_goc import (
@@ -137,6 +138,48 @@ async def test_update_of_a_row_that_was_deleted(
         (3, None, True),
         (3, "stays", False),
     ]
+
+
+@on_postgres
+async def test_deleted_row_of_a_class_that_loads_inline(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """It is looked for under a lock on its own table alone.
+
+    Fails without `is_updating` in `_new_row`.
+    """
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Pet(Base):
+        __tablename__ = "pet"
+        __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind"} | {
+            "polymorphic_identity": "pet",
+            "with_polymorphic": "*",
+        }
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        name: Mapped[str] = mapped_column(unique=True)
+        age: Mapped[int | None]
+
+    class Parrot(Pet):
+        __tablename__ = "parrot"
+        __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "parrot"}
+        id: Mapped[int] = mapped_column(ForeignKey("pet.id"), primary_key=True)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    try:
+        await rival(engine, Pet(name="a"))()
+        rows = [{"name": "a", "age": 3}]
+        with before_locking(engine, delete(Pet.__table__)):
+            ((pet, created),) = await update_or_create_many(session, Pet, rows)
+        assert (pet.age, created) == (3, True)
+        await session.rollback()
+    finally:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.drop_all)
 
 
 @on_postgres
