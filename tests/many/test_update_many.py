@@ -176,8 +176,8 @@ async def test_deleted_row_of_a_class_that_loads_inline(
         with before_locking(engine, delete(Pet.__table__)):
             ((pet, created),) = await update_or_create_many(session, Pet, rows)
         assert (pet.age, created) == (3, True)
-        await session.rollback()
     finally:
+        await session.rollback()
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.drop_all)
 
