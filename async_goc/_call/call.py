@@ -71,7 +71,6 @@ class Call:
         self.outcome = Outcome.FAILED
         self._is_routed = False
         self._claim: Claim | None = None
-        self._around: tuple[Claim, ...] = ()
 
     def __enter__(self) -> Self:
         if self.policy.observer is not None:
@@ -85,8 +84,11 @@ class Call:
             send_anywhere(self.session.sync_session)
         claim = self._claim
         if claim is not None:
-            # Not ContextVar.reset(): a generator may be closed in another context.
-            _claims.set(self._around)
+            # The garbage collector may close a call while any other task runs, and the
+            # context is that task's. So this is neither reset() nor what was before.
+            claims = _claims.get()
+            if claim in claims:
+                _claims.set(tuple([each for each in claims if each is not claim]))
             claim.is_running = False
             # A nested call in a task of its own may end after the outer one.
             info = self.session.sync_session.info
@@ -138,7 +140,6 @@ class Call:
                 "give each task a session of its own"
             )
             raise InvalidRequestError(msg)
-        self._around = around
         info[_KEY] = self._claim = claim = Claim(outer)
         _claims.set((*around, claim))
 

@@ -1,10 +1,12 @@
 """Say what may hold a key, and what waits for one."""
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable
 from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .line import Waiter
 
 
 class Answer(Enum):
@@ -16,22 +18,24 @@ class Answer(Enum):
     CREATED = auto()
     # The row is there: the call that held the key has found it.
     FOUND = auto()
-    # The wait has reached its limit.
+    # The holder has kept the key for too long. The waiter asks the database in its
+    # place, and for those behind it: it has to release the key as if it held it.
     TIMEOUT = auto()
-    # The wait would have been part of a cycle.
+    # The wait would have been part of a cycle, or may be.
     DEADLOCK = auto()
 
 
 class Owner(ABC):
     """What may hold keys: for the rooms above, a transaction."""
 
-    __slots__ = ("__weakref__", "keys", "waits")
+    __slots__ = ("__weakref__", "is_overdue", "keys", "waits")
 
     def __init__(self) -> None:
-        # Both are written by `Queues` only: {key: when it was given}, and the owner's
-        # place in a queue.
+        # All three are written by `Queues` only: {key: when it was given}; the owner's
+        # place in a line; and whether it has kept one of its keys for too long.
         self.keys: dict[Hashable, float] = {}
         self.waits: Waiter | None = None
+        self.is_overdue = False
 
     @abstractmethod
     def is_alive(self) -> bool:
@@ -43,29 +47,6 @@ class Owner(ABC):
     def rank(self) -> int:
         """How much it holds, besides keys, that other owners may be waiting for."""
 
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """An owner's place in the queue for a key."""
-
-    key: Hashable
-    owner: Owner
-    # The owner's rank, taken once: a session does nothing else while it waits.
-    rank: int
-    answer: asyncio.Future[Answer]
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it still waits: neither answered nor cancelled."""
-        return not self.answer.done()
-
-    def has_answer(self, answer: Answer) -> bool:
-        """Whether this is its answer, even if it is cancelled before it reads it."""
-        future = self.answer
-        return future.done() and not future.cancelled() and future.result() is answer
-
-
-def next_waiter(queue: Iterable[Waiter]) -> Waiter | None:
-    """Return the first of the live waiters with the highest rank."""
-    live = (waiter for waiter in queue if waiter.is_live)
-    return max(live, key=lambda waiter: waiter.rank, default=None)
+    @abstractmethod
+    def is_executing(self) -> bool:
+        """Whether it is in the middle of a statement, and may be waiting for a lock."""

@@ -2,18 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Hashable
-from contextlib import suppress
 from time import perf_counter
-from typing import Any, Final
-from weakref import ref
 
+from .home import HomeLoop
+from .line import Line, Waiter
 from .memory import Memory
-from .owner import Answer, Owner, Waiter, next_waiter
+from .owner import Answer, Owner
 from .statistics import Counts
-
-# Seconds between two sweeps for owners that ended without releasing their keys.
-_SWEEP: Final = 0.05
-
+from .sweeper import Sweeper
+from .waits import follow
 
 # Why not a dict of `asyncio.Lock`? It was measured, and failed in four ways. An
 # `asyncio.Lock` wakes one waiter at a time, so 200 concurrent hits on one key took
@@ -30,35 +27,33 @@ _SWEEP: Final = 0.05
 # A cycle of waits can only be closed by a new waiter: a key passes to an owner that
 # has stopped waiting (`release`) or is not waiting (`take`). So one walk from the key's
 # holder, before waiting, finds every cycle. All of its members then go on without the
-# key, because only the database can tell a deadlock, and end it.
-#
-# Some transactions end without an event: their connection died, or their close() was
-# cancelled. A timer sweeps for them, but only while there are waiters: nothing else
-# needs those keys, and a timer keeps its loop alive.
+# key, because only the database can tell a deadlock, and end it. The cycle may also
+# lead through the database: a holder waits there for the lock of a row that belongs to
+# one of its waiters. That is not to be seen from here, but such a holder stays in one
+# statement. When it has, the waiters that hold a connection, and so may hold locks,
+# stop waiting as well; they need no more of the pool.
 
 
 class Queues:
-    """The keys that are held in one event loop, and the queues for them."""
+    """The keys that are held in one event loop, and the lines for them."""
 
-    # Not for threads other than the loop's: they may only ask for figures, and call
-    # `is_closed`, `run` and `run_soon`.
+    # Not for threads other than the loop's, nor for what the garbage collector calls
+    # at any moment: these may only ask for figures, and call what they need by `home`.
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, most_known: int, counts: Counts
     ) -> None:
         self.counts: Counts = counts
         self.memory: Memory = Memory(most_known)
-        # Weak, because the registry keeps these queues as long as their loop lives.
-        self._loop = ref(loop)
+        self.home: HomeLoop = HomeLoop(loop)
         self._holders: dict[Hashable, Owner] = {}
-        # {key: its waiters in order of arrival}; dicts, because a waiter may leave from
-        # the middle. A key without waiters has no queue.
-        self._queues: dict[Hashable, dict[Waiter, None]] = {}
-        # All waiters that stand in a queue.
+        # {key: its line}, while it has waiters or a scout.
+        self._lines: dict[Hashable, Line] = {}
+        # All waiters that stand in a line.
         self._waiting: set[Waiter] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
-        # Owners that the last sweep found dead.
-        self._suspects: set[Owner] = set()
+        self._sweeper = Sweeper(
+            self.home, self._holders, self._lines, self.reclaim, self._give_up
+        )
 
     @property
     def held(self) -> int:
@@ -70,44 +65,25 @@ class Queues:
         """How many owners wait for a key."""
         return len(self._waiting)
 
-    def is_closed(self) -> bool:
-        """Whether the loop is closed, so that nothing waits here any more."""
-        loop = self._loop()
-        return loop is None or loop.is_closed()
-
-    def run(self, function: Callable[..., object], *args: Any) -> None:
-        """Call *function* in the loop's thread: at once, if this is the one."""
-        try:
-            is_here = asyncio.get_running_loop() is self._loop()
-        except RuntimeError:  # no loop runs in this thread
-            is_here = False
-        if is_here:
-            function(*args)
-        else:
-            self.run_soon(function, *args)
-
-    def run_soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Call *function* in the loop's thread, and in the middle of nothing."""
-        loop = self._loop()
-        if loop is not None:
-            with suppress(RuntimeError):  # The loop is closed.
-                loop.call_soon_threadsafe(function, *args)
-
-    def holds(self, owner: Owner, key: Hashable) -> bool:
-        """Whether *owner* holds *key*."""
-        return self._holders.get(key) is owner
-
     def take(self, key: Hashable, owner: Owner) -> bool:
-        """Take *key*, if that needs no waiting; say whether *owner* holds it now."""
+        """Take *key*, if that needs no waiting; say whether *owner* holds it now.
+
+        A scout takes it over, and so does an owner of a higher rank.
+        """
         holder = self._holders.get(key)
         if holder is owner:
             return True
         if holder is not None:
-            # A higher rank takes the key over. An owner that waits in another task
-            # does not: a key would pass to a waiting owner, and could close a cycle.
-            if owner.waits is not None or owner.rank() <= holder.rank():
+            # A key must not pass to an owner that waits in another task: that could
+            # close a cycle.
+            line = self._lines.get(key)
+            is_scout = line is not None and line.scout is owner
+            outranks = is_scout or owner.rank() > holder.rank()
+            if owner.waits is not None or not outranks:
                 return False
-            del holder.keys[key]
+            if line is not None and is_scout:
+                line.scout = None
+            self._lose(key, holder)
         self._give(key, owner)
         return True
 
@@ -120,52 +96,52 @@ class Queues:
         around: Collection[Owner] = (),
         on_timeout: Callable[[float], object] | None = None,
     ) -> Answer:
-        """Wait at most *limit* seconds for *key*, which another owner holds."""
+        """Wait for *key*, which its holder may keep for *limit* seconds."""
         # `around` are owners that cannot go on before this wait has ended: waiting for
-        # one of them is a cycle, too. `on_timeout` is told for how many seconds the
-        # holder has had the key.
+        # one of them is a cycle, too. `on_timeout` is told, once for each holder, for
+        # how many seconds that one has had the key.
         if self._is_cycle(key, owner, around):
             self.counts.deadlocks_avoided += 1
             return Answer.DEADLOCK
-        loop = asyncio.get_running_loop()
-        waiter = Waiter(key, owner, owner.rank(), loop.create_future())
+        future = asyncio.get_running_loop().create_future()
+        waiter = Waiter(key, owner, owner.rank(), limit, on_timeout, future)
         self._enter(waiter)
         # asyncio.wait_for and asyncio.timeout cancel the task, and a cancellation from
         # outside that comes at the same time may get lost (wait_for, Python 3.11).
-        arguments = (waiter, on_timeout)
-        timer = limit is not None and loop.call_later(limit, self._time_out, *arguments)
         try:
-            return await waiter.answer
-        except BaseException:
-            # The key may have been granted in the tick of the cancellation. It passes
-            # on, or the others would wait for an owner that does not know of it.
-            if waiter.has_answer(Answer.GRANTED):
-                self.release(key, owner)
+            return await future
+        except GeneratorExit:
+            self.home.run_soon(self._abandon, waiter)
             raise
-        finally:
-            self._leave(waiter)
-            if timer:
-                timer.cancel()
+        except BaseException:
+            self._abandon(waiter)
+            raise
 
     def release(
         self, key: Hashable, owner: Owner, answer: Answer = Answer.GRANTED
     ) -> None:
         """Give *key* back, and tell its waiters *answer*."""
-        # The owner may have ended twice, or lost the key to a higher rank: the key of
-        # its successor must not be released.
-        if self._holders.get(key) is not owner:
+        line = self._lines.get(key)
+        if line is not None and line.scout is owner:
+            line.scout = None
+        elif self._holders.get(key) is not owner:
+            # The owner may have ended twice, or lost the key to a higher rank: the key
+            # of its successor must not be released.
             return
-        del owner.keys[key]
+        else:
+            del self._holders[key]
+        self._lose(key, owner)
         self.memory.add(key, exists=answer is not Answer.GRANTED)
-        queue = self._queues.get(key, ())
-        successor = next_waiter(queue) if answer is Answer.GRANTED else None
-        if successor is not None:
-            self._give(key, successor.owner)
-            self._answer(successor, Answer.GRANTED)
+        if line is None:
             return
-        del self._holders[key]
-        for waiter in list(queue):
-            self._answer(waiter, answer)
+        if answer is not Answer.GRANTED:
+            line.next_scout = None
+            for waiter in line:
+                self._answer(waiter, answer)
+        if key in self._holders:
+            self._arrange(key, line)
+        else:
+            self._pass_on(key, line)
 
     def reclaim(self, owner: Owner) -> None:
         """Release all that an owner held which ended without doing so."""
@@ -173,78 +149,116 @@ class Queues:
             self.counts.reclaimed += 1
             self.release(key, owner)
 
+    def _pass_on(self, key: Hashable, line: Line) -> None:
+        """Give a free key to the scout, or else to the first in line."""
+        first, scout = line.first(), line.scout
+        is_fit = scout is not None and scout.waits is None
+        if scout and (first is None or (is_fit and first.rank <= scout.rank())):
+            line.scout = None
+            self._give(key, scout)
+        elif first is not None:
+            self._give(key, first.owner)
+            self._answer(first, Answer.GRANTED)
+
     def _give(self, key: Hashable, owner: Owner) -> None:
         self._holders[key] = owner
         owner.keys[key] = perf_counter()
         self.counts.acquired += 1
+        if (line := self._lines.get(key)) is not None:
+            line.since = self.home.time()
+            self._arrange(key, line)
+
+    def _lose(self, key: Hashable, owner: Owner) -> None:
+        del owner.keys[key]
+        if not owner.keys:
+            owner.is_overdue = False
 
     def _is_cycle(self, key: Hashable, owner: Owner, around: Collection[Owner]) -> bool:
         """Whether waiting would close a cycle; its members then stop waiting, too."""
-        # An owner stands in one queue at a time, or the walk below would have to
-        # branch. So its second task does not wait.
+        # An owner stands in one line at a time, or the walk below would have to branch.
+        # So its second task does not wait.
         if owner.waits is not None:
             return True
-        members: list[Waiter] = []
-        holder = self._holders[key]
-        while holder is not owner and holder not in around:
-            if holder.waits is None or not holder.waits.is_live:
-                return False
-            members.append(holder.waits)
-            holder = self._holders[holder.waits.key]
+        last, members = follow(self._holders, key, {owner, *around})
+        if last is not owner and last not in around:
+            return False
         for waiter in members:
-            self.counts.deadlocks_avoided += 1
-            self._answer(waiter, Answer.DEADLOCK)
+            self._give_up(waiter)
         return True
 
+    def _give_up(self, waiter: Waiter) -> None:
+        """End a wait that is part of a cycle, or may be."""
+        self.counts.deadlocks_avoided += 1
+        self._answer(waiter, Answer.DEADLOCK)
+
     def _enter(self, waiter: Waiter) -> None:
-        self._queues.setdefault(waiter.key, {})[waiter] = None
+        key = waiter.key
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line(self.home.time())
+        line.add(waiter)
         waiter.owner.waits = waiter
         self._waiting.add(waiter)
         self.counts.waited += 1
-        if len(self._waiting) == 1:
-            self._sweep()
+        scout = line.next_scout
+        if waiter.limit is not None and (scout is None or waiter.rank > scout.rank):
+            self._arrange(key, line)
+        self._sweeper.start()
 
     def _leave(self, waiter: Waiter) -> None:
-        # An answered waiter has left its queue already, and its owner may wait again.
+        # An answered waiter has left its line already, and its owner may wait again.
         if waiter not in self._waiting:
             return
         self._waiting.remove(waiter)
         waiter.owner.waits = None
-        queue = self._queues[waiter.key]
-        del queue[waiter]
-        if not queue:
-            del self._queues[waiter.key]
-        if self._sweeper is not None and not self._waiting:
-            # The timer refers to the loop, which would then never be collected.
-            self._sweeper.cancel()
-            self._sweeper = None
-            self._suspects = set()
+        line = self._lines[waiter.key]
+        line.remove(waiter)
+        if waiter is line.next_scout or line.is_empty:
+            self._arrange(waiter.key, line)
+        if not self._waiting:
+            self._sweeper.stop()
 
-    def _time_out(
-        self, waiter: Waiter, on_timeout: Callable[[float], object] | None
-    ) -> None:
-        # An answer may have come in the tick in which the timer fires: it counts.
-        if waiter.is_live:
-            self.counts.timeouts += 1
-            held = perf_counter() - self._holders[waiter.key].keys[waiter.key]
-            self._answer(waiter, Answer.TIMEOUT)
-            if on_timeout is not None:
-                on_timeout(held)
+    def _abandon(self, waiter: Waiter) -> None:
+        """Leave the line, as the task does not wait any more."""
+        self._leave(waiter)
+        # The key may have been granted in the tick of the cancellation. It passes on,
+        # or the others would wait for an owner that does not know of it.
+        if waiter.has_answer(Answer.GRANTED, Answer.TIMEOUT):
+            self.release(waiter.key, waiter.owner)
 
     def _answer(self, waiter: Waiter, answer: Answer) -> None:
         self._leave(waiter)
         if waiter.is_live:
             waiter.answer.set_result(answer)
 
-    def _sweep(self) -> None:
-        """Look for owners that ended unnoticed, as long as there are waiters."""
-        owners = {self._holders[waiter.key] for waiter in self._waiting}
-        dead = {owner for owner in owners if not owner.is_alive()}
-        # Only an owner found dead twice is reclaimed. A transaction looks dead while
-        # its connection is being reset, and then releases its keys itself.
-        for owner in dead & self._suspects:
-            self.reclaim(owner)
-        if self._waiting:
-            self._suspects = dead
-            loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(_SWEEP, self._sweep)
+    def _arrange(self, key: Hashable, line: Line) -> None:
+        """Send the next scout in time; drop a line that has ended."""
+        if line.timer is not None:
+            line.timer.cancel()
+            line.timer = None
+        if line.is_empty and line.scout is None:
+            self._lines.pop(key, None)
+        first = line.first(has_limit=True) if line.scout is None else None
+        line.next_scout = first
+        if first is None or first.limit is None:
+            return
+        # A bulk call would wait for each of its keys anew.
+        wait = 0.0 if self._holders[key].is_overdue else first.limit
+        due = line.since + wait
+        line.timer = self.home.call_at(due, self._send_scout, key, line, first)
+
+    def _send_scout(self, key: Hashable, line: Line, scout: Waiter) -> None:
+        """Let the first in line ask the database."""
+        # An answer, or a cancellation, may have come in the tick in which the timer
+        # fires: it counts.
+        if not scout.is_live:
+            return
+        self.counts.timeouts += 1
+        line.scout = scout.owner
+        scout.owner.keys[key] = perf_counter()
+        self._answer(scout, Answer.TIMEOUT)
+        holder = self._holders[key]
+        if not holder.is_overdue:
+            holder.is_overdue = True
+            if scout.on_timeout is not None:
+                scout.on_timeout(perf_counter() - holder.keys[key])

@@ -74,4 +74,4 @@ class KeyedLocks:
 
     def _open_queues(self) -> list[Queues]:
         with self._guard:
-            return [q for q in self._queues.values() if not q.is_closed()]
+            return [q for q in self._queues.values() if not q.home.is_closed()]

@@ -33,6 +33,7 @@ from .mapping import (
 )
 from .private import (
     can_register,
+    is_executing,
     level_on_connect,
     register_loaded,
     register_pending,

@@ -35,6 +35,11 @@ NEW_IN_TRANSACTION = "_new"
 # database refuses a SAVEPOINT.
 LEVEL_ON_CONNECT = "_on_connect_isolation_level"
 
+# The lock that the adapter of an asyncio driver holds during a statement. No public
+# name tells that one is under way, unless the driver has one. Without it, a deadlock
+# that leads through a queue of this package is ended by `wait_timeout` only.
+STATEMENT_LOCK = "_execute_mutex"
+
 
 def level_on_connect(dialect: Dialect) -> str | None:
     """Return the isolation level that the engine gives to its connections."""
@@ -50,6 +55,20 @@ def reset_savepoint_count(connection: Connection, count: int | None) -> None:
     """Let the next SAVEPOINT have the name that it had at that count."""
     if count is not None:
         setattr(connection, SAVEPOINT_COUNT, count)
+
+
+def is_executing(connection: Connection) -> bool:
+    """Whether a statement is under way on the connection, as far as can be told."""
+    if connection.closed or connection.invalidated:
+        return False
+    adapted: Any = connection.connection.dbapi_connection
+    lock = getattr(adapted, STATEMENT_LOCK, None)
+    if lock is not None and lock.locked():
+        return True
+    # psycopg tells it itself.
+    info = getattr(connection.connection.driver_connection, "info", None)
+    status = getattr(info, "transaction_status", None)
+    return getattr(status, "name", None) == "ACTIVE"
 
 
 def can_register(session: Session) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from .._call import Hold
 from .._databases import connections_of, facts_of, is_in_file
 from .._locks import Answer, Owner, Queues
+from .._models import is_executing
 from .key import Key
 
 _KEY: Final = "async_goc.owners"
@@ -82,6 +83,12 @@ class TransactionOwner(Owner):
                 return _IN_FILE
         return rank
 
+    def is_executing(self) -> bool:
+        """Whether a statement of the session is under way."""
+        session = self._session()
+        connections = () if session is None else connections_of(session)
+        return any(map(is_executing, connections))
+
     @property
     def has_kept_any(self) -> bool:
         """Whether any key stays with the transaction."""
@@ -111,7 +118,7 @@ class TransactionOwner(Owner):
         if self._root is None:
             # The garbage collector calls this at any time, in any thread.
             self._root = ref(
-                root, lambda _: self._queues.run_soon(self._queues.reclaim, self)
+                root, lambda _: self._queues.home.run_soon(self._queues.reclaim, self)
             )
         nested = session.get_nested_transaction()
         if nested is not None:
@@ -153,7 +160,7 @@ class TransactionOwner(Owner):
 
     def _release(self, keys: Sequence[Key], answer: Answer) -> None:
         if keys:
-            self._queues.run(self._release_here, keys, answer)
+            self._queues.home.run(self._release_here, keys, answer)
 
     def _release_here(self, keys: Sequence[Key], answer: Answer) -> None:
         for key in keys:

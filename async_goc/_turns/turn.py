@@ -14,8 +14,6 @@ from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
 _log: Final = getLogger("async_goc")
-# The call goes on without the key: the wait was too long, or would never have ended.
-_IN_VAIN: Final = frozenset({Answer.TIMEOUT, Answer.DEADLOCK})
 
 
 class Turn:
@@ -52,7 +50,7 @@ class Turn:
         leave: Callable[..., object] = self._owner.leave
         if kind is GeneratorExit:
             # The garbage collector closes a call at any time, in any thread.
-            leave = partial(self._queues.run_soon, leave)
+            leave = partial(self._queues.home.run_soon, leave)
         hold = self._call.policy.hold
         for key, is_there in self._taken.items():
             leave(key, Answer.FOUND if is_there else Answer.GRANTED, hold)
@@ -104,7 +102,9 @@ class Turn:
         memory, owner = queues.memory, self._find_owner()
         again: list[Key] = []
         for key in keys:
-            if key is None or key in owner.keys or self._answers.get(key) in _IN_VAIN:
+            # After a deadlock the call goes on without the key.
+            is_free = self._answers.get(key) is Answer.DEADLOCK
+            if key is None or key in owner.keys or is_free:
                 continue
             has_changed = has_looked and memory.has_changed(key, self._looked)
             if has_looked and not has_changed:
@@ -120,22 +120,19 @@ class Turn:
         return again
 
     async def _wait(self, key: Key) -> None:
-        call = self._call
-        limit = call.policy.wait_timeout
-        left = None if limit is None else max(0.0, limit - call.waited)
-        began = perf_counter()
+        call, began = self._call, perf_counter()
         try:
             answer = await self._queues.wait(
                 key,
                 self._owner,
-                left,
+                call.policy.wait_timeout,
                 around=call.owners_around(),
                 on_timeout=partial(_warn, call, key),
             )
         finally:
             call.waited += perf_counter() - began
         self._answers[key] = answer
-        if answer is Answer.GRANTED:
+        if answer in {Answer.GRANTED, Answer.TIMEOUT}:
             self._taken[key] = False
 
     def hit(self) -> Outcome:
@@ -170,8 +167,9 @@ class Turn:
         # The defaults may have ended the transaction in which the call began.
         owner = self._find_owner()
         for key in known:
-            if key not in owner.keys and self._queues.take(key, owner):
-                # This call went on without the key, and is the one to wait for now.
+            is_ours = key in owner.keys
+            # A call that went on without the key is the one to wait for now.
+            if self._queues.take(key, owner) and not is_ours:
                 self._taken[key] = False
         if self._call.policy.hold == "transaction":
             owner.keep(*known)

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from async_goc._locks.owner import Answer
-from async_goc._locks.queues import _SWEEP
+from async_goc._locks.sweeper import SWEEP
 
 TICK = 0.01  # seconds: how finely the clock is advanced
 KEYS = st.sampled_from("ab")
@@ -33,6 +33,8 @@ class Registry(Simulation):
         key, owner = call.key, call.owner
         call.order, call.rank = next(self.order), owner.rank()
         call.since = self.loop.now
+        if self.scout(key) is owner:
+            return
         before = self.holder(key)
         is_first = owner.waits is None  # not in another task
         if self.queues.take(key, owner):
@@ -58,7 +60,11 @@ class Registry(Simulation):
                 assert each.answer.result() is Answer.DEADLOCK
         # 4. Liveness: one outcome, and a true one
         elif answer is Answer.TIMEOUT:
-            assert self.loop.now - call.since > call.limit - TICK / 2
+            # 7. FIFO among those that have a limit, as long as it is the scout.
+            limited = [each for each in self.queue(key) if each.limit is not None]
+            order = [(-each.rank, each.order) for each in limited]
+            is_next = all((-call.rank, call.order) < each for each in order)
+            assert is_next or self.scout(key) is not owner
         elif answer is Answer.DEADLOCK:
             assert call.is_in_cycle
         elif self.holder(key) is owner:  # Nobody has taken it over since.
@@ -82,7 +88,7 @@ class Registry(Simulation):
         self.dead.append(dead)
         dead.is_well = False
         if is_told:  # as by the garbage collector
-            self.queues.run_soon(self.queues.reclaim, dead)
+            self.queues.home.run_soon(self.queues.reclaim, dead)
 
     @rule(asked=ASKED)
     def call_and_wait(self, asked: list[tuple[str, int, float | None]]) -> None:
@@ -99,17 +105,47 @@ class Registry(Simulation):
 
     @rule(key=KEYS, answer=ANSWERS, settle=SETTLE)
     def release(self, key: str, answer: Answer, *, settle: bool) -> None:
-        holder, queue = self.holder(key), self.queue(key)
+        holder, scout, queue = self.holder(key), self.scout(key), self.queue(key)
         if holder is None:
             return
         self.queues.release(key, holder, answer)
         assert self.queues.memory.exists(key) is (answer is not Answer.GRANTED)
         # 4. No grant is lost. 7. FIFO. 6. No serialised hits: not even a tick later
-        told = queue if answer is not Answer.GRANTED else queue[:1]
+        told = queue
+        if answer is Answer.GRANTED:
+            is_fit = scout and not scout.waits
+            is_outranked = scout and queue and queue[0].rank > scout.level
+            is_scout_next = scout and (not queue or (is_fit and not is_outranked))
+            told = [] if is_scout_next else queue[:1]
         assert self.queue(key) == queue[len(told) :]
         assert all(call.answer.result() is answer for call in told)
-        is_handed = bool(told) and answer is Answer.GRANTED
-        assert self.holder(key) is (told[0].owner if is_handed else None)
+        first = told[0].owner if told and answer is Answer.GRANTED else None
+        assert self.holder(key) is (first or scout)
+        assert self.scout(key) is (scout if first else None)
+        self.settle(really=settle)
+
+    @rule(key=KEYS, answer=ANSWERS)
+    def return_from_the_database(self, key: str, answer: Answer) -> None:
+        """What a scout has found is told to all; if it fails, the next one goes."""
+        holder, scout, queue = self.holder(key), self.scout(key), self.queue(key)
+        if scout is None:
+            return
+        self.queues.release(key, scout, answer)
+        told = queue if answer is not Answer.GRANTED else []
+        assert self.queue(key) == queue[len(told) :]
+        assert all(call.answer.result() is answer for call in told)
+        assert self.holder(key) is holder
+        self.settle()
+
+    @rule(key=KEYS, settle=SETTLE)
+    def create_in_the_database(self, key: str, *, settle: bool) -> None:
+        """A scout that has created the row is what the others wait for from then on."""
+        scout = self.scout(key)
+        if scout is None or scout.waits:
+            return
+        scout.level = 1  # It has a connection by now.
+        assert self.queues.take(key, scout)
+        assert (self.holder(key), self.scout(key)) == (scout, None)
         self.settle(really=settle)
 
     @precondition(lambda self: self.calls)
@@ -123,7 +159,7 @@ class Registry(Simulation):
         """4. No grant is lost if the first is cancelled just before or after it."""
         self.settle()
         holder, queue = self.holder(key), self.queue(key)
-        if not queue:
+        if not queue or self.scout(key):
             return
         if is_late:
             self.queues.release(key, holder, answer)
@@ -141,15 +177,25 @@ class Registry(Simulation):
         for _ in range(ticks):
             self.settle()
             self.check()
+            self.check_limits()
             self.loop.now += TICK
         self.settle()
+
+    def check_limits(self) -> None:
+        """4. Liveness: no holder keeps the first in line for longer than its limit."""
+        for key, (_, since) in self.kept.items():
+            limits = [c.limit for c in self.queue(key) if c.limit is not None]
+            if limits and self.scout(key) is None:
+                assert self.loop.now - since <= limits[0] + TICK
 
     @invariant()
     def keys_are_exclusive(self) -> None:
         """2. Exclusion: each key is in the hands of the one owner who knows of it."""
         owners = {*self.owners, *self.dead}
         held = [(key, owner) for owner in owners for key in owner.keys]
-        assert set(held) == set(self.queues._holders.items())
+        scouts = {(key, scout) for key in "ab" if (scout := self.scout(key))}
+        assert set(held) == scouts | set(self.queues._holders.items())
+        assert len(held) == len(scouts) + len(self.queues._holders)
 
     @invariant()
     def late_releases_are_harmless(self) -> None:
@@ -157,7 +203,8 @@ class Registry(Simulation):
         memory = dict(self.queues.memory._released)
         for key in "ab":
             holder, queue = self.holder(key), self.queue(key)
-            for owner in {*self.owners, *self.dead[-4:]} - {holder}:
+            others = {*self.owners, *self.dead[-4:]}
+            for owner in others - {holder, self.scout(key)}:
                 self.queues.release(key, owner, Answer.CREATED)
                 self.queues.release(key, owner)
             assert (self.holder(key), self.queue(key)) == (holder, queue)
@@ -175,30 +222,33 @@ class Registry(Simulation):
     def check(self) -> None:
         now, waiting = self.loop.now, [call for call in self.calls if call.waits]
         # 4. Liveness: in time, and no key stays with a dead owner if others want it
-        assert all(
-            now - call.since <= call.limit + TICK
-            for call in waiting
-            if call.limit is not None
-        )
+        holders = {call.key: self.holder(call.key) for call in waiting}
+        self.kept = {
+            key: self.kept[key] if self.kept.get(key, (0,))[0] is holder else new
+            for key, holder in holders.items()
+            if (new := (holder, now))
+        }
         stuck = {call.key: (self.holder(call.key), now) for call in waiting}
         self.stuck = {
             key: self.stuck[key] if self.stuck.get(key, (0,))[0] is owner else new
             for key, new in stuck.items()
             if not (owner := new[0]).is_well
         }
-        assert all(now - since <= 2 * _SWEEP + TICK for _, since in self.stuck.values())
+        assert all(now - since <= 2 * SWEEP + TICK for _, since in self.stuck.values())
         # 3. No leak
         if not self.loop._ready:
             assert self.queues.waiting == len(waiting)
-            places = [len(line) for line in self.queues._queues.values()]
-            assert all(places)
-            assert sum(places) == len(waiting)
+            lines = self.queues._lines.items()
+            places = {key: len(list(line)) for key, line in lines}
+            assert all(count or self.scout(key) for key, count in places.items())
+            assert sum(places.values()) == len(waiting)
             owners = {owner for owner in self.owners + self.dead if owner.waits}
             assert owners == {call.owner for call in waiting}
             timers = [each for each in self.loop._scheduled if not each.cancelled()]
-            limits = [call for call in waiting if call.limit is not None]
-            assert (self.queues._sweeper is not None) is bool(waiting)
-            assert len(timers) == len(limits) + bool(waiting)
+            limited = {call.key for call in waiting if call.limit is not None}
+            free = [key for key in limited if self.scout(key) is None]
+            assert (self.queues._sweeper._timer is not None) is bool(waiting)
+            assert len(timers) == len(free) + bool(waiting)
 
     def teardown(self) -> None:
         """3. No leak, 4. liveness: once all have released, nothing is left."""
@@ -206,10 +256,13 @@ class Registry(Simulation):
             self.settle()
             while self.queues.held:
                 for key, holder in list(self.queues._holders.items()):
+                    if scout := self.scout(key):
+                        self.queues.release(key, scout)
                     self.queues.release(key, holder)
                 self.settle()
             assert not self.calls
-            assert (self.queues.waiting, self.queues._sweeper) == (0, None)
+            assert (self.queues.waiting, self.queues._lines) == (0, {})
+            assert self.queues._sweeper._timer is None
         finally:
             for task in asyncio.all_tasks(self.loop):
                 task.cancel()

@@ -15,10 +15,10 @@ async def test_free_key_is_granted_again_and_again(queues: Queues) -> None:
     owner, other = Holder(), Holder()
     assert queues.take("k", owner)
     assert queues.take("k", owner)
-    assert (queues.holds(owner, "k"), queues.holds(other, "k")) == (True, False)
+    assert (("k" in owner.keys), ("k" in other.keys)) == (True, False)
     assert (queues.held, queues.counts.acquired, [*owner.keys]) == (1, 1, ["k"])
     queues.release("k", owner)
-    assert (queues.held, queues.holds(owner, "k"), owner.keys) == (0, False, {})
+    assert (queues.held, ("k" in owner.keys), owner.keys) == (0, False, {})
 
 
 async def test_absent_row_hands_the_key_to_the_first(queues: Queues) -> None:
@@ -29,7 +29,7 @@ async def test_absent_row_hands_the_key_to_the_first(queues: Queues) -> None:
     assert (queues.waiting, queues.counts.waited) == (3, 3)
     for owner, task in zip(others, tasks, strict=True):
         queues.release("k", holder)
-        assert queues.holds(owner, "k")
+        assert "k" in owner.keys
         await tick()
         assert task.result() is Answer.GRANTED
         assert queues.waiting == sum(not each.done() for each in tasks)
@@ -52,14 +52,115 @@ async def test_existing_row_wakes_all_at_once(queues: Queues, answer: Answer) ->
 
 
 @pytest.mark.parametrize("limit", [0, 0.01])
-async def test_time_runs_out(queues: Queues, limit: float) -> None:
-    """A wait ends on time, and leaves the key with its holder."""
-    holder, owner = Holder(), Holder()
+async def test_time_runs_out_for_the_first_in_line(
+    queues: Queues, limit: float
+) -> None:
+    """When it does, the first asks the database; the others wait for either to end."""
+    holder, *others = [Holder() for _ in range(4)]
     queues.take("k", holder)
-    assert await queues.wait("k", owner, limit) is Answer.TIMEOUT
-    assert queues.counts.timeouts == 1
+    first, *rest = await line_up(queues, *others, limit=limit)
+    assert await first is Answer.TIMEOUT
+    for _ in range(9):
+        await tick()
+    assert not any(task.done() for task in rest)
+    assert (queues.held, queues.counts.timeouts) == (1, 1)
+    queues.release("k", others[0], Answer.FOUND)
+    assert await asyncio.gather(*rest) == [Answer.FOUND] * 2
+    assert [*holder.keys] == ["k"]
     queues.release("k", holder)
-    assert (queues.held, owner.keys) == (0, {})
+    assert (queues.held, queues._lines) == (0, {})
+
+
+async def test_scout_that_fails_is_replaced_at_once(queues: Queues) -> None:
+    """The time of the holder is over, so the next in line need not wait for it again.
+
+    Fails without `_arrange` in `Queues.release`.
+    """
+    holder, *others = [Holder() for _ in range(4)]
+    queues.take("k", holder)
+    tasks = await line_up(queues, *others, limit=0.05)
+    async with asyncio.timeout(5):
+        for owner, task in zip(others, tasks, strict=True):
+            assert await task is Answer.TIMEOUT
+            queues.release("k", owner)
+    assert queues.counts.timeouts == 3
+    queues.release("k", holder)
+
+
+async def test_scout_that_creates_is_waited_for(queues: Queues) -> None:
+    """It takes the key over from the holder, and its time begins."""
+    holder, scout, waiting, patient = [Holder() for _ in range(4)]
+    queues.take("k", holder)
+    tasks = await line_up(queues, scout, waiting, limit=0.01)
+    tasks += await line_up(queues, patient)
+    assert await tasks[0] is Answer.TIMEOUT
+    assert queues.take("k", scout)
+    queues.release("k", holder, Answer.CREATED)
+    assert (holder.keys, [*scout.keys]) == ({}, ["k"])
+    assert await tasks[1] is Answer.TIMEOUT
+    queues.release("k", waiting)
+    queues.release("k", scout, Answer.CREATED)
+    assert await tasks[2] is Answer.CREATED
+
+
+async def test_scout_has_the_key_when_the_holder_fails(queues: Queues) -> None:
+    """A key that becomes free goes to the scout, which is at its INSERT already."""
+    holder, scout, waiting = [Holder() for _ in range(3)]
+    queues.take("k", holder)
+    tasks = await line_up(queues, scout, waiting, limit=0)
+    assert await tasks[0] is Answer.TIMEOUT
+    queues.release("k", holder)
+    assert [*scout.keys] == ["k"]
+    assert await tasks[1] is Answer.TIMEOUT
+    queues.release("k", waiting)
+    queues.release("k", scout)
+    assert queues.held == 0
+
+
+async def test_scout_without_a_connection_has_no_precedence(queues: Queues) -> None:
+    """A waiter that holds a connection comes first: the scout may wait for that one."""
+    holder, scout, waiting = Holder(), Holder(), Holder(1)
+    queues.take("k", holder)
+    (asked,) = await line_up(queues, scout, limit=0)
+    assert await asked is Answer.TIMEOUT
+    holder.level = 1
+    (task,) = await line_up(queues, waiting)
+    queues.release("k", holder)
+    assert await task is Answer.GRANTED
+    queues.release("k", waiting, Answer.CREATED)
+    assert [*scout.keys] == ["k"]
+    queues.release("k", scout)
+
+
+async def test_a_holder_is_overdue_only_once(queues: Queues) -> None:
+    """A holder of many keys is told of once, and has no more time for the others."""
+    holder, *others = [Holder() for _ in range(5)]
+    told: list[float] = []
+    for key in "abcd":
+        queues.take(key, holder)
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    for key, owner in zip("abcd", others, strict=True):
+        wait = queues.wait(key, owner, 0.1, on_timeout=told.append)
+        assert await wait is Answer.TIMEOUT
+        queues.release(key, owner)
+    assert (len(told), queues.counts.timeouts) == (1, 4)
+    assert 0.1 <= loop.time() - before < 0.4
+    for key in "abcd":
+        queues.release(key, holder)
+    assert queues.take("a", holder)
+    assert await queues.wait("a", others[0], 0, on_timeout=told.append)
+    assert len(told) == 2
+
+
+async def test_those_without_a_limit_are_passed_by(queues: Queues) -> None:
+    """The first in line that has a limit goes, whatever stands before it."""
+    holder, *patient, brief = [Holder() for _ in range(4)]
+    queues.take("k", holder)
+    tasks = await line_up(queues, *patient)
+    assert await queues.wait("k", brief, 0.01) is Answer.TIMEOUT
+    queues.release("k", brief, Answer.CREATED)
+    assert await asyncio.gather(*tasks) == [Answer.CREATED] * 2
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -92,7 +193,7 @@ async def test_limit_that_is_not_reached_counts_for_nothing(queues: Queues) -> N
     queues.release("k", holder)
     assert await task is Answer.GRANTED
     await tick()
-    assert (queues.holds(owner, "k"), queues.counts.timeouts) == (True, 0)
+    assert (("k" in owner.keys), queues.counts.timeouts) == (True, 0)
 
 
 async def test_release_is_harmless_twice(queues: Queues) -> None:
@@ -104,7 +205,7 @@ async def test_release_is_harmless_twice(queues: Queues) -> None:
     queues.release("k", first, Answer.CREATED)
     queues.release("unknown", first)
     assert await tasks[0] is Answer.GRANTED
-    assert (queues.holds(second, "k"), tasks[1].done()) == (True, False)
+    assert (("k" in second.keys), tasks[1].done()) == (True, False)
     queues.release("k", second, Answer.CREATED)
     queues.release("k", second)
     assert await tasks[1] is Answer.CREATED

@@ -25,11 +25,11 @@ async def test_other_threads_go_through_the_loop(queues: Queues) -> None:
         threads.extend([number, get_ident()])
 
     async def run() -> None:
-        queues.run(note, 2)
+        queues.home.run(note, 2)
 
-    queues.run(note, 0)
+    queues.home.run(note, 0)
     assert threads == [0, get_ident()]
-    await asyncio.to_thread(queues.run, note, 1)
+    await asyncio.to_thread(queues.home.run, note, 1)
     await asyncio.to_thread(asyncio.run, run())
     assert threads == [0, get_ident(), 1, get_ident(), 2, get_ident()]
 
@@ -38,14 +38,14 @@ def test_ended_loop_is_left_alone() -> None:
     """Nothing is called any more in a loop that is closed, nor in one that is gone."""
     loop = asyncio.new_event_loop()
     queues = Queues(loop, 1, Counts())
-    assert not queues.is_closed()
+    assert not queues.home.is_closed()
     loop.close()
-    assert queues.is_closed()
-    queues.run(pytest.fail, "called")
+    assert queues.home.is_closed()
+    queues.home.run(pytest.fail, "called")
     del loop
     gc.collect()
-    assert queues.is_closed()
-    queues.run_soon(pytest.fail, "called")
+    assert queues.home.is_closed()
+    queues.home.run_soon(pytest.fail, "called")
 
 
 def test_memory_is_bounded() -> None:

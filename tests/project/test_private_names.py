@@ -1,11 +1,17 @@
 """Without a private name of SQLAlchemy, calls lose speed and nothing else."""
 
+import asyncio
+
 import pytest
+from backends import Sessions, on_postgres
 from models import Tag
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from waiting import until
 
 from async_goc import Event, Policy, get_or_create, get_or_create_many
-from async_goc._models import private
+from async_goc._databases import connections_of
+from async_goc._models import is_executing, private
 
 
 @pytest.mark.parametrize("name", ["REGISTER_PERSISTENT", "NEW_IN_TRANSACTION"])
@@ -43,3 +49,28 @@ async def test_savepoints_have_names_of_their_own_without_the_count(
         assert created
     connection = await session.connection()
     assert not hasattr(connection.sync_connection, "_nowhere")
+
+
+@on_postgres
+async def test_a_statement_under_way_is_seen(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver tells it, or the adapter's lock does; without either, none is seen.
+
+    Fails without `is_executing` in `TransactionOwner.is_executing`.
+    """
+    lock = text("SELECT pg_advisory_xact_lock(1)")
+    async with sessions() as one, sessions() as other:
+        await one.execute(lock)
+        await other.connection()
+        [connection] = connections_of(other.sync_session)
+        assert not is_executing(connection)
+        call = asyncio.create_task(other.execute(lock))
+        await until(lambda: is_executing(connection))
+        has_status = connection.dialect.driver == "psycopg"
+        monkeypatch.setattr(private, "STATEMENT_LOCK", "_nowhere")
+        assert is_executing(connection) is has_status
+        await one.rollback()
+        await call
+        await other.invalidate()
+        assert not is_executing(connection)

@@ -40,6 +40,7 @@ class Holder(Owner):
         self.level = rank
         self.place = place
         self.is_well = True
+        self.is_busy = False
 
     def __hash__(self) -> int:
         return self.place  # in sets: any, but the same each time
@@ -52,6 +53,9 @@ class Holder(Owner):
 
     def rank(self) -> int:
         return self.level
+
+    def is_executing(self) -> bool:
+        return self.is_busy
 
 
 class Call:
@@ -87,9 +91,15 @@ class Simulation(RuleBasedStateMachine):
         self.dead: list[Holder] = []
         # {key: (its dead holder, since when it is seen to have kept others waiting)}
         self.stuck: dict[str, tuple[Owner, float]] = {}
+        # {key: (its holder, since when it is seen to have kept others waiting)}
+        self.kept: dict[str, tuple[Any, float]] = {}
 
     def holder(self, key: str) -> Any:
         return self.queues._holders.get(key)
+
+    def scout(self, key: str) -> Any:
+        line = self.queues._lines.get(key)
+        return None if line is None else line.scout
 
     def queue(self, key: str) -> list[Call]:
         """The calls that wait for the key, the next one first."""

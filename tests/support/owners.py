@@ -14,6 +14,7 @@ class Holder(Owner):
     def __init__(self, rank: int = 0) -> None:
         super().__init__()
         self.is_well = True
+        self.is_busy = False
         self.level = rank
 
     def is_alive(self) -> bool:
@@ -21,6 +22,9 @@ class Holder(Owner):
 
     def rank(self) -> int:
         return self.level
+
+    def is_executing(self) -> bool:
+        return self.is_busy
 
 
 async def tick() -> None:
