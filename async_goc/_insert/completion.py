@@ -36,7 +36,7 @@ async def complete_created(
 
 def fill_empty(instances: Sequence[Any], mapper: Mapper[Any]) -> None:
     """Load the relationships that nothing can have filled."""
-    for name, empty in _empty(mapper).items():
+    for name, empty in empty_values(mapper).items():
         for instance in instances:
             if name not in vars(instance):
                 set_committed_value(instance, name, empty)
@@ -61,7 +61,7 @@ async def complete_found(
 
 
 @remembered
-def _empty(mapper: Mapper[Any]) -> dict[str, Any]:
+def empty_values(mapper: Mapper[Any]) -> dict[str, Any]:
     """Return the empty value of each relationship that a new row cannot have filled."""
     empty = filter(_is_certainly_empty, mapper.relationships)
     return {prop.key: () if prop.uselist else None for prop in empty}

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from .._databases import Failure, is_duplicate_key
 from .._insert import (
     complete_updated,
+    constructed,
     fill_empty,
     insert_all,
     insert_many,
@@ -19,10 +20,10 @@ from .._insert import (
 )
 from .._lookup import bind
 from .._loop import find_or_create
-from .._new_row import NewRow
+from .._new_row import NewRow, has_constructor
 from .input import Input
 from .look import is_stale, look
-from .rows import Row, are_plain
+from .rows import Row, Values, are_plain
 
 _log: Final = getLogger("async_goc")
 
@@ -30,19 +31,21 @@ _log: Final = getLogger("async_goc")
 async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[int, Any]:
     """Insert rows that conflict with no other; return those made for no known row."""
     call, shape = wanted.call, wanted.shape
-    values = [row.new_values for row in rows]
+    values: Sequence[Values] = [row.new_values for row in rows]
     obstacle = obstacle_to_many(call.session.sync_session, shape.mapper, values)
     documents = [
         p for p, a in enumerate(shape.attributes) if a.type.should_evaluate_none
     ]
     if any(row.key[place] is None for place in documents for row in rows):
         obstacle = "None in the key means NULL, and elsewhere a JSON null"
+    if obstacle is None and has_constructor(shape.mapper):
+        values, obstacle = constructed(shape.mapper, values)
     call.attempts += 1
     # The policy's strategy does not count: the savepoint is around the whole call.
     call.strategy = "native" if obstacle is None else "savepoint"
     try:
         if obstacle is None:
-            return await _insert_natively(wanted, rows)
+            return await _insert_natively(wanted, rows, values)
         name = call.model.__name__
         _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
         await _insert_by_unit_of_work(wanted, rows)
@@ -61,8 +64,10 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
     )
 
 
-async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]:
-    mapper, values = wanted.shape.mapper, [row.new_values for row in rows]
+async def _insert_natively(
+    wanted: Input, rows: Sequence[Row], values: Sequence[Values]
+) -> dict[int, Any]:
+    mapper = wanted.shape.mapper
     made = await insert_many(wanted.call, mapper, values, wanted.shape.names)
     fill_empty(made, mapper)
     # A key that comes back just as it was sent tells which row it is. Of the others the
