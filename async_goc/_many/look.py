@@ -1,12 +1,14 @@
 """Look for many rows by one SELECT."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 from sqlalchemy import and_, inspect, literal, select
 from sqlalchemy.exc import MultipleResultsFound
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of
@@ -23,6 +25,9 @@ from .rows import MOST_PARAMETERS, Nulls, Row, Shape, by_nulls
 # Keys with NULLs need a SELECT of their own, because `=` finds no NULL: one for each
 # set of columns that are NULL.
 #
+# A row may be of a subclass, which has columns of its own. They are read by the same
+# SELECT once more, of that class: one for each class, and not one for each row.
+#
 # SQLAlchemy executes a SELECT at once, and makes instances as its result is read. That
 # order is what `lock_and_refresh` needs: lock, expire the columns, fill them in.
 
@@ -31,6 +36,13 @@ def look(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
     """Give each row its instance, if the database has it."""
     for alike, results in _select(session, wanted.shape, rows, wanted.options):
         _assign(wanted.shape, alike, results)
+    for theirs, incomplete in _by_subclass(wanted, rows, _lacks_columns):
+        # They are kept, or SQLAlchemy would forget what the options have loaded.
+        known = [row.instance for row in incomplete]
+        for row in incomplete:
+            row.instance = None  # A rival may delete it in the meantime.
+        look(session, theirs, incomplete)
+        del known
 
 
 def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
@@ -55,17 +67,47 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
         with refreshing(session, instances, readable(mapper) | deferred):
             _assign(wanted.shape, alike, results)
     for row, before in zip(rows, known, strict=True):
-        # The row has changed its key with another one, or its class has columns that
-        # the SELECT has not read.
-        is_missed = row.instance is not before or type(before) is not mapper.class_
-        if row.instance is not None and is_missed and inspect(row.instance) in loaded:
+        # The row has changed its key with another one.
+        is_missed = row.instance is not None and row.instance is not before
+        if is_missed and inspect(row.instance) in loaded:
             refresh_columns(session, row.instance, {"of": tuple(mapper.tables)})
+    for theirs, locked in _by_subclass(wanted, rows, _has_own_columns):
+        lock_and_refresh(session, theirs, locked)
 
 
 def is_stale(instance: object) -> bool:
     """Whether a column is to be read again before it can be used."""
     state: Any = inspect(instance)
     return not state.expired_attributes.isdisjoint(readable(state.mapper))
+
+
+def _by_subclass(
+    wanted: Input, rows: Sequence[Row], is_wanted: Callable[[Mapper[Any], Any], bool]
+) -> Iterator[tuple[Input, Sequence[Row]]]:
+    """Yield what to look up for each subclass, and its rows that are wanted."""
+    mapper, names = wanted.shape.mapper, wanted.shape.names
+    if mapper.polymorphic_on is None:
+        return
+    found: dict[Mapper[Any], list[Row]] = {}
+    for row in rows:
+        is_other = type(row.instance) not in {NoneType, mapper.class_}
+        if is_other and is_wanted(mapper, row.instance):
+            found.setdefault(inspect(row.instance).mapper, []).append(row)
+    for subclass, theirs in found.items():
+        # The SELECT before has applied the options.
+        yield replace(wanted, shape=Shape(subclass, names), options=()), theirs
+
+
+def _lacks_columns(mapper: Mapper[Any], instance: Any) -> bool:
+    """Whether its subclass has columns that are not loaded."""
+    state: Any = inspect(instance)
+    return not (readable(state.mapper) - readable(mapper)).issubset(state.dict)
+
+
+def _has_own_columns(mapper: Mapper[Any], instance: Any) -> bool:
+    """Whether its subclass has columns that a SELECT of the model need not read."""
+    own: Any = inspect(instance).mapper.column_attrs
+    return not own.keys() <= mapper.column_attrs.keys()
 
 
 def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:

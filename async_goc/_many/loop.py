@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from types import NoneType
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .._databases import settle
-from .._insert import Guard, complete_found, explain
+from .._insert import Guard, explain
 from .._lookup import warn_if_not_covered
 from .._models import columns_of, readable
 from .._turns import Turn
@@ -107,11 +106,7 @@ class Bulk:
             await self._look(stale)
 
     async def _look(self, rows: Sequence[Row], how: Callable[..., None] = look) -> None:
-        mapper = self._shape.mapper
         await self._session.run_sync(how, self._input, rows)
-        for row in rows if mapper.polymorphic_on is not None else ():
-            if type(row.instance) not in {NoneType, mapper.class_}:
-                await complete_found(self._session, row.instance, mapper)
 
     async def _look_first(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Look for *rows*; return what is missing, also where they are written."""
