@@ -29,7 +29,8 @@ class Policy:
             :exc:`~async_goc.exceptions.ContentionError`. An attempt ends with an INSERT
             that succeeds, or says what it conflicts with. A native INSERT that is
             skipped says nothing; if no row is found then, the same attempt goes on with
-            one inside a SAVEPOINT.
+            one inside a SAVEPOINT. As often, a row is found that is deleted before it
+            has been read or changed.
         locks: The registry in which calls for the same row queue, so that duplicates
             in this process cost one INSERT; by default one for the whole process.
             ``None``: they meet in the database only.

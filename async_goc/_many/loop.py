@@ -110,8 +110,10 @@ class Bulk:
         mapper = self._shape.mapper
         await self._session.run_sync(how, self._input, rows)
         for row in rows if mapper.polymorphic_on is not None else ():
-            if type(row.instance) not in {NoneType, mapper.class_}:
-                await complete_found(self._session, row.instance, mapper)
+            if type(row.instance) in {NoneType, mapper.class_}:
+                continue
+            if not await complete_found(self._session, row.instance, mapper):
+                row.instance = None  # A rival has deleted it in the meantime.
 
     async def _look_first(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Look for *rows*; return what is missing, also where they are written."""
