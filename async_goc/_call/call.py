@@ -156,8 +156,8 @@ def _resolved(session: AnySession) -> AsyncSession:
     found: Any = session() if isinstance(session, async_scoped_session) else session
     if not isinstance(found, AsyncSession):
         msg = (
-            f"session is {found!r}; pass a sqlalchemy.ext.asyncio.AsyncSession "
-            "or async_scoped_session"
+            f"session is of type {type(found).__name__}; pass a "
+            "sqlalchemy.ext.asyncio.AsyncSession or async_scoped_session"
         )
         raise TypeError(msg)
     return found
@@ -179,7 +179,8 @@ def _check_policy(model: type[object], policy: object) -> None:
     """Refuse what is no policy, such as a value to look up a column by."""
     if not isinstance(policy, Policy):
         msg = (
-            f"policy is {policy!r}; give a Policy. To look up a column of that name, "
-            f"give {model.__name__}.policy == {policy!r} as a positional criterion"
+            f"policy is of type {type(policy).__name__}; give a Policy. To look up a "
+            f"column of that name, give {model.__name__}.policy == value as a "
+            "positional criterion"
         )
         raise TypeError(msg)

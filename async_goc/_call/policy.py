@@ -78,13 +78,15 @@ class Policy:
         try:
             hash(self.namespace)
         except TypeError:
-            msg = f"namespace is {self.namespace!r}; give a hashable value"
+            kind = type(self.namespace).__name__
+            msg = f"namespace is of type {kind}, without a hash; give a hashable value"
             raise TypeError(msg) from None
 
 
 def _check_locks(locks: object) -> None:
     if locks is not None and not isinstance(locks, KeyedLocks):
-        msg = f"locks is {locks!r}; give KeyedLocks(), or None for no registry"
+        kind = type(locks).__name__
+        msg = f"locks is of type {kind}; give KeyedLocks(), or None for no registry"
         raise TypeError(msg)
 
 
