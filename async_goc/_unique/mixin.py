@@ -152,19 +152,24 @@ def _check(
 ) -> None:
     """Check what comes with a lookup that has itself been checked before."""
     must_cover = call.policy.missing_constraint == "error" and not known.is_covered
-    is_unrelated = defaults is None or (
-        _is_mapping(defaults)
-        and known.unrelated.issuperset(defaults)
-        and lookup.keys().isdisjoint(defaults)
-    )
+    is_legal = factory is None or callable(factory)
     # To bind the lookup anew takes longer than all the rest of a hit.
-    if is_unrelated and factory is None and not must_cover:
+    if is_legal and not must_cover and _are_unrelated(known, lookup, defaults):
         return
     wanted: Lookup[Any] = _bind(call, lookup)
     _new_row(wanted, lookup, defaults, factory)
     if must_cover:
         require_cover(call, wanted)
         known.is_covered = True
+
+
+def _are_unrelated(known: Known, lookup: Mapping[str, Any], defaults: Any) -> bool:
+    """Whether the defaults are legal, and cannot contradict the lookup."""
+    if not _is_mapping(defaults):
+        # What a function returns is checked after a miss.
+        return defaults is None or callable(defaults)
+    is_known = known.unrelated.issuperset(defaults)
+    return is_known and lookup.keys().isdisjoint(defaults)
 
 
 def _with_lookup(
