@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -92,7 +92,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
 def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
     """Return the rows as mappings; where the key is one name, a value stands for it."""
     if isinstance(rows, str | bytes | Mapping):
-        kind = type(rows).__name__
+        kind = cast("Any", rows).__class__.__name__
         msg = f"rows is of type {kind}; give a list, or any other iterable, of rows"
         raise TypeError(msg)
     given: list[Any] = list(rows)
