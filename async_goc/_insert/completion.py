@@ -9,6 +9,7 @@ from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
+from .._lookup import read
 from .._models import readable, remembered
 from .originals import is_query
 
@@ -52,12 +53,11 @@ async def complete_updated(session: AsyncSession, instance: Any) -> None:
 
 async def complete_found(
     session: AsyncSession, instance: Any, mapper: Mapper[Any]
-) -> None:
-    """Load the columns that a subclass adds to the model that was looked up."""
+) -> bool:
+    """Load the columns that a subclass adds to the model; say if the row is there."""
     state: InstanceState[Any] = inspect(instance)
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
-    if missing:
-        await session.refresh(instance, sorted(missing))
+    return not missing or await session.run_sync(read, instance, missing)
 
 
 @remembered

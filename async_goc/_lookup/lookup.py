@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic
 
 from sqlalchemy import ColumnElement, Result, Select, inspect
-from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound
+from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
@@ -83,10 +83,8 @@ class Lookup(Generic[T]):
         loaded = session.identity_map.all_states()
         found = self._look(session)
         if found is not None and inspect(found) in loaded:
-            try:
-                refresh_columns(session, found, self.lock)
-            except InvalidRequestError:
-                return None  # A rival has deleted the row in the meantime.
+            has_row = refresh_columns(session, found, self.lock)
+            return found if has_row else None
         return found
 
     def _look(self, session: Session) -> T | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from .._lookup import Lookup, plan_for
-from .._models import Field, has_joins, identity_of, lookup_field
+from .._models import Field, has_joins, identity_of, lookup_fields
 from .._turns import PLAIN, Key
 
 Values = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Shape:
         self.mapper = mapper
         # The names that the caller knows the key by: columns, and many-to-ones.
         self.names = names
-        self.fields: list[Field] = [lookup_field(mapper.class_, n) for n in names]
+        self.fields: Sequence[Field] = lookup_fields(mapper.class_, names)
         for field in self.fields:
             if not field.is_plain:
                 msg = (

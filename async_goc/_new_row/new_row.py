@@ -38,7 +38,8 @@ class NewRow(Generic[T]):
         may_contradict: bool = False,
     ) -> None:
         if factory is not None and not callable(factory):
-            msg = f"factory is {factory!r}; give a function that makes the instance"
+            kind = type(factory).__name__
+            msg = f"factory is of type {kind}; give a function that makes the instance"
             raise TypeError(msg)
         self.lookup: Lookup[T] = lookup
         self._factory = factory
@@ -108,7 +109,8 @@ class NewRow(Generic[T]):
         if inspect.isawaitable(instance):
             instance = await_only(instance)
         if not isinstance(instance, model):
-            msg = f"factory returned {instance!r}; return the new {model.__name__}"
+            kind = type(instance).__name__
+            msg = f"factory returned a value of type {kind}; return a {model.__name__}"
             raise TypeError(msg)
         return instance
 

@@ -175,9 +175,9 @@ async def test_keyed_collection_of_the_parent(session: AsyncSession) -> None:
 
 async def test_wrong_results(session: AsyncSession) -> None:
     """A factory or a lazy mapping that returns something else is named."""
-    with pytest.raises(TypeError, match="factory returned 7"):
+    with pytest.raises(TypeError, match="factory returned a value of type int"):
         await get_or_create(session, Tag, name="x", factory=lambda **_: 7)
-    with pytest.raises(TypeError, match="defaults are 7"):
+    with pytest.raises(TypeError, match="defaults is of type int"):
         await get_or_create(session, Tag, name="x", defaults=lambda: 7)
     _, created = await get_or_create(session, Tag, name="x")
     assert created

@@ -1,8 +1,11 @@
 """Without a private name of SQLAlchemy, calls lose speed and nothing else."""
 
+from typing import Any
+
 import pytest
 from models import Tag
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
 from async_goc import Event, Policy, get_or_create, get_or_create_many
 from async_goc._models import private
@@ -43,3 +46,19 @@ async def test_savepoints_have_names_of_their_own_without_the_count(
         assert created
     connection = await session.connection()
     assert not hasattr(connection.sync_connection, "_nowhere")
+
+
+async def test_session_cannot_be_asked_as_in_a_flush(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLAlchemy notes a flush elsewhere, a session that routes goes on."""
+    monkeypatch.setattr(private, "FLUSHING", "nowhere")
+
+    class Routed(Session):
+        def get_bind(self, *_: Any, **__: Any) -> Any:
+            return engine.sync_engine
+
+    async with AsyncSession(sync_session_class=Routed) as session:
+        for expected in (True, False):
+            _, created = await get_or_create(session, Tag, name="a")
+            assert created is expected
