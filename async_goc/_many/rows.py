@@ -1,6 +1,6 @@
 """Tell the rows of a bulk call apart, and put them in one order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import NoneType
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from .._lookup import Lookup, plan_for
 from .._models import Field, has_joins, identity_of, lookup_field
-from .._turns import PLAIN, Key
+from .._turns import Key
 
 Values = Mapping[str, Any]
 Nulls = tuple[bool, ...]
@@ -88,12 +88,6 @@ class Shape:
         groups = by_nulls(list(zip(*values, strict=True)))
         return [(self.lookup(rows[places[0]]), places) for places in groups.values()]
 
-    def keys_of(self, instances: Iterable[object]) -> list[tuple[Any, ...]]:
-        """Return the keys of loaded instances."""
-        loaded = [vars(instance) for instance in instances]
-        columns = [[values.get(a.key) for values in loaded] for a in self.attributes]
-        return list(zip(*columns, strict=True))
-
 
 def distinct(
     rows: Sequence[Values], keys: Sequence[tuple[Any, ...]], ranks: Sequence[Any]
@@ -118,8 +112,3 @@ def by_nulls(keys: Sequence[Sequence[object]]) -> Mapping[Nulls, Sequence[int]]:
         nulls = tuple([value is None for value in key])
         places.setdefault(nulls, []).append(place)
     return places
-
-
-def are_plain(keys: Iterable[tuple[Any, ...]]) -> bool:
-    """Whether Python takes only those keys for equal that every database does."""
-    return PLAIN.issuperset(map(type, chain.from_iterable(keys)))
