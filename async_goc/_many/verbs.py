@@ -37,13 +37,12 @@ async def get_or_create_many(
     raises, the transaction is as it was before the call.
 
     Each chunk takes one SELECT; for missing rows, one INSERT that skips conflicts and
-    returns the rows it has created; and after a lost race, or for keys that come back
-    as other values than they were sent, one more SELECT. Keys that only the database
-    can compare (CITEXT, JSONB, ranges, collations) are sorted by one SELECT for the
-    call. (Waiting for another task of this process adds a SELECT. If rows differ in the
-    columns that they leave to the database's defaults, each change from one row to the
-    next starts another INSERT.) A model that needs the unit of work takes one flush per
-    chunk.
+    returns the rows it has created; and after a lost race, one more SELECT. Keys that
+    only the database can compare (CITEXT, JSONB, ranges, collations) are sorted by one
+    SELECT for the call, inside a SAVEPOINT where PostgreSQL could refuse one. (Waiting
+    for another task of this process adds a SELECT. If rows differ in the columns that
+    they leave to the database's defaults, each change from one row to the next starts
+    another INSERT.) A model that needs the unit of work takes one flush per chunk.
 
     Rows are inserted and locked in the order of their keys, which is the same in every
     process, so two calls with the same *key* cannot deadlock with each other. All of
