@@ -26,8 +26,9 @@ _KINDS: Final[Mapping[type[Any], type[Any]]] = {
 
 def is_written(type_: TypeEngine[Any]) -> bool:
     """Whether texts can stand for values of the type."""
-    item = type_.item_type if isinstance(type_, sa.ARRAY) else None
-    return type(type_) in {sa.ARRAY, ARRAY} and type(item) in _KINDS
+    kind: type[Any] = type(type_)
+    item: Any = getattr(type_, "item_type", None)
+    return kind in {sa.ARRAY, ARRAY} and type(item) in _KINDS
 
 
 def write(values: Sequence[Any], type_: Any) -> list[str | None] | None:
@@ -38,12 +39,14 @@ def write(values: Sequence[Any], type_: Any) -> list[str | None] | None:
     return texts if is_alike else None
 
 
-def _list_of(value: Any, found: set[type[Any]]) -> str:
+def _list_of(value: object, found: set[type[Any]]) -> str:
     """Return a list, or an item of one, as a text; note the types of the items."""
-    if type(value) in {list, tuple}:
-        return "{" + ",".join([_list_of(item, found) for item in value]) + "}"
-    found.add(type(value))
-    return _TEXTS.get(type(value), str)(value)
+    kind = type(value)
+    if kind in {list, tuple}:
+        items: Any = value
+        return "{" + ",".join([_list_of(item, found) for item in items]) + "}"
+    found.add(kind)
+    return _TEXTS.get(kind, str)(value)
 
 
 def _quote(text: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import NoneType
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -97,24 +98,25 @@ class Bulk:
 
     async def _insert(self, missing: Sequence[Row]) -> None:
         """Insert the rows, or find those of rivals; leave what neither does."""
-        left, is_going_on = missing, True
+        left, is_going_on = list(missing), True
         # A flush inserts all rows or none, so it is tried again without those that have
         # a rival's row by now.
         while left and is_going_on:
             others = dict(await insert(self._input, left))
             await self._complete([row for row in left if row.is_created])
-            unknown = [row for row in left if row.instance is None]
-            if unknown:
-                await self._look(unknown)
-            for row in unknown:
+            rest: list[Row] = [row for row in left if row.instance is None]
+            if rest:
+                await self._look(rest)
+            for row in rest:
                 row.is_created = others.pop(id(row.instance), None) is not None
-            rest = [row for row in unknown if row.instance is None]
-            left, is_going_on = rest, len(rest) < len(left)
+            unknown: list[Row] = [row for row in rest if row.instance is None]
+            is_going_on = len(unknown) < len(left)
+            left = unknown
 
     async def _complete(self, rows: Sequence[Row]) -> None:
         """Load what the INSERT has not loaded, and nothing else."""
         mapper, options = self._shape.mapper, self._input.options
-        made = [row.instance for row in rows]
+        made: list[Any] = [row.instance for row in rows]
         # One statement for all rows returns every column, and a flush may not.
         is_read = readable(mapper) <= columns_of(mapper).keys() and (
             self._input.call.strategy == "native" or not any(map(is_stale, made))
@@ -129,8 +131,9 @@ class Bulk:
                 continue
             # A trigger has changed its key.
             row.instance = instance
-            if unread := readable(mapper) - vars(instance).keys():
-                await self._session.refresh(instance, sorted(unread))
+            unread = [n for n in sorted(readable(mapper)) if n not in vars(instance)]
+            if unread:
+                await self._session.refresh(instance, unread)
             await complete_created(self._session, instance, options, is_alone=False)
 
     async def _look(self, rows: Sequence[Row], how: Callable[..., None] = look) -> None:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -70,7 +70,7 @@ def _ask(
 
 
 @contextmanager
-def _savepoint(connection: Connection) -> Iterator[None]:
+def _savepoint(connection: Connection) -> Generator[None]:
     # The name is taken when the SAVEPOINT begins.
     count = savepoint_count(connection)
     try:
