@@ -15,12 +15,12 @@ from .._databases import Source, facts_of
 from .._lookup import add_lock, refresh_columns, refreshing
 from .._models import memory, readable
 from .input import Input
-from .rows import MOST_PARAMETERS, Nulls, Row, Shape, by_nulls
+from .rows import Nulls, Row, Shape, by_nulls
 
 # The SELECT joins a table of the keys, and the key's number in the result tells which
 # row it is for. Where the values fit, that table is made of one parameter (an array for
 # each column, or a document), and the text does not depend on the number of keys. Where
-# they do not, it is a list of VALUES, with as many keys at a time as a driver takes.
+# they do not, it is a list of VALUES, which has a page of keys at a time.
 #
 # Keys with NULLs need a SELECT of their own, because `=` finds no NULL: one for each
 # set of columns that are NULL.
@@ -152,7 +152,7 @@ def _statements(
     *,
     is_locking: bool,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield the SELECT and its parameters, or several if a driver takes no more."""
+    """Yield the SELECT and its parameters, or one for each page of keys."""
     dialect = session.get_bind(shape.mapper).dialect
     facts, plain = facts_of(dialect), _plain(shape, nulls, is_locking=is_locking)
     left = [place for place, is_null in enumerate(nulls) if not is_null]
@@ -163,16 +163,11 @@ def _statements(
     attributes = [shape.attributes[place] for place in left]
     types = [attribute.type for attribute in attributes]
 
-    def joined(source: Source) -> Any:
-        both = plain.add_columns(source.number).join(
-            source.table, _equal(attributes, source)
-        )
-        # All calls lock rows in the order of their keys, and so cannot deadlock.
-        return both.order_by(source.number) if is_locking else both
-
     def compile_() -> tuple[Any, Source | None]:
         source = facts.table_of(dialect, types)
-        return source and joined(source), source
+        return source and _joined(
+            plain, attributes, source, is_locking=is_locking
+        ), source
 
     key = ("look", shape.names, nulls, dialect.name, is_locking)
     statement, source = memory(shape.mapper, key, compile_)
@@ -181,11 +176,23 @@ def _statements(
     if packed is not None:
         yield statement, packed
         return
-    size = MOST_PARAMETERS // (len(left) + 1)
+    size = facts.list_parameters // (len(left) + 1)
     for start in range(0, len(rows), size):
         page = [column[start : start + size] for column in columns]
         listed = facts.list_of(types, page, start)
-        yield joined(listed), listed.pack(page, dialect)
+        statement = _joined(plain, attributes, listed, is_locking=is_locking)
+        yield statement, listed.pack(page, dialect)
+
+
+def _joined(
+    plain: Any, attributes: Sequence[Any], source: Source, *, is_locking: bool
+) -> Any:
+    """Return the SELECT, joined to a table of keys."""
+    pairs = zip(attributes, source.columns, strict=True)
+    are_equal = and_(*(attribute == column for attribute, column in pairs))
+    both = plain.add_columns(source.number).join(source.table, are_equal)
+    # All calls lock rows in the order of their keys, and so cannot deadlock.
+    return both.order_by(source.number) if is_locking else both
 
 
 def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
@@ -196,8 +203,3 @@ def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
     # Of the model's own tables: its subclasses may be joined by an outer join.
     lock = {"of": tuple(shape.mapper.tables)}
     return add_lock(plain, shape.mapper, lock) if is_locking else plain
-
-
-def _equal(attributes: Sequence[Any], source: Source) -> Any:
-    pairs = zip(attributes, source.columns, strict=True)
-    return and_(*(attribute == column for attribute, column in pairs))

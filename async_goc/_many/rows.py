@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import NoneType
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
@@ -14,9 +14,6 @@ from .._turns import PLAIN, Key
 
 Values = Mapping[str, Any]
 Nulls = tuple[bool, ...]
-
-# Below what any driver takes, for statements with a parameter for each value.
-MOST_PARAMETERS: Final = 30_000
 
 
 @dataclass(slots=True, eq=False)

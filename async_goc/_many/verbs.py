@@ -41,10 +41,10 @@ async def get_or_create_many(
     as other values than they were sent, one more SELECT. Rows of subclasses whose own
     columns the SELECT does not read take one more for each such class. Keys that only
     the database can compare (CITEXT, JSONB, ranges, collations) are sorted by one
-    SELECT for the call. (Waiting for another task of this process adds a SELECT. If
-    rows differ in the columns that they leave to the database's defaults, each change
-    from one row to the next starts another INSERT.) A model that needs the unit of work
-    takes one flush per chunk.
+    SELECT for the call, inside a SAVEPOINT where PostgreSQL could refuse one. (Waiting
+    for another task of this process adds a SELECT. If rows differ in the columns that
+    they leave to the database's defaults, each change from one row to the next starts
+    another INSERT.) A model that needs the unit of work takes one flush per chunk.
 
     Rows are inserted and locked in the order of their keys, which is the same in every
     process, so two calls with the same *key* cannot deadlock with each other. All of
