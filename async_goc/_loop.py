@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy.exc import InvalidRequestError
-
 from ._call import Call, Outcome, Strategy
 from ._databases import Failure, flush, settle, violation
 from ._insert import (
@@ -32,28 +30,29 @@ async def find_or_create(
     call: Call, lookup: Lookup[T], new_row: NewRow[T], strategy: Strategy | None = None
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created."""
-    session, mapper, left = call.session, new_row.mapper, call.policy.attempts
+    session, mapper = call.session, new_row.mapper
     strategy = strategy or call.policy.strategy
-    while True:
+    for _ in range(call.policy.attempts):
         instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
         if call.outcome is Outcome.CREATED:
             break
         if type(instance) is mapper.class_:
             return instance, False  # The SELECT has loaded all of its columns.
         call.use_writer(mapper)
-        left -= 1
-        try:
-            await complete_found(session, instance, mapper)
-        except InvalidRequestError:
-            # A rival has deleted the row in the meantime, which is a miss. But a row
-            # of which the database has only the half is found each time.
-            if not left:
-                raise
-        else:
+        if await complete_found(session, instance, mapper):
             return instance, False
+        # A rival has deleted the row in the meantime, which is a miss.
+    else:
+        raise vanished(call, lookup)
     is_alone = not (new_row.has_factory or is_watched(session.sync_session, mapper))
     await complete_created(session, instance, lookup.options, is_alone=is_alone)
     return instance, True
+
+
+def vanished(call: Call, lookup: Lookup[Any]) -> ContentionError:
+    """Build the error for a row that was found, and deleted, in each attempt."""
+    args = (lookup.plan.model, lookup.names, call.policy.attempts)
+    return ContentionError(*args, has_vanished=True)
 
 
 async def find_or_insert(

@@ -13,8 +13,8 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 from ._call import DEFAULT_POLICY, Call, Outcome, Policy
 from ._databases import settle
 from ._insert import complete_updated, explain, update
-from ._lookup import Lookup, bind, refuse_autocommit, require_cover
-from ._loop import find_or_create
+from ._lookup import Lookup, bind, has_row, refuse_autocommit, require_cover
+from ._loop import find_or_create, vanished
 from ._models import Criterion, T
 from ._new_row import Defaults, Factory, NewRow, NewValues, all_unknown
 from .exceptions import UnknownFieldError
@@ -172,15 +172,11 @@ async def update_or_create(
         refuse_autocommit(session.sync_session, session.sync_session.get_bind(mapper))
         # SQLite locks the file instead of a row, and has to before the row is read.
         await settle(session, mapper)
-        while True:
+        for _ in range(policy.attempts):
             instance, created = await find_or_create(call, wanted, new_row)
-            if created:
-                break
-            if await _change(call, wanted, instance, changes):
-                if call.outcome is not Outcome.LOST_RACE:
-                    call.outcome = Outcome.UPDATED
-                break
-        return instance, created
+            if created or await _change(call, wanted, instance, changes):
+                return instance, created
+        raise vanished(call, wanted)
 
 
 async def _change(
@@ -198,11 +194,13 @@ async def _change(
     except StaleDataError:
         # Deleted by SQL that the session knows nothing of. (A trigger that skips the
         # UPDATE looks the same, and is the caller's.)
-        if await lookup.look(call.session) is None:
-            return False
-        raise
+        if await call.session.run_sync(has_row, instance):
+            raise
+        return False
     except DBAPIError as error:
         explain(lookup, error, "updating", undone="this statement")
         raise
     await complete_updated(call.session, instance)
+    if call.outcome is not Outcome.LOST_RACE:
+        call.outcome = Outcome.UPDATED
     return True

@@ -108,16 +108,14 @@ class ContradictionError(AsyncGocError, ValueError):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
-        if self.is_hidden:
-            return (
-                f"{self.model.__name__}.{self.field} would be another value in a new "
-                "row than the lookup asks for; the next call would not find that row, "
-                "so give one of the two (the engine hides which they are)"
-            )
+        values = (
+            "another value in a new row than the lookup asks for (both hidden)"
+            if self.is_hidden
+            else f"{self.given!r} in a new row, but the lookup asks for {self.wanted!r}"
+        )
         return (
-            f"{self.model.__name__}.{self.field} would be {self.given!r} in a new "
-            f"row, but the lookup asks for {self.wanted!r}; the next call would not "
-            "find that row, so give one of the two"
+            f"{self.model.__name__}.{self.field} would be {values}; the next call "
+            "would not find that row, so give one of the two"
         )
 
 
@@ -177,15 +175,17 @@ class SnapshotConflictError(AsyncGocError):
 
 
 class ContentionError(AsyncGocError):
-    """A row was in the way of each attempt, and never to be seen.
+    """A row was in the way of each attempt, and never to be seen, or to be kept.
 
-    Its cause is the database's error of the last attempt.
+    If no attempt has found the row, the cause is the database's last error.
 
     Attributes:
         model: The mapped class.
         lookup: The names looked up.
         attempts: How many attempts were made, as ``Policy.attempts`` counts.
         constraint: The violated constraint's name; on SQLite, its columns.
+        has_vanished: Whether each attempt has found a row, which was deleted before
+            the call had read or changed it. Then no constraint was violated.
     """
 
     def __init__(
@@ -194,14 +194,22 @@ class ContentionError(AsyncGocError):
         lookup: Sequence[str],
         attempts: int,
         constraint: str | None = None,
+        has_vanished: bool = False,  # noqa: FBT001, FBT002 - pickle knows positions only
     ) -> None:
         self.model = model
         self.lookup: tuple[str, ...] = tuple(lookup)
         self.attempts = attempts
         self.constraint = constraint
-        super().__init__(model, self.lookup, attempts, constraint)
+        self.has_vanished: bool = has_vanished
+        super().__init__(model, self.lookup, attempts, constraint, has_vanished)
 
     def __str__(self) -> str:
+        if self.has_vanished:
+            return (
+                f"{self.model.__name__} was found in each of {self.attempts} attempts, "
+                "and deleted before the call had done with it; see what deletes these "
+                "rows, or raise Policy.attempts"
+            )
         return (
             f"{self.model.__name__} was neither found nor created: in {self.attempts} "
             f"attempts, a row was in the way (by {self.constraint or 'a constraint'}) "

@@ -69,7 +69,6 @@ class Call:
         self.attempts = 0
         self.waited = 0.0
         self.outcome = Outcome.FAILED
-        self._is_routed = False
         self._claim: Claim | None = None
 
     def __enter__(self) -> Self:
@@ -80,22 +79,8 @@ class Call:
     def __exit__(
         self, _: object, error: BaseException | None, _traceback: object
     ) -> None:
-        if self._is_routed:
-            send_anywhere(self.session.sync_session)
-        claim = self._claim
-        if claim is not None:
-            # The garbage collector may close a call while any other task runs, and the
-            # context is that task's. So this is neither reset() nor what was before.
-            claims = _claims.get()
-            if claim in claims:
-                _claims.set(tuple([each for each in claims if each is not claim]))
-            claim.is_running = False
-            # A nested call in a task of its own may end after the outer one.
-            info = self.session.sync_session.info
-            innermost: Claim | None = info.get(_KEY)
-            while innermost is not None and not innermost.is_running:
-                innermost = innermost.outer
-            info[_KEY] = innermost
+        if self._claim is not None:
+            self._leave_session(self._claim)
         if isinstance(error, ContradictionError) and self._hides_values():
             error.hide()
         if self.policy.observer is not None:
@@ -113,12 +98,11 @@ class Call:
             )
 
     def use_writer(self, mapper: Mapper[Any]) -> bool:
-        """From now on, read where rows are written; say if that is another place."""
-        elsewhere = send_to_writer(self.session.sync_session, mapper)
-        if elsewhere is None:
-            return False  # It chooses none, or a call around this one has done it.
-        self._is_routed = True
-        return elsewhere
+        """From now on, read where rows are written; say if that is another place.
+
+        The session chooses again when the last call in it has ended.
+        """
+        return send_to_writer(self.session.sync_session, mapper)
 
     def _hides_values(self) -> bool:
         """Whether SQLAlchemy would not show values in a message, either."""
@@ -143,6 +127,22 @@ class Call:
         info[_KEY] = self._claim = claim = Claim(outer)
         _claims.set((*around, claim))
 
+    def _leave_session(self, claim: Claim) -> None:
+        # The garbage collector may close a call while any other task runs, and the
+        # context is that task's. So this is neither reset() nor what was before.
+        claims = _claims.get()
+        if claim in claims:
+            _claims.set(tuple([each for each in claims if each is not claim]))
+        claim.is_running = False
+        # A nested call in a task of its own may end after the outer one.
+        session = self.session.sync_session
+        innermost: Claim | None = session.info.get(_KEY)
+        while innermost is not None and not innermost.is_running:
+            innermost = innermost.outer
+        session.info[_KEY] = innermost
+        if innermost is None:
+            send_anywhere(session)
+
     def note_owner(self, owner: Owner) -> None:
         """Note what holds keys for this call, which is its task's innermost one."""
         _claims.get()[-1].owner = owner
@@ -157,8 +157,8 @@ def _resolved(session: AnySession) -> AsyncSession:
     found: Any = session() if isinstance(session, async_scoped_session) else session
     if not isinstance(found, AsyncSession):
         msg = (
-            f"session is {found!r}; pass a sqlalchemy.ext.asyncio.AsyncSession "
-            "or async_scoped_session"
+            f"session is of type {type(found).__name__}; pass a "
+            "sqlalchemy.ext.asyncio.AsyncSession or async_scoped_session"
         )
         raise TypeError(msg)
     return found
@@ -180,7 +180,8 @@ def _check_policy(model: type[object], policy: object) -> None:
     """Refuse what is no policy, such as a value to look up a column by."""
     if not isinstance(policy, Policy):
         msg = (
-            f"policy is {policy!r}; give a Policy. To look up a column of that name, "
-            f"give {model.__name__}.policy == {policy!r} as a positional criterion"
+            f"policy is of type {type(policy).__name__}; give a Policy. To look up a "
+            f"column of that name, give {model.__name__}.policy == value as a "
+            "positional criterion"
         )
         raise TypeError(msg)

@@ -29,7 +29,8 @@ class Policy:
             :exc:`~async_goc.exceptions.ContentionError`. An attempt ends with an INSERT
             that succeeds, or says what it conflicts with. A native INSERT that is
             skipped says nothing; if no row is found then, the same attempt goes on with
-            one inside a SAVEPOINT.
+            one inside a SAVEPOINT. As often, a row is found that is deleted before it
+            has been read or changed.
         locks: The registry in which calls for the same row queue, so that duplicates
             in this process cost one INSERT; by default one for the whole process.
             ``None``: they meet in the database only.
@@ -77,13 +78,15 @@ class Policy:
         try:
             hash(self.namespace)
         except TypeError:
-            msg = f"namespace is {self.namespace!r}; give a hashable value"
+            kind = type(self.namespace).__name__
+            msg = f"namespace is of type {kind}, without a hash; give a hashable value"
             raise TypeError(msg) from None
 
 
 def _check_locks(locks: object) -> None:
     if locks is not None and not isinstance(locks, KeyedLocks):
-        msg = f"locks is {locks!r}; give KeyedLocks(), or None for no registry"
+        kind = type(locks).__name__
+        msg = f"locks is of type {kind}; give KeyedLocks(), or None for no registry"
         raise TypeError(msg)
 
 

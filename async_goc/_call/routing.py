@@ -5,6 +5,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Table, inspect, select, table, update
 from sqlalchemy.orm import Mapper, Session
 
+from .._models import as_flushing
+
 _GET_BIND: Final = "get_bind"
 
 # A session's own get_bind() may send a SELECT to a replica, and that one lags. For a
@@ -14,8 +16,7 @@ _GET_BIND: Final = "get_bind"
 # Such a method sees whether a statement writes by its class, or by the session's flag
 # of a flush. It is not asked for anything else: an ORM query ignores a bind among its
 # arguments, and replaces the clause. So the session is given another get_bind() for as
-# long as it takes, which asks its own for the place of an UPDATE. (A method that goes
-# by the flag alone does not tell that place, so its reads stay on the replica.)
+# long as it takes, which asks its own for the place of an UPDATE in a flush.
 
 
 def routes(session: Session) -> bool:
@@ -25,34 +26,43 @@ def routes(session: Session) -> bool:
 
 def writer_of(session: Session, mapper: Mapper[Any]) -> Engine | Connection:
     """Return where the session writes rows of the model."""
-    if routes(session):
+    if not routes(session):
+        return session.get_bind(mapper)
+    with as_flushing(session):
         return session.get_bind(mapper, clause=_write(mapper))
-    return session.get_bind(mapper)
 
 
-def send_to_writer(session: Session, mapper: Mapper[Any]) -> bool | None:
+def send_to_writer(session: Session, mapper: Mapper[Any]) -> bool:
     """Let all statements go where the session writes; say if reads went elsewhere."""
     if not routes(session) or _GET_BIND in vars(session):
-        return None  # It does not choose, or has been given another method already.
-    choose: Any = session.get_bind
-
-    def get_bind(mapper: Any = None, clause: Any = None, **options: Any) -> Any:
-        # Statements without a model are not ours.
-        is_read = clause is None or clause.is_select
-        if mapper is not None and is_read:
-            clause = _write(mapper)
-        return choose(mapper, clause=clause, **options)
-
+        return False  # It does not choose, or has been given another method already.
     # Both are asked first, because the session's own method may raise.
-    reader = choose(mapper, clause=select(mapper.class_))
-    writer = get_bind(mapper)
-    vars(session)[_GET_BIND] = get_bind
+    reader = session.get_bind(mapper, clause=select(mapper.class_))
+    chooser = _ToWriter(session)
+    writer = chooser(mapper)
+    vars(session)[_GET_BIND] = chooser
     return reader is not writer
 
 
 def send_anywhere(session: Session) -> None:
-    """Let the session choose again."""
-    del vars(session)[_GET_BIND]
+    """Let the session choose again, unless it always has."""
+    if isinstance(vars(session).get(_GET_BIND), _ToWriter):
+        del vars(session)[_GET_BIND]
+
+
+class _ToWriter:
+    """A get_bind() that answers a read as it would a write."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._choose: Any = session.get_bind
+
+    def __call__(self, mapper: Any = None, clause: Any = None, **options: Any) -> Any:
+        # Statements without a model are not ours.
+        if mapper is None or not (clause is None or clause.is_select):
+            return self._choose(mapper, clause=clause, **options)
+        with as_flushing(self._session):
+            return self._choose(mapper, clause=_write(mapper), **options)
 
 
 def _write(mapper: Any) -> Any:

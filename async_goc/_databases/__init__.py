@@ -31,6 +31,6 @@ from .facts import (
     inserts_natively,
     skipping_insert,
 )
-from .order import comparable, ordering
+from .order import comparable, may_be_refused, ordering
 from .stored import as_stored, stores_another
 from .tables import Source

@@ -49,6 +49,8 @@ class Facts:
     inserts_from_table: bool = False
     # Returns the same as a list of VALUES, for values that do not fit into the table.
     list_of: Callable[[Types, Columns, int], Source] = values_list
+    # How many parameters such a list has at most, so that it is compiled soon.
+    list_parameters: int = 2_000
     # Whether a column keeps what it is sent, and neither rounds nor pads it.
     stores_as_sent: bool = False
 
@@ -67,6 +69,7 @@ _FACTS: Final[Mapping[str, Facts]] = {
         has_one_writer=True,
         table_of=document_table,
         list_of=expanding_list,
+        list_parameters=30_000,  # SQLite takes no more than 32,766.
         stores_as_sent=True,
     ),
     "mysql": Facts(ignores_case=True),

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from .facts import facts_of
+from .stored import stores_another
 from .uniform import converted_to, decorated, kinds_of, processed
 
 Values = Sequence[Any]
@@ -32,7 +33,7 @@ def comparable(
     """Return values that compare as the database's do; ``None``: only it knows."""
     if all(value is None for value in values):
         return values
-    alike = converted_to(type_, values)
+    alike = converted_to(type_, values, dialect)
     # Bytes compare as they are. A driver may wrap them in objects that do not.
     is_bytes = isinstance(type_, sa.LargeBinary)
     sent = alike if is_bytes else processed(alike, type_, dialect)
@@ -42,32 +43,63 @@ def comparable(
     kinds = kinds_of(sent)
     if len(kinds) > 1 or not kinds <= _KINDS:
         return None
-    if kinds == {(datetime, False)}:
+    (kind,) = kinds
+    if kind == (datetime, False):
         # Python compares the clocks of one zone, which show one hour twice a year.
         return [None if value is None else value.astimezone(UTC) for value in sent]
-    # NaN is equal to nothing in Python, and NUMERIC rounds.
-    is_known = (
-        all(value == value for value in sent)  # noqa: PLR0124
-        if kinds == {float}
-        else kinds != {Decimal} or all(_is_kept(v, _scale(type_)) for v in sent)
-    )
-    return sent if is_known else None
+    there = [value for value in sent if value is not None]
+    # (NaN is equal to nothing in Python.)
+    if kind is float and any(value != value for value in there):  # noqa: PLR0124
+        return None
+    chosen = decorated(type_.dialect_impl(dialect))
+    stores_as_sent = facts_of(dialect).stores_as_sent
+    is_kept = _has_affinity(kind, chosen) if stores_as_sent else _fits(there, chosen)
+    return sent if is_kept else None
 
 
-def _scale(type_: TypeEngine[Any]) -> int | None:
-    """Return how many digits NUMERIC keeps after the point; ``None``: all."""
-    inner: Any = decorated(type_)
-    scale = getattr(inner, "scale", None)
-    has_precision = getattr(inner, "precision", None) is not None
-    return 0 if scale is None and has_precision else scale
+def may_be_refused(values: Values, type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether a value may be none of the type, and an error end the transaction."""
+    if facts_of(dialect).error_undoes_statement:
+        return False
+    is_text = isinstance(decorated(type_), sa.String) and kinds_of(values) == {str}
+    return not is_text or "\0" in "".join(values)
 
 
-def _is_kept(value: Decimal | None, scale: int | None) -> bool:
-    """Whether NUMERIC keeps the value as it is, and does not round it."""
-    if value is None:
-        return True
+def _has_affinity(kind: Any, chosen: TypeEngine[Any]) -> bool:
+    """Whether SQLite's column makes no number of a text, nor a text of a number."""
+    if kind is str:
+        return not isinstance(chosen, (sa.Integer, sa.Numeric, sa.Boolean, sa.JSON))
+    return not isinstance(chosen, sa.String)
+
+
+def _fits(values: Values, chosen: TypeEngine[Any]) -> bool:
+    """Whether PostgreSQL's column keeps each of the values, which are of one type."""
+    first = values[0]
+    if isinstance(first, str):
+        return isinstance(chosen, sa.String) and "\0" not in "".join(values)
+    if isinstance(first, Decimal):
+        return all(_is_kept(value, chosen) for value in values)
+    if type(first) is int:
+        bits = next((b for t, b in _BITS if isinstance(chosen, t)), 0)
+        return all(
+            -(1 << bits) <= extreme < 1 << bits
+            for extreme in (min(values), max(values))
+        )
+    return not isinstance(chosen, (sa.String, sa.Integer))
+
+
+_BITS: Final = ((sa.SmallInteger, 15), (sa.BigInteger, 63), (sa.Integer, 31))
+
+
+def _is_kept(value: Decimal, chosen: TypeEngine[Any]) -> bool:
+    """Whether NUMERIC has a place for each of the digits, and does not round them."""
     exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and (scale is None or -exponent <= scale)
+    precision: int | None = getattr(chosen, "precision", None)
+    scale: int | None = getattr(chosen, "scale", None)
+    if not isinstance(exponent, int) or precision is None:
+        return isinstance(exponent, int)
+    scale = scale or 0
+    return -exponent <= scale and (not value or value.adjusted() < precision - scale)
 
 
 _KINDS: Final[set[Any]] = {
@@ -78,8 +110,6 @@ _PLAIN: Final = (
     *(sa.String, sa.Integer, sa.Float, sa.Numeric, sa.Boolean, sa.LargeBinary),
     *(sa.Date, sa.DateTime, sa.Time, sa.Interval, INTERVAL, sa.Uuid),
 )
-# They pad, or ignore case, or keep fewer digits than a Python float.
-_UNLIKE: Final = (sa.CHAR, sa.NCHAR, CITEXT, sa.REAL)
 
 
 def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
@@ -95,16 +125,31 @@ def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
         return False
     if isinstance(inner, sa.Numeric) and not isinstance(inner, sa.Float):
         return inner.asdecimal
-    # A float as Decimal, a UUID as text, and times with a precision, which are rounded.
+    # A float as Decimal, a UUID as text; and what is rounded, padded or ignores case.
     is_other = getattr(inner, "asdecimal", False) or not getattr(inner, "as_uuid", True)
-    digits = [getattr(inner, name, None) for name in ("precision", "second_precision")]
-    is_other = is_other or isinstance(inner, _UNLIKE) or isinstance(chosen, _UNLIKE)
-    return digits == [None, None] and not is_other
+    is_other = is_other or isinstance(chosen, CITEXT)
+    return not (is_other or stores_another(inner) or stores_another(chosen))
 
 
 def ordering(
     column: sa.ColumnElement[Any], type_: TypeEngine[Any], dialect: Dialect
 ) -> Any:
     """Return what to sort by, so that the order is that of columns of the type."""
-    collation = getattr(decorated(type_.dialect_impl(dialect)), "collation", None)
+    chosen = decorated(type_.dialect_impl(dialect))
+    collation = getattr(chosen, "collation", None)
+    if facts_of(dialect).stores_as_sent:
+        column = _with_affinity(column, chosen)
     return column if collation is None else sa.collate(column, collation)
+
+
+def _with_affinity(column: Any, chosen: TypeEngine[Any]) -> Any:
+    """Return what SQLite's column makes of a value: a text, or maybe a number."""
+    column = sa.type_coerce(column, sa.types.NULLTYPE)
+    if isinstance(chosen, sa.String):
+        is_text = sa.func.typeof(column) != "blob"
+        return sa.case((is_text, sa.cast(column, sa.Text)), else_=column)
+    if not isinstance(chosen, (sa.Integer, sa.Numeric, sa.Boolean, sa.JSON)):
+        return column
+    # A comparison with a number makes a number of a text that looks like one.
+    number = sa.type_coerce(sa.cast(column, sa.Numeric), sa.types.NULLTYPE)
+    return sa.case((column == number, number), else_=column)

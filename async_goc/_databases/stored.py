@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, cast
+from sqlalchemy import BindParameter, ColumnElement, Float, cast, type_coerce
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -12,12 +12,12 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 # PostgreSQL rounds what is stored in columns of these types, and compares them with the
-# value as it was given: after an INSERT of 0.7 into a REAL, no row is equal to 0.7. So
-# the value has to be cast to the column's type. (A cast is not always what an INSERT
-# does: it cuts text that is too long for a VARCHAR(n), where an INSERT fails. An array
-# is cast by SQLAlchemy itself.)
+# value as it was given: after an INSERT of 0.7 into a REAL, no row is equal to 0.7. (A
+# NUMERIC rounds only what is a float to the driver.) So the value has to be cast to the
+# column's type. (A cast is not always what an INSERT does: it cuts text that is too
+# long for a VARCHAR(n), where an INSERT fails. SQLAlchemy itself casts an array.)
 _ROUNDED: Final = re.compile(
-    r"REAL|FLOAT\((1?\d|2[0-4])\)|(NUMERIC|DECIMAL)\(.+\)|(TIME|TIMESTAMP)\(\d\).*"
+    r"REAL|FLOAT\((1?\d|2[0-4])\)|(NUMERIC|DECIMAL).*|(TIME|TIMESTAMP)\(\d\).*"
     r"|INTERVAL.+"
 )
 # A CHAR(n) is filled up with blanks, and those at the end of the value do not count.
@@ -61,7 +61,12 @@ def stores_another(type_: TypeEngine[Any]) -> bool:
 def as_stored(type_: TypeEngine[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return *value* as a column of that type stores it."""
     stored = _stored_type(type_)
-    return value if stored is None else _Stored(value, cast(value, stored))
+    if stored is None:
+        return value
+    # A float in a criterion is sent as one, and in an INSERT as a NUMERIC.
+    is_float = isinstance(value, BindParameter) and isinstance(value.type, Float)
+    sent = type_coerce(value, type_) if is_float else value
+    return _Stored(value, cast(sent, stored))
 
 
 def _stored_type(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:

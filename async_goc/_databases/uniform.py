@@ -25,7 +25,7 @@ def uniform(values: Values, type_: TypeEngine[Any], dialect: Dialect) -> Values 
     """Return the values as one Python type; ``None``: they have none in common."""
     if len(kinds_of(values)) <= 1 and not isinstance(type_, TypeDecorator):
         return values
-    converted = converted_to(type_, values)
+    converted = converted_to(type_, values, dialect)
     # A decorated type may make values of several types out of one.
     sent = processed(converted, type_, dialect)
     return None if sent is None or len(kinds_of(sent)) > 1 else converted
@@ -46,7 +46,7 @@ def decorated(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
 
 
-def converted_to(type_: TypeEngine[Any], values: Values) -> Values:
+def converted_to(type_: TypeEngine[Any], values: Values, dialect: Dialect) -> Values:
     """Return the values as the type's own Python type, where they are all like it."""
     if isinstance(type_, TypeDecorator):
         return values
@@ -55,6 +55,8 @@ def converted_to(type_: TypeEngine[Any], values: Values) -> Values:
         if isinstance(type_, Numeric) and not isinstance(type_, Float):
             kind = Decimal
         convert = _CONVERSIONS[kind]
+        if kind is Decimal and dialect.driver in _FEW_DIGITS:
+            convert = _as_short_decimal
         if set(map(type, values)) == {kind}:
             return values  # Most are.
         return [None if value is None else convert(value) for value in values]
@@ -72,6 +74,10 @@ def kinds_of(values: Values) -> set[Any]:
     return kinds
 
 
+# Drivers that send a float as one: PostgreSQL makes a NUMERIC of 15 digits of it.
+_FEW_DIGITS: Final = {"psycopg"}
+
+
 def _as_float(value: Any) -> float:
     if isinstance(value, str):
         raise TypeError
@@ -80,8 +86,12 @@ def _as_float(value: Any) -> float:
 
 def _as_decimal(value: Any) -> Decimal:
     if isinstance(value, float):
-        return Decimal(repr(value))
+        return Decimal(value)  # All of its digits.
     return value if isinstance(value, Decimal) else Decimal(operator.index(value))
+
+
+def _as_short_decimal(value: Any) -> Decimal:
+    return Decimal(f"{value:.15g}") if isinstance(value, float) else _as_decimal(value)
 
 
 def _as_bool(value: Any) -> bool:

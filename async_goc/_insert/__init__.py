@@ -2,15 +2,16 @@
 
 `savepoint` writes by the unit of work, inside a guard, and `originals` is how the guard
 puts the caller's objects back. Where `obstacles` finds nothing against it, `native`
-inserts a row by one statement, and `bulk` many rows. `completion` loads what the new
-instance lacks, and `verdict` decides what a database error means: a lost race, or an
-error of the caller's.
+inserts a row by one statement, and `bulk` many rows, with what `constructed` learns of
+a constructor's defaults. `completion` loads what the new instance lacks, and `verdict`
+decides what a database error means: a lost race, or an error of the caller's.
 """
 
 # pyright: reportUnusedImport=false
 
 from .bulk import insert_many
 from .completion import complete_created, complete_found, complete_updated, fill_empty
+from .constructed import constructed
 from .native import insert_natively
 from .obstacles import is_watched, obstacle_to_many, strategy_for
 from .savepoint import Guard, insert_all, insert_in_savepoint, update

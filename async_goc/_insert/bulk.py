@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
 from .._databases import Source, facts_of
+from .._lookup import noting_loaded
 from .._models import (
     columns_of,
     has_joins,
@@ -50,8 +51,6 @@ def _insert_all(
     # What a row is looked up by is stored as it is: None as NULL, and not as a default.
     sent = {**sent, **{n: None for n in key if not is_generated(columns[n])}}
     others = {n: others[n] for n in others if n in named and n not in key}
-    # The instances are kept alive, so that no new one gets the id() of an old one.
-    known = {id(instance): instance for instance in session.identity_map.values()}
     made: list[Any] = []
 
     def filled(row: Row) -> tuple[str, ...]:
@@ -60,11 +59,12 @@ def _insert_all(
 
     # One INSERT has one list of columns, so rows that fill the same ones go together;
     # and in the order of the rows, so that rivals wait for each other in one order.
-    for names, alike in groupby(rows, filled):
-        makers = {**sent, **dict.fromkeys(names)}
-        made += _insert(session, mapper, makers, list(alike))
+    with noting_loaded(session) as is_fresh:
+        for names, alike in groupby(rows, filled):
+            makers = {**sent, **dict.fromkeys(names)}
+            made += _insert(session, mapper, makers, list(alike))
     for instance in made:
-        if id(instance) in known:
+        if not is_fresh(instance):
             # Its row had been deleted, and the new one is another with the same key.
             session.refresh(instance, sorted(readable(mapper)))
     register_loaded(session, made)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
+from .._lookup import read
 from .._models import readable, remembered
 from .originals import is_query
 
@@ -36,7 +37,7 @@ async def complete_created(
 
 def fill_empty(instances: Sequence[Any], mapper: Mapper[Any]) -> None:
     """Load the relationships that nothing can have filled."""
-    for name, empty in _empty(mapper).items():
+    for name, empty in empty_values(mapper).items():
         for instance in instances:
             if name not in vars(instance):
                 set_committed_value(instance, name, empty)
@@ -52,16 +53,15 @@ async def complete_updated(session: AsyncSession, instance: Any) -> None:
 
 async def complete_found(
     session: AsyncSession, instance: Any, mapper: Mapper[Any]
-) -> None:
-    """Load the columns that a subclass adds to the model that was looked up."""
+) -> bool:
+    """Load the columns that a subclass adds to the model; say if the row is there."""
     state: InstanceState[Any] = inspect(instance)
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
-    if missing:
-        await session.refresh(instance, sorted(missing))
+    return not missing or await session.run_sync(read, instance, missing)
 
 
 @remembered
-def _empty(mapper: Mapper[Any]) -> dict[str, Any]:
+def empty_values(mapper: Mapper[Any]) -> dict[str, Any]:
     """Return the empty value of each relationship that a new row cannot have filled."""
     empty = filter(_is_certainly_empty, mapper.relationships)
     return {prop.key: () if prop.uselist else None for prop in empty}

@@ -12,7 +12,12 @@ from sqlalchemy.sql.schema import ColumnCollectionConstraint
 from .._call import Strategy, routes
 from .._databases import inserts_natively
 from .._models import SQL, can_register, columns_of, nullable, remembered
-from .._new_row import NewRow, has_constructor
+from .._new_row import (
+    NewRow,
+    has_constructor,
+    has_generated_constructor,
+    sets_parent,
+)
 from .bulk import has_contextual_default
 
 _log: Final = getLogger("async_goc")
@@ -57,6 +62,11 @@ def obstacle_to_many(
         return "more than columns is given"
     if has_contextual_default(mapper):
         return "a default is made of the row's other values"
+    # The class is called for the defaults of its constructor, and the instance dropped.
+    if has_constructor(mapper) and any(
+        map(_is_foreign, mapper.class_manager.dispatch.init)
+    ):
+        return "somebody listens to init"
     return next(_obstacles(session, mapper, names), None)
 
 
@@ -94,7 +104,8 @@ def _of_model(mapper: Mapper[Any]) -> list[str]:
     table: Any = mapper.local_table
     is_spread = not isinstance(table, Table) or len(mapper.tables) > 1
     reasons = {
-        "its class has a constructor of its own": has_constructor(mapper),
+        "its class has a constructor of its own": not has_generated_constructor(mapper),
+        "its constructor sets an absent parent": sets_parent(mapper),
         "its row spans several tables": is_spread,
         "a deferrable constraint cannot tell a conflict in time": not is_spread
         and any(map(_is_deferrable, table.constraints)),
@@ -116,6 +127,11 @@ def _is_deferrable(constraint: Any) -> bool:
 def _listeners(session: Session, mapper: Mapper[Any]) -> list[str]:
     heard = _heard(mapper.dispatch, _MAPPER_EVENTS)
     return heard + _heard(session.dispatch, _SESSION_EVENTS)
+
+
+def _is_foreign(listener: object) -> bool:
+    """Whether the listener is none that SQLAlchemy adds to each mapped class."""
+    return getattr(listener, "__module__", None) != Mapper.__module__
 
 
 def _heard(dispatch: Any, names: Iterable[str]) -> list[str]:

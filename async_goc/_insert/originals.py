@@ -80,7 +80,8 @@ class Originals:
         self._losers.append(instance)
         state: Any = inspect(instance)
         if state.persistent and state not in self._new:
-            msg = f"factory returned {instance!r}, which is not new; make a new one"
+            kind = type(instance).__name__
+            msg = f"factory returned a {kind} that is not new; make a new one"
             raise TypeError(msg)
 
     def assume_empty(self, parents: Iterable[tuple[Any, str]]) -> None:

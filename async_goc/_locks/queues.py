@@ -249,8 +249,7 @@ class Queues:
 
     def _send_scout(self, key: Hashable, line: Line, scout: Waiter) -> None:
         """Let the first in line ask the database."""
-        # An answer, or a cancellation, may have come in the tick in which the timer
-        # fires: it counts.
+        # A cancellation may have come in the tick in which the timer fires.
         if not scout.is_live:
             return
         self.counts.timeouts += 1

@@ -59,7 +59,7 @@ class Sweeper:
     def _sweep(self) -> None:
         # Before anything else, because the end of the last wait stops it.
         self._timer = self._home.call_at(self._home.time() + SWEEP, self._sweep)
-        lines = self._lines.items()
+        lines = list(self._lines.items())
         owners = {holder for key, _ in lines if (holder := self._holders.get(key))}
         owners.update(line.scout for _, line in lines if line.scout is not None)
         dead = {owner for owner in owners if not owner.is_alive()}
@@ -73,7 +73,7 @@ class Sweeper:
     def _end_hidden_cycles(self) -> None:
         """End the waits that may be part of a cycle through the database."""
         now = self._home.time()
-        lines = [line.connected() for line in self._lines.values()]
+        lines = [line.connected() for line in list(self._lines.values())]
         waiting = {waiters[0].key: waiters for waiters in lines if waiters}
         last = {key: follow(self._holders, key)[0] for key in waiting}
         self._executing = {

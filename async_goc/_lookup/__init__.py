@@ -12,4 +12,4 @@ from .arguments import add_lock, check_options, parents_of, refuse_autocommit
 from .cover import require_cover, warn_if_not_covered, warn_on_hit
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for
-from .refresh import refresh_columns, refreshing
+from .refresh import has_row, noting_loaded, read, refresh_columns, refreshing

@@ -33,8 +33,9 @@ def check_lookup(
             raise TypeError(msg)
         if not isinstance(criterion, SQL):
             msg = (
-                f"criterion {criterion!r} is no SQL expression; compare a mapped "
-                "attribute, as in Model.name == 'x' or Model.name.is_(None)"
+                f"a criterion is of type {type(criterion).__name__}, and no SQL "
+                "expression; compare a mapped attribute, as in Model.name == 'x' or "
+                "Model.name.is_(None)"
             )
             raise TypeError(msg)
 
@@ -45,8 +46,8 @@ def check_options(model: type[object], options: Any) -> tuple[ORMOption, ...]:
     if all(isinstance(option, ORMOption) for option in checked):
         return checked
     msg = (
-        f"options is {options!r}; give a sequence of loader options. To look up a "
-        f"column of that name, give {model.__name__}.options == {options!r} as a "
+        "options has something else than loader options; give a sequence of those. To "
+        f"look up a column of that name, give {model.__name__}.options == value as a "
         "positional criterion"
     )
     raise TypeError(msg)
@@ -63,7 +64,8 @@ def parents_of(
         where = f"{plan.model.__name__}.{field.name}"
         wanted: Any = field.parent
         if not isinstance(parent, wanted.class_):
-            msg = f"{where} takes a {wanted.class_.__name__}, got {parent!r}; pass one"
+            kinds = wanted.class_.__name__, type(parent).__name__
+            msg = f"{where} takes a {kinds[0]}, and got a {kinds[1]}; pass the former"
             raise TypeError(msg)
         if parent not in session:
             msg = (

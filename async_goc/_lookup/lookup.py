@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic
 
 from sqlalchemy import ColumnElement, Result, Select, inspect
-from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound
+from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
@@ -22,7 +22,7 @@ from .plan import (
     plan_for,
     stored_criteria,
 )
-from .refresh import refresh_columns
+from .refresh import noting_loaded, refresh_columns
 
 # Not to be compared with, because an array may be given by mistake.
 _NO_OPTIONS: Final = ()
@@ -80,14 +80,12 @@ class Lookup(Generic[T]):
         return session.run_sync(self._look)
 
     def _look_and_refresh(self, session: Session) -> T | None:
-        loaded = session.identity_map.all_states()
-        found = self._look(session)
-        if found is not None and inspect(found) in loaded:
-            try:
-                refresh_columns(session, found, self.lock)
-            except InvalidRequestError:
-                return None  # A rival has deleted the row in the meantime.
-        return found
+        with noting_loaded(session) as is_fresh:
+            found = self._look(session)
+        if found is None or is_fresh(found):
+            return found
+        has_row = refresh_columns(session, found, self.lock)
+        return found if has_row else None
 
     def _look(self, session: Session) -> T | None:
         if self.must_flush:

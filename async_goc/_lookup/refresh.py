@@ -1,10 +1,11 @@
 """Read the columns of loaded rows again, and reset nothing else."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import inspect
+from sqlalchemy import event, inspect, select
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql.selectable import ForUpdateParameter
@@ -16,12 +17,59 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 
 def refresh_columns(
     session: Session, instance: object, lock: ForUpdateParameter
-) -> None:
-    """Read the loaded columns again, and lock the row if *lock* says so."""
+) -> bool:
+    """Read the loaded columns again, and lock the row; say if it is still there."""
     state: Any = inspect(instance)
-    names = sorted(state.mapper.column_attrs.keys() & state.dict.keys())
+    names = state.mapper.column_attrs.keys() & state.dict.keys()
     with refreshing(session, [instance], names):
-        session.refresh(instance, names, with_for_update=lock)
+        return read(session, instance, names, lock)
+
+
+def read(
+    session: Session,
+    instance: object,
+    names: Iterable[str],
+    lock: ForUpdateParameter = None,
+) -> bool:
+    """Read these columns; say if the row is still there."""
+    try:
+        session.refresh(instance, sorted(names), with_for_update=lock)
+    except InvalidRequestError:
+        # That is what SQLAlchemy raises for a deleted row, and for much else.
+        if has_row(session, instance):
+            raise
+        return False
+    return True
+
+
+def has_row(session: Session, instance: object) -> bool:
+    """Whether the database has the row, whatever the session knows of it."""
+    # Not the ORM's SELECT, which would want the row's parts in all of its tables.
+    state: Any = inspect(instance)
+    key = state.mapper.primary_key
+    pairs = zip(key, state.identity, strict=True)
+    statement = select(*key).where(*(column == value for column, value in pairs))
+    arguments = {"mapper": state.mapper}
+    return session.execute(statement, bind_arguments=arguments).first() is not None
+
+
+@contextmanager
+def noting_loaded(session: Session) -> Generator[Callable[[object], bool]]:
+    """Tell which instances have been loaded since this context began."""
+    # Not by what the session has before: that can be any number of objects.
+    if not len(session.identity_map):
+        yield lambda _: True
+        return
+    loaded: dict[int, object] = {}
+
+    def note(_: Session, instance: object) -> None:
+        loaded[id(instance)] = instance
+
+    event.listen(session, "loaded_as_persistent", note)
+    try:
+        yield lambda instance: id(instance) in loaded
+    finally:
+        event.remove(session, "loaded_as_persistent", note)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -92,7 +92,8 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
 def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
     """Return the rows as mappings; where the key is one name, a value stands for it."""
     if isinstance(rows, str | bytes | Mapping):
-        msg = f"rows is {rows!r}; give a list, or any other iterable, of rows"
+        kind = cast("Any", rows).__class__.__name__
+        msg = f"rows is of type {kind}; give a list, or any other iterable, of rows"
         raise TypeError(msg)
     given: list[Any] = list(rows)
     # There are many rows and few types, so that types are what is asked.
@@ -104,8 +105,8 @@ def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
     if len(names) != 1:
         index, row = next((i, r) for i, r in enumerate(given) if type(r) in values)
         msg = (
-            f"row {index} is {row!r}; give mappings of attribute names to values, or "
-            "name the one key that the values are for"
+            f"row {index} is of type {type(row).__name__}; give mappings of attribute "
+            "names to values, or name the one key that the values are for"
         )
         raise TypeError(msg)
     return [{names[0]: row} if type(row) in values else row for row in given]

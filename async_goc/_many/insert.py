@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any, Final
 
-from sqlalchemy import TypeDecorator
 from sqlalchemy.exc import DBAPIError
 
 from .._databases import Failure, is_duplicate_key
 from .._insert import (
-    complete_updated,
+    constructed,
     fill_empty,
     insert_all,
     insert_many,
@@ -19,10 +18,9 @@ from .._insert import (
 )
 from .._lookup import bind
 from .._loop import find_or_create
-from .._new_row import NewRow
+from .._new_row import NewRow, has_constructor
 from .input import Input
-from .look import is_stale, look
-from .rows import Row, are_plain
+from .rows import Row, Shape, Values, are_plain
 
 _log: Final = getLogger("async_goc")
 
@@ -30,19 +28,21 @@ _log: Final = getLogger("async_goc")
 async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[int, Any]:
     """Insert rows that conflict with no other; return those made for no known row."""
     call, shape = wanted.call, wanted.shape
-    values = [row.new_values for row in rows]
+    values: Sequence[Values] = [row.new_values for row in rows]
     obstacle = obstacle_to_many(call.session.sync_session, shape.mapper, values)
     documents = [
         p for p, a in enumerate(shape.attributes) if a.type.should_evaluate_none
     ]
     if any(row.key[place] is None for place in documents for row in rows):
         obstacle = "None in the key means NULL, and elsewhere a JSON null"
+    if obstacle is None and has_constructor(shape.mapper):
+        values, obstacle = constructed(shape.mapper, values)
     call.attempts += 1
     # The policy's strategy does not count: the savepoint is around the whole call.
     call.strategy = "native" if obstacle is None else "savepoint"
     try:
         if obstacle is None:
-            return await _insert_natively(wanted, rows)
+            return await _insert_natively(wanted, rows, values)
         name = call.model.__name__
         _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
         await _insert_by_unit_of_work(wanted, rows)
@@ -61,35 +61,25 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
     )
 
 
-async def _insert_natively(wanted: Input, rows: Sequence[Row]) -> dict[int, Any]:
-    mapper, values = wanted.shape.mapper, [row.new_values for row in rows]
+async def _insert_natively(
+    wanted: Input, rows: Sequence[Row], values: Sequence[Values]
+) -> dict[int, Any]:
+    mapper = wanted.shape.mapper
     made = await insert_many(wanted.call, mapper, values, wanted.shape.names)
     fill_empty(made, mapper)
-    # A key that comes back just as it was sent tells which row it is. Of the others the
-    # database says so, when it is asked for what is left.
-    keys = wanted.shape.keys_of(made)
-    is_told = (
-        all(map(_returns_as_sent, wanted.shape.attributes))
-        and are_plain(keys)
-        and are_plain(row.key for row in rows)
-    )
-    by_key = {row.key: row for row in rows if is_told}
-    others: dict[int, Any] = {}
-    for instance, key in zip(made, keys, strict=True):
-        row = by_key.get(key) if is_told else None
-        if row is None:
-            others[id(instance)] = instance
-        else:
-            row.instance, row.is_created = instance, True
-    return others
+    if not _have_their_keys(wanted.shape, rows, made):
+        return {id(instance): instance for instance in made}
+    for row, instance in zip(rows, made, strict=True):
+        row.instance, row.is_created = instance, True
+    return {}
 
 
-def _returns_as_sent(attribute: Any) -> bool:
-    """Whether equal values that come back were sent as equal ones."""
-    type_ = attribute.type
-    is_own = type(type_).__module__.startswith("sqlalchemy.")
-    is_decorated = isinstance(type_, TypeDecorator)
-    return is_own and not is_decorated and type_.column_expression(attribute) is None
+def _have_their_keys(shape: Shape, rows: Sequence[Row], made: Sequence[object]) -> bool:
+    """Whether each row has come back, in its place, with the key that it was sent."""
+    # If it has not, the database says which is which, when it is asked for all of them:
+    # some were skipped, or a value was stored otherwise, or a trigger has changed it.
+    sent, returned = [row.key for row in rows], shape.keys_of(made)
+    return sent == returned and are_plain(sent) and are_plain(returned)
 
 
 async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
@@ -103,15 +93,8 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
         return
     for row, instance in zip(rows, made, strict=True):
         row.instance, row.is_created = instance, True
-    session = wanted.call.session
-    if not is_watched(session.sync_session, wanted.shape.mapper):
+    if not is_watched(wanted.call.session.sync_session, wanted.shape.mapper):
         fill_empty(made, wanted.shape.mapper)
-    if any(map(is_stale, made)):
-        # One SELECT reads what the database has made up. It does not find rows whose
-        # keys were changed as well.
-        await session.run_sync(look, wanted, rows)
-        for instance in filter(is_stale, made):
-            await complete_updated(session, instance)
 
 
 def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any]:

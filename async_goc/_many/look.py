@@ -1,27 +1,32 @@
 """Look for many rows by one SELECT."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 from sqlalchemy import and_, inspect, literal, select
 from sqlalchemy.exc import MultipleResultsFound
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of
-from .._lookup import add_lock, refresh_columns, refreshing
+from .._lookup import add_lock, noting_loaded, refresh_columns, refreshing
 from .._models import memory, readable
 from .input import Input
-from .rows import MOST_PARAMETERS, Nulls, Row, Shape, by_nulls
+from .rows import Nulls, Row, Shape, by_nulls
 
 # The SELECT joins a table of the keys, and the key's number in the result tells which
 # row it is for. Where the values fit, that table is made of one parameter (an array for
 # each column, or a document), and the text does not depend on the number of keys. Where
-# they do not, it is a list of VALUES, with as many keys at a time as a driver takes.
+# they do not, it is a list of VALUES, which has a page of keys at a time.
 #
 # Keys with NULLs need a SELECT of their own, because `=` finds no NULL: one for each
 # set of columns that are NULL.
+#
+# A row may be of a subclass, which has columns of its own. They are read by the same
+# SELECT once more, of that class: one for each class, and not one for each row.
 #
 # SQLAlchemy executes a SELECT at once, and makes instances as its result is read. That
 # order is what `lock_and_refresh` needs: lock, expire the columns, fill them in.
@@ -31,12 +36,18 @@ def look(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
     """Give each row its instance, if the database has it."""
     for alike, results in _select(session, wanted.shape, rows, wanted.options):
         _assign(wanted.shape, alike, results)
+    for theirs, incomplete in _by_subclass(wanted, rows, _lacks_columns):
+        # They are kept, or SQLAlchemy would forget what the options have loaded.
+        known = [row.instance for row in incomplete]
+        for row in incomplete:
+            row.instance = None  # A rival may delete it in the meantime.
+        look(session, theirs, incomplete)
+        del known
 
 
 def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
     """Lock rows and refresh their columns; a row that is gone loses its instance."""
     mapper = wanted.shape.mapper
-    loaded = set(session.identity_map.all_states())
     known = [row.instance for row in rows]
     deferred = {
         name
@@ -46,26 +57,57 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
     also = [undefer(getattr(mapper.class_, name)) for name in sorted(deferred)]
     options = (*wanted.options, *also)
     selected = _select(session, wanted.shape, rows, options, is_locking=True)
-    for alike, results in selected:
-        instances = [row.instance for row in alike]
-        for row in alike:
-            row.instance = None
-        # Expired before the SELECT, the columns could be loaded by a listener that
-        # touches them, with values from before the lock.
-        with refreshing(session, instances, readable(mapper) | deferred):
-            _assign(wanted.shape, alike, results)
+    with noting_loaded(session) as is_fresh:
+        for alike, results in selected:
+            instances = [row.instance for row in alike]
+            for row in alike:
+                row.instance = None
+            # Expired before the SELECT, the columns could be loaded by a listener that
+            # touches them, with values from before the lock.
+            with refreshing(session, instances, readable(mapper) | deferred):
+                _assign(wanted.shape, alike, results)
     for row, before in zip(rows, known, strict=True):
-        # The row has changed its key with another one, or its class has columns that
-        # the SELECT has not read.
-        is_missed = row.instance is not before or type(before) is not mapper.class_
-        if row.instance is not None and is_missed and inspect(row.instance) in loaded:
+        # The row has changed its key with another one.
+        is_missed = row.instance is not None and row.instance is not before
+        if is_missed and not is_fresh(row.instance):
             refresh_columns(session, row.instance, {"of": tuple(mapper.tables)})
+    for theirs, locked in _by_subclass(wanted, rows, _has_own_columns):
+        lock_and_refresh(session, theirs, locked)
 
 
 def is_stale(instance: object) -> bool:
     """Whether a column is to be read again before it can be used."""
     state: Any = inspect(instance)
     return not state.expired_attributes.isdisjoint(readable(state.mapper))
+
+
+def _by_subclass(
+    wanted: Input, rows: Sequence[Row], is_wanted: Callable[[Mapper[Any], Any], bool]
+) -> Iterator[tuple[Input, Sequence[Row]]]:
+    """Yield what to look up for each subclass, and its rows that are wanted."""
+    mapper, names = wanted.shape.mapper, wanted.shape.names
+    if mapper.polymorphic_on is None:
+        return
+    found: dict[Mapper[Any], list[Row]] = {}
+    for row in rows:
+        is_other = type(row.instance) not in {NoneType, mapper.class_}
+        if is_other and is_wanted(mapper, row.instance):
+            found.setdefault(inspect(row.instance).mapper, []).append(row)
+    for subclass, theirs in found.items():
+        # The SELECT before has applied the options.
+        yield replace(wanted, shape=Shape(subclass, names), options=()), theirs
+
+
+def _lacks_columns(mapper: Mapper[Any], instance: Any) -> bool:
+    """Whether its subclass has columns that are not loaded."""
+    state: Any = inspect(instance)
+    return not (readable(state.mapper) - readable(mapper)).issubset(state.dict)
+
+
+def _has_own_columns(mapper: Mapper[Any], instance: Any) -> bool:
+    """Whether its subclass has columns that a SELECT of the model need not read."""
+    own: Any = inspect(instance).mapper.column_attrs
+    return not own.keys() <= mapper.column_attrs.keys()
 
 
 def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
@@ -110,7 +152,7 @@ def _statements(
     *,
     is_locking: bool,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield the SELECT and its parameters, or several if a driver takes no more."""
+    """Yield the SELECT and its parameters, or one for each page of keys."""
     dialect = session.get_bind(shape.mapper).dialect
     facts, plain = facts_of(dialect), _plain(shape, nulls, is_locking=is_locking)
     left = [place for place, is_null in enumerate(nulls) if not is_null]
@@ -121,16 +163,11 @@ def _statements(
     attributes = [shape.attributes[place] for place in left]
     types = [attribute.type for attribute in attributes]
 
-    def joined(source: Source) -> Any:
-        both = plain.add_columns(source.number).join(
-            source.table, _equal(attributes, source)
-        )
-        # All calls lock rows in the order of their keys, and so cannot deadlock.
-        return both.order_by(source.number) if is_locking else both
-
     def compile_() -> tuple[Any, Source | None]:
         source = facts.table_of(dialect, types)
-        return source and joined(source), source
+        return source and _joined(
+            plain, attributes, source, is_locking=is_locking
+        ), source
 
     key = ("look", shape.names, nulls, dialect.name, is_locking)
     statement, source = memory(shape.mapper, key, compile_)
@@ -139,11 +176,23 @@ def _statements(
     if packed is not None:
         yield statement, packed
         return
-    size = MOST_PARAMETERS // (len(left) + 1)
+    size = facts.list_parameters // (len(left) + 1)
     for start in range(0, len(rows), size):
         page = [column[start : start + size] for column in columns]
         listed = facts.list_of(types, page, start)
-        yield joined(listed), listed.pack(page, dialect)
+        statement = _joined(plain, attributes, listed, is_locking=is_locking)
+        yield statement, listed.pack(page, dialect)
+
+
+def _joined(
+    plain: Any, attributes: Sequence[Any], source: Source, *, is_locking: bool
+) -> Any:
+    """Return the SELECT, joined to a table of keys."""
+    pairs = zip(attributes, source.columns, strict=True)
+    are_equal = and_(*(attribute == column for attribute, column in pairs))
+    both = plain.add_columns(source.number).join(source.table, are_equal)
+    # All calls lock rows in the order of their keys, and so cannot deadlock.
+    return both.order_by(source.number) if is_locking else both
 
 
 def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
@@ -154,8 +203,3 @@ def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
     # Of the model's own tables: its subclasses may be joined by an outer join.
     lock = {"of": tuple(shape.mapper.tables)}
     return add_lock(plain, shape.mapper, lock) if is_locking else plain
-
-
-def _equal(attributes: Sequence[Any], source: Source) -> Any:
-    pairs = zip(attributes, source.columns, strict=True)
-    return and_(*(attribute == column for attribute, column in pairs))

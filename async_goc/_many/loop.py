@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from types import NoneType
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .._databases import settle
-from .._insert import Guard, complete_found, explain
+from .._insert import Guard, complete_created, explain
 from .._lookup import warn_if_not_covered
 from .._models import columns_of, readable
 from .._turns import Turn
@@ -62,20 +62,9 @@ class Bulk:
             missing = await self._look_again(missing, missing)
         if not missing:
             return
-        others = dict(await insert(self._input, missing))
-        created = [row for row in missing if row.is_created]
-        mapper = self._shape.mapper
-        if self._input.options or not readable(mapper) <= columns_of(mapper).keys():
-            # This fills in what the INSERT has not loaded, and nothing else.
-            await self._look(created)
-        left = [row for row in missing if row.instance is None]
-        if left:
-            await self._look(left)
-        for row in left:
-            # The first of the keys that only the database takes for equal made the row.
-            row.is_created = others.pop(id(row.instance), None) is not None
+        await self._insert(missing)
         turn.created([row.queue_key for row in missing if row.is_created])
-        lost = [row for row in left if not row.is_created]
+        lost = [row for row in missing if not row.is_created]
         turn.lost([row.queue_key for row in lost if row.instance is not None])
         for row in lost:
             if row.instance is None:
@@ -106,12 +95,55 @@ class Bulk:
         if stale:
             await self._look(stale)
 
+    async def _insert(self, missing: Sequence[Row]) -> None:
+        """Insert the rows, or find those of rivals; leave what neither does."""
+        left, is_going_on = list(missing), True
+        # A flush inserts all rows or none, so it is tried again without those that have
+        # a rival's row by now.
+        while left and is_going_on:
+            others = dict(await insert(self._input, left))
+            await self._complete([row for row in left if row.is_created])
+            rest: list[Row] = [row for row in left if row.instance is None]
+            if rest:
+                await self._look(rest)
+            for row in rest:
+                row.is_created = others.pop(id(row.instance), None) is not None
+            unknown: list[Row] = [row for row in rest if row.instance is None]
+            if len(others) == len(unknown):
+                # Triggers have changed their keys, and these are their rows: they come
+                # back in the order in which they were inserted.
+                for row, instance in zip(unknown, others.values(), strict=True):
+                    row.instance, row.is_created = instance, True
+                await self._complete(unknown)
+                return
+            is_going_on = len(unknown) < len(left)
+            left = unknown
+
+    async def _complete(self, rows: Sequence[Row]) -> None:
+        """Load what the INSERT has not loaded, and nothing else."""
+        mapper, options = self._shape.mapper, self._input.options
+        made: list[Any] = [row.instance for row in rows]
+        # One statement for all rows returns every column, and a flush may not.
+        is_read = readable(mapper) <= columns_of(mapper).keys() and (
+            self._input.call.strategy == "native" or not any(map(is_stale, made))
+        )
+        if not rows or (is_read and not options):
+            return
+        for row in rows:
+            row.instance = None
+        await self._look(rows)
+        for row, instance in zip(rows, made, strict=True):
+            if row.instance is instance:
+                continue
+            # A trigger has changed its key.
+            row.instance = instance
+            unread = [n for n in sorted(readable(mapper)) if n not in vars(instance)]
+            if unread:
+                await self._session.refresh(instance, unread)
+            await complete_created(self._session, instance, options, is_alone=False)
+
     async def _look(self, rows: Sequence[Row], how: Callable[..., None] = look) -> None:
-        mapper = self._shape.mapper
         await self._session.run_sync(how, self._input, rows)
-        for row in rows if mapper.polymorphic_on is not None else ():
-            if type(row.instance) not in {NoneType, mapper.class_}:
-                await complete_found(self._session, row.instance, mapper)
 
     async def _look_first(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Look for *rows*; return what is missing, also where they are written."""

@@ -4,19 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import NoneType
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from .._lookup import Lookup, plan_for
-from .._models import Field, has_joins, identity_of, lookup_field
+from .._models import Field, has_joins, identity_of, lookup_fields
 from .._turns import PLAIN, Key
 
 Values = Mapping[str, Any]
 Nulls = tuple[bool, ...]
-
-# Below what any driver takes, for statements with a parameter for each value.
-MOST_PARAMETERS: Final = 30_000
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +41,7 @@ class Shape:
         self.mapper = mapper
         # The names that the caller knows the key by: columns, and many-to-ones.
         self.names = names
-        self.fields: list[Field] = [lookup_field(mapper.class_, n) for n in names]
+        self.fields: Sequence[Field] = lookup_fields(mapper.class_, names)
         for field in self.fields:
             if not field.is_plain:
                 msg = (

@@ -38,12 +38,13 @@ async def get_or_create_many(
 
     Each chunk takes one SELECT; for missing rows, one INSERT that skips conflicts and
     returns the rows it has created; and after a lost race, or for keys that come back
-    as other values than they were sent, one more SELECT. Keys that only the database
-    can compare (CITEXT, JSONB, ranges, collations) are sorted by one SELECT for the
-    call. (Waiting for another task of this process adds a SELECT. If rows differ in the
-    columns that they leave to the database's defaults, each change from one row to the
-    next starts another INSERT.) A model that needs the unit of work takes one flush per
-    chunk.
+    as other values than they were sent, one more SELECT. Rows of subclasses whose own
+    columns the SELECT does not read take one more for each such class. Keys that only
+    the database can compare (CITEXT, JSONB, ranges, collations) are sorted by one
+    SELECT for the call, inside a SAVEPOINT where PostgreSQL could refuse one. (Waiting
+    for another task of this process adds a SELECT. If rows differ in the columns that
+    they leave to the database's defaults, each change from one row to the next starts
+    another INSERT.) A model that needs the unit of work takes one flush per chunk.
 
     Rows are inserted and locked in the order of their keys, which is the same in every
     process, so two calls with the same *key* cannot deadlock with each other. All of
@@ -101,8 +102,9 @@ async def update_or_create_many(
 
     This has the guarantees of :func:`get_or_create_many`. All missing rows are created
     first. Then the other rows are locked in the order of their keys, refreshed and
-    changed. That adds, for each chunk, one SELECT … FOR UPDATE, and the unit of work's
-    UPDATE statements: one for each set of columns that differ.
+    changed. That adds, for each chunk, one SELECT … FOR UPDATE (and one for each
+    subclass with columns of its own), and the unit of work's UPDATE statements: one for
+    each set of columns that differ.
 
     Args:
         session: The session whose transaction the rows become part of.

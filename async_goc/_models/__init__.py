@@ -18,7 +18,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Criterion, Equality, conjuncts, differs, equality
-from .fields import Field, default_field, lookup_field, lookup_fields, unknown_field
+from .fields import Field, default_field, lookup_fields, unknown_field
 from .mapping import (
     T,
     columns_of,
@@ -32,6 +32,7 @@ from .mapping import (
     replacing_none,
 )
 from .private import (
+    as_flushing,
     can_register,
     is_executing,
     level_on_connect,

@@ -47,25 +47,20 @@ class Field:
 def lookup_fields(model: type[object], names: Sequence[str]) -> tuple[Field, ...]:
     """Return what *names* stand for in a lookup; refuse all that are unknown."""
     mapper = orm.class_mapper(model)
-    unknown = [name for name in names if _resolve(mapper, name) is None]
-    if unknown:
-        raise unknown_field(mapper, *unknown)
-    return tuple(lookup_field(model, name) for name in names)
-
-
-def lookup_field(model: type[object], name: str) -> Field:
-    """Return what *name* stands for in a lookup; raise if it cannot identify a row."""
-    mapper = orm.class_mapper(model)
-    field = _resolve(mapper, name)
-    if field is None:
-        raise unknown_field(mapper, name)
-    if field.obstacle is not None:
-        msg = (
-            f"{model.__name__}.{name} {field.obstacle}, so it cannot identify a row; "
-            "give it as a positional criterion, or look up by other attributes"
-        )
-        raise ValueError(msg)
-    return field
+    fields = [_resolve(mapper, name) for name in names]
+    found = tuple(field for field in fields if field is not None)
+    if len(found) < len(names):
+        pairs = zip(names, fields, strict=True)
+        raise unknown_field(mapper, *(name for name, field in pairs if field is None))
+    for field in found:
+        if field.obstacle is not None:
+            msg = (
+                f"{model.__name__}.{field.name} {field.obstacle}, so it cannot "
+                "identify a row; give it as a positional criterion, or look up by "
+                "other attributes"
+            )
+            raise ValueError(msg)
+    return found
 
 
 def default_field(mapper: orm.Mapper[Any], name: str) -> Field | None:

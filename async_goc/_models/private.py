@@ -6,7 +6,8 @@ that constant. Where a public way exists it is taken: ``after_begin`` tells whic
 connections a session holds, ``as_generic()`` what kind of type a column has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
@@ -40,10 +41,26 @@ LEVEL_ON_CONNECT = "_on_connect_isolation_level"
 # that leads through a queue of this package is ended by `wait_timeout` only.
 STATEMENT_LOCK = "_execute_mutex"
 
+# Whether the session is flushing, which a get_bind() of its own may go by, as in the
+# documentation of SQLAlchemy. There is no public way to ask it where a flush would go.
+# Without it, a session that goes by nothing else looks again where it has looked.
+FLUSHING = "_flushing"
+
 
 def level_on_connect(dialect: Dialect) -> str | None:
     """Return the isolation level that the engine gives to its connections."""
     return getattr(dialect, LEVEL_ON_CONNECT, None)
+
+
+@contextmanager
+def as_flushing(session: Session) -> Generator[None]:
+    """Let the session seem to be flushing."""
+    before = getattr(session, FLUSHING, False)
+    setattr(session, FLUSHING, True)
+    try:
+        yield
+    finally:
+        setattr(session, FLUSHING, before)
 
 
 def savepoint_count(connection: Connection) -> int | None:

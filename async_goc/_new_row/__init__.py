@@ -1,10 +1,16 @@
 """What a new row gets.
 
 `values` checks the defaults, and evaluates them once. `new_row` adds what the lookup
-says, and makes the instance.
+says, and makes the instance; by a factory, or by the model's `constructor`.
 """
 
 # pyright: reportUnusedImport=false
 
-from .new_row import Factory, NewRow, all_unknown, has_constructor, takes_argument
+from .constructor import (
+    construct,
+    has_constructor,
+    has_generated_constructor,
+    sets_parent,
+)
+from .new_row import Factory, NewRow, all_unknown, takes_argument
 from .values import Defaults, NewValues, called

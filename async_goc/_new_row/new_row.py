@@ -1,8 +1,7 @@
 """Work out all that a new row gets, and make the instance."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Generic, TypeAlias
 
@@ -17,10 +16,10 @@ from .._models import (
     conjuncts,
     default_field,
     equality,
-    remembered,
     unknown_field,
 )
 from ..exceptions import UnknownFieldError
+from .constructor import construct, own_constructor, parameters_of
 from .values import Defaults, NewValues, unknown_names
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
@@ -39,7 +38,8 @@ class NewRow(Generic[T]):
         may_contradict: bool = False,
     ) -> None:
         if factory is not None and not callable(factory):
-            msg = f"factory is {factory!r}; give a function that makes the instance"
+            kind = type(factory).__name__
+            msg = f"factory is of type {kind}; give a function that makes the instance"
             raise TypeError(msg)
         self.lookup: Lookup[T] = lookup
         self._factory = factory
@@ -104,12 +104,13 @@ class NewRow(Generic[T]):
     def _make(self, values: Mapping[str, Any]) -> T:
         model = self.lookup.plan.model
         if self._factory is None:
-            return _construct(self.lookup.plan.mapper, values)
+            return construct(self.lookup.plan.mapper, values)
         instance: Any = self._factory(**values)
         if inspect.isawaitable(instance):
             instance = await_only(instance)
         if not isinstance(instance, model):
-            msg = f"factory returned {instance!r}; return the new {model.__name__}"
+            kind = type(instance).__name__
+            msg = f"factory returned a value of type {kind}; return a {model.__name__}"
             raise TypeError(msg)
         return instance
 
@@ -119,8 +120,8 @@ def takes_argument(
 ) -> bool:
     """Whether the factory, or else the class's own constructor, takes that name."""
     # Most names are attributes, so the signature is read only when it is needed.
-    maker = factory or _own_constructor(mapper)
-    names = () if maker is None else _parameters(maker)
+    maker = factory or own_constructor(mapper)
+    names = () if maker is None else parameters_of(maker)
     return names is None or name in names
 
 
@@ -138,11 +139,6 @@ def all_unknown(
         names += unknown_names(mapper, defaults, takes)
         takes = None
     return unknown_field(mapper, *dict.fromkeys(names))
-
-
-def has_constructor(mapper: Mapper[Any]) -> bool:
-    """Whether the class has a constructor of its own, or a dataclass's defaults."""
-    return _own_constructor(mapper) is not None or is_dataclass(mapper.class_)
 
 
 def _columns(mapper: Mapper[Any], name: str) -> tuple[Any, ...]:
@@ -168,40 +164,3 @@ def _keep_nulls(instance: object, names: Collection[str]) -> None:
         is_none = state.dict.get(prop.key, prop) is None
         if is_none and any(local.key in names for local in locals_):
             set_committed_value(instance, prop.key, None)
-
-
-def _construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
-    accepted = _accepted(mapper)
-    if accepted is None:
-        return mapper.class_(**values)
-    # The rest is set afterwards: a dataclass field with init=False, say.
-    taken = {name: value for name, value in values.items() if name in accepted}
-    instance = mapper.class_(**taken)
-    for name, value in values.items():
-        if name not in taken:
-            setattr(instance, name, value)
-    return instance
-
-
-@remembered
-def _accepted(mapper: Mapper[Any]) -> Container[str] | None:
-    own = _own_constructor(mapper)
-    return None if own is None else _parameters(own)
-
-
-def _own_constructor(mapper: Mapper[Any]) -> Callable[..., Any] | None:
-    """Return the class's ``__init__``; ``None`` where it has SQLAlchemy's."""
-    init: Any = mapper.class_manager.original_init
-    is_stock = getattr(init, "__module__", "").startswith("sqlalchemy.")
-    return None if is_stock else init
-
-
-def _parameters(function: Callable[..., Any]) -> Container[str] | None:
-    """Return the keywords that *function* takes; ``None``: any."""
-    if function is object.__init__:
-        return ()
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return frozenset(p.name for p in parameters if p.kind in named)

@@ -63,7 +63,8 @@ class NewValues:
     def _checked(self, defaults: object, *, is_flushed: bool) -> dict[str, Any]:
         """Return *defaults* by name, or raise if one is not legal."""
         if not _is_mapping(defaults):
-            msg = f"the defaults are {defaults!r}; give a mapping, or a function of one"
+            kind = type(defaults).__name__
+            msg = f"defaults is of type {kind}; give a mapping, or a function of one"
             raise TypeError(msg)
         plan = self._lookup.plan
         checked: dict[str, Any] = {}
@@ -128,7 +129,8 @@ def _name(key: Any, model: type[object]) -> str:
         owner: Any = key.class_
         return key.key if issubclass(model, owner) else str(key)
     if not isinstance(key, str):
-        msg = f"default {key!r} is no name; use a string or a mapped attribute"
+        kind = type(key).__name__
+        msg = f"a default's name is of type {kind}; use a string or a mapped attribute"
         raise TypeError(msg)
     return key
 

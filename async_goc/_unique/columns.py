@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 
 from .._lookup import Lookup
-from .._models import conjuncts, equality, identity_of, memory
+from .._models import conjuncts, default_field, equality, identity_of, memory
 
 
 def names_of(lookup: Lookup[Any], mapper: Mapper[Any]) -> frozenset[str] | None:
@@ -98,9 +98,33 @@ def _relations(mapper: Mapper[Any]) -> _Relations:
     return memory(mapper, ("relations", len(mappers)), find)
 
 
-def is_beyond_control(mapper: Mapper[Any]) -> bool:
-    """Whether rows come and go without their objects."""
-    return mapper.local_table in _relations(mapper).secondary
+def unrelated(
+    model: Mapper[Any], mapper: Mapper[Any], names: frozenset[str]
+) -> frozenset[str]:
+    """Return what may be set in a new row of *model*, whatever *names* are to be."""
+
+    def find() -> frozenset[str]:
+        related = {c for name in names for c in mapper.attrs[name].columns}
+        known: Any = model.all_orm_descriptors.keys()
+        fields = filter(None, (default_field(model, name) for name in known))
+        # What has no columns, such as a hybrid, may set any.
+        return frozenset(
+            f.name for f in fields if f.columns and related.isdisjoint(f.columns)
+        )
+
+    return memory(mapper, ("unrelated", model, names), find)
+
+
+def is_beyond_control(mapper: Mapper[Any], names: Iterable[str]) -> bool:
+    """Whether rows come, go, or change these columns, without their objects."""
+    attributes: Iterable[Any] = map(mapper.attrs.__getitem__, names)
+    return mapper.local_table in _relations(mapper).secondary or any(
+        # The row that a key refers to may be changed by anything, in any flush.
+        (key.onupdate or "NO ACTION").upper() not in {"NO ACTION", "RESTRICT"}
+        for attribute in attributes
+        for column in attribute.columns
+        for key in column.foreign_keys
+    )
 
 
 def may_follow(mapper: Mapper[Any], names: Iterable[str]) -> bool:

@@ -13,7 +13,7 @@ from .._call import Call
 from .._lookup import Lookup
 from .._models import readable
 from .._turns import freezer
-from .columns import is_beyond_control, may_follow, names_of, values_of
+from .columns import is_beyond_control, may_follow, names_of, unrelated, values_of
 from .key import Key, exact, is_alike
 
 _KEY: Final = "async_goc.unique"
@@ -35,6 +35,8 @@ class Known:
     mapper: Mapper[Any]
     # What its row has in the columns that the lookup is about, by attribute name.
     values: Mapping[str, Any]
+    # The attributes of a new row that cannot contradict the lookup.
+    unrelated: frozenset[str]
     # Whether a flush may change that though nobody has set it.
     is_following: bool
     # Whether a unique constraint is known to cover the lookup.
@@ -78,7 +80,7 @@ def remember(call: Call, key: Key, lookup: Lookup[Any], instance: object) -> Non
     session, state = call.session.sync_session, instance_state(instance)
     mapper: Any = state.mapper
     names = names_of(lookup, mapper)
-    if names is None or is_beyond_control(mapper):
+    if names is None or is_beyond_control(mapper, names):
         return
     if not names <= state.dict.keys() - state.committed_state.keys():
         return  # The database does not know these values yet, or the object does not.
@@ -102,6 +104,7 @@ def remember(call: Call, key: Key, lookup: Lookup[Any], instance: object) -> Non
         ref(instance, forget),
         mapper,
         values,
+        unrelated(lookup.plan.mapper, mapper, names),
         is_following=may_follow(mapper, names),
         is_covered=call.policy.missing_constraint == "error",
     )

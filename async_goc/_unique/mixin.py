@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import DEFAULT_POLICY, Call, Outcome, Policy
-from .._lookup import Lookup, bind, check_options, plan_for, require_cover
+from .._lookup import Lookup, bind, check_options, require_cover
 from .._loop import find_or_create
 from .._models import Criterion, default_field, differs
 from .._new_row import Defaults, Factory, NewRow, all_unknown, called
@@ -152,33 +152,24 @@ def _check(
 ) -> None:
     """Check what comes with a lookup that has itself been checked before."""
     must_cover = call.policy.missing_constraint == "error" and not known.is_covered
-    if defaults is None and factory is None and not must_cover:
+    is_legal = factory is None or callable(factory)
+    # To bind the lookup anew takes longer than all the rest of a hit.
+    if is_legal and not must_cover and _are_unrelated(known, lookup, defaults):
         return
-    cls: Any = call.model
-    values: Mapping[str, Any] = {} if _is_overridden(cls) else lookup
-    plan = plan_for(cls, values)
-    wanted: Lookup[Any]
-    # To build criteria anew takes longer than all the rest of a hit.
-    if must_cover or (not values and _may_differ(known, defaults)):
-        wanted = _bind(call, lookup)
-    else:
-        wanted = Lookup(plan, values, (), plan.statement, (), (), lock=None)
+    wanted: Lookup[Any] = _bind(call, lookup)
     _new_row(wanted, lookup, defaults, factory)
     if must_cover:
         require_cover(call, wanted)
         known.is_covered = True
 
 
-def _may_differ(known: Known, defaults: Any) -> bool:
-    """Whether a default may set a column that the criteria are about."""
-    mapper = known.mapper
-    for name in defaults if _is_mapping(defaults) else ():
-        field = default_field(mapper, name) if isinstance(name, str) else None
-        columns = () if field is None else field.columns
-        names = {mapper.get_property_by_column(column).key for column in columns}
-        if not names or not names.isdisjoint(known.values):
-            return True
-    return False
+def _are_unrelated(known: Known, lookup: Mapping[str, Any], defaults: Any) -> bool:
+    """Whether the defaults are legal, and cannot contradict the lookup."""
+    if not _is_mapping(defaults):
+        # What a function returns is checked after a miss.
+        return defaults is None or callable(defaults)
+    is_known = known.unrelated.issuperset(defaults)
+    return is_known and lookup.keys().isdisjoint(defaults)
 
 
 def _with_lookup(

@@ -81,10 +81,11 @@ def test_policy_is_a_value() -> None:
         exceptions.MissingConstraintError(Tag, ["colour"]),
         exceptions.MissingConstraintWarning(Tag, []),
         exceptions.SnapshotConflictError(Tag, ["name"], "tag_name_key"),
-        exceptions.ContentionError(Tag, ["name"], 3),
+        exceptions.ContentionError(Tag, ["name"], 3, "tag_name_key"),
+        exceptions.ContentionError(Tag, ["name"], 4, has_vanished=True),
         exceptions.SqliteTransactionWarning("a", "b"),
     ],
-    ids=lambda error: " ".join([type(error).__name__, *getattr(error, "matches", ())]),
+    ids=repr,
 )
 def test_errors_survive_pickling(error: Exception) -> None:
     """Errors carry their data, and travel between processes."""

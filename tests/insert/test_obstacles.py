@@ -9,7 +9,6 @@ from backends import on_postgres
 from models import (
     Animal,
     Author,
-    Badge,
     Employee,
     Node,
     Tag,
@@ -74,7 +73,6 @@ class Noted(Base):
     ("model", "call", "reason"),
     [
         (Tag, {"name": "x", "factory": Tag}, "factory"),
-        (Badge, {"code": "x"}, "constructor"),
         (Ticket, {"code": "x"}, "constructor"),
         (Employee, {"name": "x", "badge": 1}, "several tables"),
         (Counted, {"name": "x"}, "version counter"),

@@ -104,7 +104,8 @@ async def test_criterion_that_is_none(
     session: AsyncSession, statements: list[str], criterion: Any
 ) -> None:
     """A comparison that Python has evaluated is refused: it would match any row."""
-    with pytest.raises(TypeError, match=f"criterion {criterion!r} is no SQL"):
+    kind = type(criterion).__name__
+    with pytest.raises(TypeError, match=f"of type {kind}, and no SQL"):
         await get_or_create(session, Tag, criterion, name="red")
     assert not statements
 

@@ -58,6 +58,7 @@ class Reading(Base):
     plain_span: Mapped[Any] = unique(Interval(second_precision=0))
     price: Mapped[Any] = unique(Numeric(10, 2))
     whole: Mapped[Any] = unique(Numeric(10))
+    exact: Mapped[Any] = unique(Numeric())
     amount: Mapped[Any] = unique(DOMAIN("amount", Numeric(8, 1)))
     code: Mapped[Any] = unique(CHAR(4))
     reals: Mapped[Any] = unique(ARRAY(REAL))
@@ -81,6 +82,7 @@ VALUES = {
     "plain_span": timedelta(seconds=1.6),
     "price": Decimal("1.255"),
     "whole": Decimal("2.5"),
+    "exact": 1 / 3,
     "amount": Decimal("0.25"),
     "code": "ab ",
     "reals": [0.7, None],

@@ -1,12 +1,25 @@
 """A call for many rows that fails has changed nothing."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from backends import on_postgres
+from kinds import models_of
 from models import Author, Employee, Page, Tag
 from rows import count, named
 from sqlalchemy import event, inspect
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects.postgresql import (
+    ARRAY,
+    CITEXT,
+    INET,
+    INT4MULTIRANGE,
+    INT4RANGE,
+    JSONB,
+    Range,
+)
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from async_goc import Event, KeyedLocks, Policy, get_or_create, get_or_create_many
@@ -114,3 +127,50 @@ async def test_keys_are_released_after_the_rollback(
             policy=Policy(locks=locks),
         )
     assert held == [1 if engine.dialect.name == "sqlite" else 2]
+
+
+@on_postgres
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        (sa.REAL(), 1e300),
+        (sa.Float(24), 1e-300),
+        (sa.Numeric(5, 2), Decimal(12345)),
+        (sa.Numeric(5, 2), 12345.0),
+        (sa.SmallInteger(), 2**15),
+        (sa.Integer(), -(2**40)),
+        (sa.BigInteger(), 2**63),
+        (sa.Integer(), "no number"),
+        (sa.Float(), 10**400),
+        (sa.String(), "a\0"),
+        (CITEXT(), "a\0"),
+        (sa.String(), b"a"),
+        (sa.Boolean(), 2),
+        (sa.Date(), "no date"),
+        (sa.Uuid(as_uuid=False), "no UUID"),
+        (INET(), "no address"),
+        (INT4RANGE(), Range(2, 1)),
+        (INT4MULTIRANGE(), [Range(2, 1)]),
+        (ARRAY(sa.SmallInteger), [2**15]),
+        (JSONB(), "a\0"),
+    ],
+)
+async def test_key_that_is_no_value_of_its_column(
+    session: AsyncSession, type_: Any, value: Any
+) -> None:
+    """It is refused as in a call for one row, and the transaction goes on.
+
+    Fails without `_savepoint` in `_ask`, and without `_fits` in `comparable`.
+    """
+    one, many = models_of(type_)
+    connection = await session.connection()
+    await connection.run_sync(one.metadata.create_all)
+    savepoint = await connection.begin_nested()
+    try:
+        await get_or_create(session, one, key=value)
+    except (SQLAlchemyError, ValueError, TypeError):
+        # (Some drivers find a place for what others refuse.)
+        await savepoint.rollback()
+        with pytest.raises((SQLAlchemyError, ValueError, TypeError)):
+            await get_or_create_many(session, many, [value], key="key")
+    assert await session.scalar(sa.select(1)) == 1

@@ -36,9 +36,9 @@ async def test_nothing_asked(session: AsyncSession, statements: list[str]) -> No
     [
         ([{"name": "a"}, {"slug": "s"}], {"key": "name"}, ValueError, "row 1 of Tag"),
         ([{"name": func.lower("A")}], {"key": "name"}, ValueError, "an SQL expression"),
-        ([{"name": "a"}, 5], {}, TypeError, "row 1 is 5"),
-        ([5], {"key": ["name", "slug"]}, TypeError, "row 0 is 5"),
-        ("ab", {"key": "name"}, TypeError, "rows is 'ab'; give a list"),
+        ([{"name": "a"}, 5], {}, TypeError, "row 1 is of type int"),
+        ([5], {"key": ["name", "slug"]}, TypeError, "row 0 is of type int"),
+        ("ab", {"key": "name"}, TypeError, "rows is of type str; give a list"),
         ({"name": "a"}, {"key": "name"}, TypeError, "give a list"),
         ([{"nmae": "a"}], {}, UnknownFieldError, "did you mean 'name'"),
         ([{"name": "a"}], {"defaults": {"x": 1}}, UnknownFieldError, "'x'"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from backends import on_sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -309,24 +308,6 @@ async def test_default_that_takes_no_context(session: AsyncSession) -> None:
         session, Box, ["a"], key="name", policy=policy
     )
     assert (box.data, created, events[0].strategy) == ({}, True, "native")
-
-
-@on_sqlite
-async def test_key_that_a_trigger_changes(session: AsyncSession) -> None:
-    """The created row is complete all the same.
-
-    Fails without `complete_updated` in `_insert_by_unit_of_work`.
-    """
-    model = with_expressions()
-    await (await session.connection()).run_sync(model.metadata.create_all)
-    await session.execute(
-        sa.text(
-            "CREATE TRIGGER louder AFTER INSERT ON matrix_box BEGIN "
-            "UPDATE matrix_box SET name = upper(name) WHERE id = NEW.id; END"
-        )
-    )
-    ((row, created),) = await get_or_create_many(session, model, ["a"], key="name")
-    assert (row.double, row.others, created) == (14, 0, True)
 
 
 async def test_rows_of_no_class(session: AsyncSession) -> None:

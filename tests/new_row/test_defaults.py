@@ -222,10 +222,10 @@ async def test_contradicting_function(session: AsyncSession) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"defaults": 7}, "defaults are 7"),
-        ({"defaults": {7: 1}}, "default 7 is no name"),
-        ({"factory": 7}, "factory is 7"),
-        ({"options": "x"}, "give Tag.options == 'x' as a positional"),
+        ({"defaults": 7}, "defaults is of type int"),
+        ({"defaults": {7: 1}}, "name is of type int"),
+        ({"factory": 7}, "factory is of type int"),
+        ({"options": "x"}, "give Tag.options == value as a positional"),
     ],
 )
 async def test_wrong_types(

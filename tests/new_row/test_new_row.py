@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import class_mapper, registry
 
 from async_goc import Policy, get_or_create
-from async_goc._new_row.new_row import _construct
+from async_goc._new_row import construct
 from async_goc.exceptions import UnknownFieldError
 
 quiet = Policy(missing_constraint="ignore")
@@ -147,7 +147,7 @@ def test_class_without_a_constructor() -> None:
 
     mapping = registry(constructor=None)
     mapping.map_imperatively(Bare, Tag.__table__.to_metadata(MetaData()))
-    bare: Any = _construct(class_mapper(Bare), {"name": "red"})
+    bare: Any = construct(class_mapper(Bare), {"name": "red"})
     assert bare.name == "red"
 
 
@@ -175,9 +175,9 @@ async def test_keyed_collection_of_the_parent(session: AsyncSession) -> None:
 
 async def test_wrong_results(session: AsyncSession) -> None:
     """A factory or a lazy mapping that returns something else is named."""
-    with pytest.raises(TypeError, match="factory returned 7"):
+    with pytest.raises(TypeError, match="factory returned a value of type int"):
         await get_or_create(session, Tag, name="x", factory=lambda **_: 7)
-    with pytest.raises(TypeError, match="defaults are 7"):
+    with pytest.raises(TypeError, match="defaults is of type int"):
         await get_or_create(session, Tag, name="x", defaults=lambda: 7)
     _, created = await get_or_create(session, Tag, name="x")
     assert created

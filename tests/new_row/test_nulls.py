@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from backends import on_postgres
 from filled import Filled, FilledData, FilledOnce, Owner, Span
+from models import Tag
 from rivals import on_lost, rival
-from sqlalchemy import delete, null, select
+from sqlalchemy import Null, delete, event, null, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.util import await_only
@@ -42,6 +43,31 @@ async def stored(session: AsyncSession, key: int) -> set[str]:
     nulls = select(*(getattr(Filled, name).is_(None) for name in names))
     row = (await session.execute(nulls.where(Filled.id == key))).one()
     return {name for name, is_null in zip(names, row, strict=True) if is_null}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "is_filled"),
+    [(Filled, "scalar", True), (Filled, "mutable", True), (Tag, "slug", False)],
+)
+async def test_listener_sees_null_where_none_would_be_replaced(
+    session: AsyncSession, model: Any, name: str, *, is_filled: bool
+) -> None:
+    """Elsewhere, and once the row is inserted, the object has None."""
+    seen: list[object] = []
+
+    def note(_mapper: object, _connection: object, target: object) -> None:
+        seen.append(getattr(target, name))
+
+    event.listen(model, "before_insert", note)
+    try:
+        lookup = {"name": "a", name: None}
+        row, created = await get_or_create(session, model, policy=quiet, **lookup)
+    finally:
+        event.remove(model, "before_insert", note)
+    assert created
+    assert getattr(row, name) is None
+    assert [isinstance(value, Null) for value in seen] == [is_filled]
+    assert is_filled or seen == [None]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Without a private name of SQLAlchemy, calls lose speed and nothing else."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from backends import Sessions, on_postgres
 from models import Tag
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 from waiting import until
 
 from async_goc import Event, Policy, get_or_create, get_or_create_many
@@ -74,3 +76,19 @@ async def test_a_statement_under_way_is_seen(
         await call
         await other.invalidate()
         assert not is_executing(connection)
+
+
+async def test_session_cannot_be_asked_as_in_a_flush(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLAlchemy notes a flush elsewhere, a session that routes goes on."""
+    monkeypatch.setattr(private, "FLUSHING", "nowhere")
+
+    class Routed(Session):
+        def get_bind(self, *_: Any, **__: Any) -> Any:
+            return engine.sync_engine
+
+    async with AsyncSession(sync_session_class=Routed) as session:
+        for expected in (True, False):
+            _, created = await get_or_create(session, Tag, name="a")
+            assert created is expected

@@ -81,7 +81,7 @@ async def test_memory(
 async def test_spellings(url: str) -> None:
     """Two processes that spell keys differently take them in one order: no deadlock.
 
-    Fails without `ordering` in `_ask`, and without `_ask` in `ranks`.
+    Fails without `ordering` in `_rank`, and without `_ask` in `ranks`.
     """
     calls = [(url, seed, ROUNDS, 40) for seed in (1, 2)]
     created = await processes.at_once(spelling_storm, *calls)

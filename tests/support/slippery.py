@@ -46,6 +46,26 @@ class Owner(Base):
     links: Mapped[list["Page"]] = relationship(secondary="slippery_link")
 
 
+class Region(Base):
+    """Its code is its key, and may change."""
+
+    __tablename__ = "slippery_region"
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Town(Base):
+    """Refers to its region by a code that the database changes with the region's."""
+
+    __tablename__ = "slippery_town"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # Without a relationship, the session knows nothing of it.
+    region_code: Mapped[str] = mapped_column(
+        ForeignKey(Region.code, onupdate="cascade"), unique=True
+    )
+
+
 class Loose(Base):
     """Refers to its owner without a constraint."""
 

@@ -92,7 +92,7 @@ async def test_duplicates_in_the_table(sessions: Sessions) -> None:
 @before_sql
 async def test_policy_as_a_lookup(session: AsyncSession) -> None:
     """A value for a column named policy is sent to where it belongs."""
-    with pytest.raises(TypeError, match=r"give Tag.policy == 'x' as a positional"):
+    with pytest.raises(TypeError, match=r"give Tag.policy == value as a positional"):
         await get_or_create(session, Tag, policy="x")
 
 

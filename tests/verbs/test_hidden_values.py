@@ -8,13 +8,21 @@ import pytest
 from backends import by_savepoint
 from models import Book, Node, Tag
 from rivals import rival
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from async_goc import Policy, get_or_create, sqlite
+from async_goc import Policy, get_or_create, get_or_create_many, sqlite
 from async_goc.exceptions import ContradictionError
 
 HIDDEN = "s3cr3t"
+
+
+class Secret:
+    def __repr__(self) -> str:
+        return HIDDEN
+
+
+SECRET: Any = Secret()
 
 
 @pytest.fixture(params=[True, False], ids=["hidden", "shown"])
@@ -58,6 +66,51 @@ async def test_contradictions(
     for shown in (str(error), repr(error), str(copy)):
         assert (HIDDEN in shown) is not is_hidden
     assert HIDDEN in {error.wanted, error.given, copy.wanted, copy.given}
+
+
+async def made_before(session: AsyncSession) -> None:
+    old, _ = await get_or_create(session, Tag, name="old")
+    await get_or_create(session, Tag, name="a", factory=lambda **_: old)
+
+
+WRONG: dict[str, Callable[[AsyncSession], Any]] = {
+    "session": lambda _: get_or_create(SECRET, Tag, name="a"),
+    "criterion": lambda s: get_or_create(s, Tag, HIDDEN),
+    "mapping": lambda s: get_or_create(s, Tag, {"name": HIDDEN}),
+    "options": lambda s: get_or_create(s, Tag, name="a", options=HIDDEN),
+    "policy": lambda s: get_or_create(s, Tag, name="a", policy=SECRET),
+    "parent": lambda s: get_or_create(s, Book, title="a", author=SECRET),
+    "defaults": lambda s: get_or_create(s, Tag, name="a", defaults=[HIDDEN]),
+    "lazy defaults": lambda s: get_or_create(
+        s, Tag, name="a", defaults=lambda: [HIDDEN]
+    ),
+    "key of a default": lambda s: get_or_create(
+        s, Tag, name="a", defaults={(HIDDEN,): 1}
+    ),
+    "factory": lambda s: get_or_create(s, Tag, name="a", factory=HIDDEN),
+    "made": lambda s: get_or_create(s, Tag, name="a", factory=lambda **_: HIDDEN),
+    "made before": made_before,
+    "rows": lambda s: get_or_create_many(s, Tag, HIDDEN, key="name"),
+    "row": lambda s: get_or_create_many(s, Tag, [HIDDEN]),
+    "parents": lambda s: get_or_create_many(
+        s, Book, [{"title": "a", "author": SECRET}], key=["title", "author"]
+    ),
+    "namespace": lambda _: Policy(namespace=[HIDDEN]),
+    "locks": lambda _: Policy(locks=SECRET),
+}
+
+
+@by_savepoint
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+async def test_arguments_of_a_wrong_type(
+    session: AsyncSession, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the argument, and the type where it is wrong, but no value."""
+    monkeypatch.setattr(Tag, "__repr__", lambda _: HIDDEN)
+    with pytest.raises((TypeError, ValueError, InvalidRequestError)) as raised:
+        await call(session)
+    assert HIDDEN not in str(raised.value)
+    assert ";" in str(raised.value)  # what happened; what to do
 
 
 @by_savepoint

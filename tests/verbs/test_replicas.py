@@ -1,6 +1,7 @@
 """A session that reads from a replica, which lags: the results are as without one."""
 
 import shutil
+from asyncio import Event, Task, create_task
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ async def replica(
             await connection.execute(text("DROP SCHEMA replica CASCADE"))
 
 
-@pytest.fixture(params=["of the docs", "with INSERT", "keywords"])
+@pytest.fixture(params=["of the docs", "with INSERT", "keywords", "by flush alone"])
 def sessions(
     engine: AsyncEngine, replica: AsyncEngine, request: pytest.FixtureRequest
 ) -> Sessions:
@@ -89,10 +90,16 @@ def sessions(
                 return writer
             return reader
 
+    class ByFlushAlone(Session):
+        def get_bind(self, mapper: Any = None, **_: Any) -> Any:
+            assert mapper is None or mapper.class_
+            return writer if self._flushing else reader
+
     kinds = {
         "of the docs": OfTheDocs,
         "with INSERT": WithInsert,
         "keywords": WithKeywords,
+        "by flush alone": ByFlushAlone,
     }
     kind = kinds[request.param]
     return async_sessionmaker(sync_session_class=kind, expire_on_commit=False)
@@ -252,6 +259,41 @@ async def test_nested_calls(engine: AsyncEngine, sessions: Sessions) -> None:
         assert (page.text, created) == ("red", True)
         assert "get_bind" not in vars(session.sync_session)
         await session.commit()
+
+
+async def test_nested_call_that_outlives_the_outer_one(
+    replica: AsyncEngine, sessions: Sessions
+) -> None:
+    """It goes on where rows are written; the session chooses again when both are over.
+
+    Fails without `innermost` in `Call._leave_session`.
+    """
+    begun, may_end = Event(), Event()
+    tasks: list[Task[tuple[Author, bool]]] = []
+
+    async def slow() -> dict[str, Any]:
+        begun.set()
+        await may_end.wait()
+        return {}
+
+    async with sessions() as session:
+
+        async def begin() -> dict[str, Any]:
+            options = [selectinload(Author.books)]
+            nested = get_or_create(
+                session, Author, name="Bob", defaults=slow, options=options
+            )
+            tasks.append(create_task(nested))
+            await begun.wait()
+            return {}
+
+        _, created = await get_or_create(session, Page, name="a", defaults=begin)
+        assert created
+        reads = asked(replica)
+        may_end.set()
+        bob, created = await tasks[0]
+        assert (bob.books, created, reads) == ([], True, [])
+        assert "get_bind" not in vars(session.sync_session)
 
 
 async def test_many_rows(engine: AsyncEngine, sessions: Sessions) -> None:

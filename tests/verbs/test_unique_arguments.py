@@ -28,6 +28,37 @@ def make(**values: Any) -> User:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"defaults": {"name": "Ann"}},
+        {"defaults": lambda: {"name": "Ann"}},
+        {"defaults": {"name": "Ann"}, "factory": User},
+    ],
+    ids=["nothing", "mapping", "function", "factory"],
+)
+async def test_what_cannot_contradict(
+    session: AsyncSession, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    """It costs a cached hit no criteria, which take longer to build than all else.
+
+    Fails without `callable` in `_are_unrelated`.
+    """
+    built: list[str] = []
+    build = User.unique_filter
+
+    def note(**lookup: Any) -> Any:
+        built.append("")
+        return build(**lookup)
+
+    monkeypatch.setattr(User, "unique_filter", note)
+    ann = await User.as_unique(session, **USER, **arguments)
+    for _ in range(3):
+        assert await User.as_unique(session, **USER, **arguments) is ann
+    assert len(built) == 1
+
+
+@pytest.mark.parametrize(
     ("model", "lookup", "wrong", "error"),
     [
         (Word, WORD, {"defaults": {"nott": 1}}, UnknownFieldError),

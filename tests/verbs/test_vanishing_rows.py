@@ -1,6 +1,6 @@
 """A row that is found, and gone before the call has done with it, is a miss."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.util import await_only
 
-from async_goc import Event, Policy, get_or_create, update_or_create
+from async_goc import (
+    Event,
+    Policy,
+    get_or_create,
+    get_or_create_many,
+    update_or_create,
+)
+from async_goc.exceptions import ContentionError
 
 
 @contextmanager
@@ -40,20 +47,25 @@ def deleted_before(engine: AsyncEngine, what: str, tables: list[Any]) -> Iterato
 
 
 @on_postgres
+@pytest.mark.parametrize("verb", [get_or_create, get_or_create_many])
 async def test_before_the_columns_of_a_subclass_are_read(
-    engine: AsyncEngine, session: AsyncSession
+    engine: AsyncEngine, session: AsyncSession, verb: Any
 ) -> None:
     """The row is created then, as if it had never been there.
 
-    Fails without `InvalidRequestError` in `find_or_create`.
+    Fails without `InvalidRequestError` in `read`.
     """
     await rival(engine, Employee(name="Ann", badge=1))()
     tables = [Employee.__table__, Person.__table__]
     events: list[Event] = []
     with deleted_before(engine, "employee.badge", tables):
-        ann, created = await get_or_create(
-            session, Person, name="Ann", policy=Policy(observer=events.append)
-        )
+        policy = Policy(observer=events.append)
+        if verb is get_or_create:
+            ann, created = await verb(session, Person, name="Ann", policy=policy)
+        else:
+            ((ann, created),) = await verb(
+                session, Person, ["Ann"], key="name", policy=policy
+            )
     assert (type(ann), created) == (Person, True)
     assert [event.outcome for event in events] == ["created"]
     await session.commit()
@@ -62,15 +74,124 @@ async def test_before_the_columns_of_a_subclass_are_read(
 
 @on_postgres
 async def test_half_of_a_row(engine: AsyncEngine, session: AsyncSession) -> None:
-    """A subclass's row without its own part is SQLAlchemy's error, and no endless loop.
+    """A subclass's row without its own part is SQLAlchemy's error, and at once.
 
-    Fails without `left` in `find_or_create`.
+    Fails without `has_row` in `read`.
     """
     await rival(engine, Employee(name="Ann", badge=1))()
     async with engine.begin() as connection:
         await connection.execute(delete(Employee.__table__))
+    looks: list[str] = []
+
+    def note(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        looks.extend([sql] * ("person.name =" in sql))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
     with pytest.raises(InvalidRequestError, match="refresh"):
         await get_or_create(session, Person, name="Ann")
+    assert len(looks) == 1
+
+
+@contextmanager
+def raising(error: Exception) -> Iterator[list[object]]:
+    """Let a listener refuse each refresh of a page, or of an employee."""
+    calls: list[object] = []
+
+    def refuse(target: object, _: object, names: Collection[str]) -> None:
+        if names:
+            calls.append(target)
+            raise error
+
+    for model in (Page, Employee):
+        event.listen(model, "refresh", refuse)
+    try:
+        yield calls
+    finally:
+        for model in (Page, Employee):
+            event.remove(model, "refresh", refuse)
+
+
+@pytest.mark.parametrize("model", [Page, Person])
+@pytest.mark.parametrize("verb", [get_or_create, update_or_create])
+async def test_other_errors_of_a_refresh(
+    engine: AsyncEngine, session: AsyncSession, model: Any, verb: Any
+) -> None:
+    """Of the same class, and about a row that is there: they come through, at once.
+
+    Fails without `has_row` in `read`.
+    """
+    await rival(engine, Page(name="a"), Employee(name="a", badge=1))()
+    how = {"with_for_update": {"of": model}} if verb is get_or_create else {}
+    # What is loaded is refreshed by the next call.
+    loaded = await verb(session, Page, name="a") if model is Page else ()
+    error = InvalidRequestError("the listener's")
+    with raising(error) as calls, pytest.raises(InvalidRequestError) as raised:
+        await verb(session, model, name="a", **how)
+    assert raised.value is error
+    assert len(calls) == 1
+    assert calls[0] in loaded or model is Person
+
+
+@on_postgres
+async def test_each_time_before_the_columns_of_a_subclass_are_read(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The call gives up after the policy's attempts, and says what was seen.
+
+    Fails without `attempts` in `find_or_create`.
+    """
+    looks: list[str] = []
+
+    async def change() -> None:
+        async with AsyncSession(engine) as other, other.begin():
+            for table in (Employee.__table__, Person.__table__):
+                await other.execute(table.delete())
+            if len(looks) % 2:
+                other.add(Employee(name="Ann", badge=1))
+
+    def before(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        is_look = "person.name = " in sql
+        if is_look or ("employee.badge" in sql and "WHERE" in sql):
+            looks.append(sql)
+            await_only(change())
+
+    event.listen(engine.sync_engine, "before_cursor_execute", before)
+    with pytest.raises(ContentionError, match="found in each of 2 att") as raised:
+        await get_or_create(session, Person, name="Ann", policy=Policy(attempts=2))
+    assert (len(looks), raised.value.has_vanished) == (4, True)
+
+
+async def test_each_time_before_the_update(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """The call gives up after the policy's attempts, and says what was seen.
+
+    Fails without `attempts` in `update_or_create`.
+    """
+    page = Page.__table__
+    updates: list[str] = []
+
+    def insert(connection: Any, _cursor: object, sql: str, *_: object) -> None:
+        if sql.startswith("SELECT") and "page.name =" in sql:
+            connection.execute(page.delete())
+            connection.execute(page.insert().values(name="a", views=1))
+
+    def delete_(connection: Any, *_: object) -> None:
+        updates.append("")
+        assert len(updates) < 9
+        connection.execute(page.delete())
+
+    event.listen(engine.sync_engine, "before_cursor_execute", insert)
+    event.listen(engine.sync_engine, "savepoint", delete_)
+    with pytest.raises(ContentionError, match="found in each of 2 att") as raised:
+        await update_or_create(
+            session,
+            Page,
+            name="a",
+            defaults={"views": 2},
+            policy=Policy(attempts=2),
+        )
+    assert (len(updates), raised.value.has_vanished) == (2, True)
 
 
 @on_postgres
@@ -79,7 +200,7 @@ async def test_before_a_loaded_row_is_refreshed(
 ) -> None:
     """A rival renames a loaded row to what is looked up, and then deletes it.
 
-    Fails without `InvalidRequestError` in `Lookup._look_and_refresh`.
+    Fails without `InvalidRequestError` in `read`.
     """
     await rival(engine, Page(name="old"))()
     old = (await session.scalars(select(Page))).one()

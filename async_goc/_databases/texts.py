@@ -1,0 +1,61 @@
+"""Write values as PostgreSQL reads them, where a driver has no parameter for many."""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from types import NoneType
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
+
+# An array of arrays is flattened: '{1,2}' and '{3}' cannot be items of one parameter.
+# They can as texts, of which the database makes arrays. Only what it reads as drivers
+# would send it is written: items of one Python type, which is that of their column. (A
+# date is not: asyncpg sends the first one as -infinity.)
+_KINDS: Final[Mapping[type[Any], type[Any]]] = {
+    **dict.fromkeys((sa.Integer, sa.BigInteger, sa.SmallInteger), int),
+    **dict.fromkeys((sa.String, sa.Text, sa.Unicode, sa.UnicodeText), str),
+    **dict.fromkeys((sa.Float, sa.Double), float),
+    sa.Numeric: Decimal,
+    sa.Boolean: bool,
+    sa.Uuid: UUID,
+}
+
+
+def is_written(type_: TypeEngine[Any]) -> bool:
+    """Whether texts can stand for values of the type."""
+    kind: type[Any] = type(type_)
+    item: Any = getattr(type_, "item_type", None)
+    return kind in {sa.ARRAY, ARRAY} and type(item) in _KINDS
+
+
+def write(values: Sequence[Any], type_: Any) -> list[str | None] | None:
+    """Return the texts of the values; ``None``: one is not like the others."""
+    found: set[type[Any]] = set()
+    texts = [None if value is None else _list_of(value, found) for value in values]
+    is_alike = found <= {NoneType, _KINDS[type(type_.item_type)]}
+    return texts if is_alike else None
+
+
+def _list_of(value: object, found: set[type[Any]]) -> str:
+    """Return a list, or an item of one, as a text; note the types of the items."""
+    kind = type(value)
+    if kind in {list, tuple}:
+        items: Any = value
+        return "{" + ",".join([_list_of(item, found) for item in items]) + "}"
+    found.add(kind)
+    return _TEXTS.get(kind, str)(value)
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+_TEXTS: Final[Mapping[type[Any], Callable[[Any], str]]] = {
+    NoneType: lambda _: "NULL",
+    str: _quote,
+    float: repr,
+}
