@@ -13,5 +13,5 @@ Read `owner` (what may hold a key) and `memory` (which keys were released), then
 
 from .owner import Answer, Owner
 from .queues import Queues
-from .registry import KeyedLocks
+from .registry import DEFAULT_LOCKS, KeyedLocks
 from .statistics import LockStatistics

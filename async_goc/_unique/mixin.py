@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import DEFAULT_POLICY, Call, Outcome, Policy
+from .._call import Call, Outcome, Policy
 from .._lookup import Lookup, bind, check_options, plan_for, require_cover
 from .._loop import find_or_create
 from .._models import Criterion, default_field, differs
@@ -40,7 +40,7 @@ class UniqueMixin:
         defaults: Defaults | None = None,
         factory: Factory[Any] | None = None,
         options: Sequence[ORMOption] = (),
-        policy: Policy = DEFAULT_POLICY,
+        policy: Policy | None = None,
         **lookup: Any,
     ) -> Self:
         """Return the row's object, created if there is none.
