@@ -75,7 +75,6 @@ class KeyedLocks:
     def __repr__(self) -> str:
         queues = self._open_queues()
         held, waiting = sum(q.held for q in queues), sum(q.waiting for q in queues)
-        # How many of them are known to exist would have to be counted one by one.
         remembered = sum(len(q.memory) for q in queues)
         return f"<KeyedLocks: {held} held, {waiting} waiting, {remembered} remembered>"
 

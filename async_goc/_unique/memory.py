@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import instance_state
 from .._call import Call
 from .._lookup import Lookup
 from .._models import readable
-from .._turns import freezer
+from .._turns import freezer, is_coarse
 from .columns import is_beyond_control, may_follow, names_of, values_of
 from .key import Key, exact, is_alike
 
@@ -116,8 +116,12 @@ def _is_outdated(
     """Whether the row has been looked up by other values than the object has."""
     attribute: Any
     for attribute, wanted in values_of(lookup, mapper):
+        known = values[attribute.key]
+        if is_alike(known, wanted):
+            continue
         freeze = freezer(attribute.columns[0].type, dialect)
-        if freeze(values[attribute.key]) != freeze(wanted):
+        kept = freeze(known)
+        if is_coarse(kept) or kept != freeze(wanted):
             return True
     return False
 
