@@ -28,7 +28,7 @@ from .._models import (
     identity_of,
     is_covered,
     lookup_fields,
-    memory,
+    recall,
     remembered,
     replacing_none,
 )
@@ -40,7 +40,7 @@ class Plan(Generic[T]):
 
     model: type[T]
     mapper: Mapper[T]
-    # What the names stand for, in the order of the names.
+    # What the names stand for, in alphabetical order.
     fields: tuple[Field, ...]
     # What they ask for, with a bind parameter for each plain value.
     conditions: tuple[ColumnElement[bool], ...]
@@ -68,21 +68,22 @@ class Plan(Generic[T]):
     # How an update locks the row: in the model's own tables, because the other side of
     # an outer join cannot be locked.
     lock: dict[str, Any]
-    # The lookups whose missing constraint has been warned about.
-    warned: set[tuple[str, ...]]
+    # The lookups whose missing constraint has been warned about, by their hashes.
+    warned: set[int]
     # The names, as long as no hit has shown whether to warn; empty if covered.
     unjudged: set[tuple[str, ...]]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     """Return the plan for these names; the values only say which are NULL or SQL."""
-    kinds = [_kind(value) for value in values.values()]
+    # A client that sends the names must not make a plan for each order of them.
+    names = tuple(values) if len(values) == 1 else tuple(sorted(values))
+    kinds = [_kind(values[name]) for name in names]
     # The class's own mapper, not an inherited one. It is read directly, because
     # class_mapper() checks each time what has been checked once.
     mapper: Mapper[T] = model.__dict__.get("__mapper__") or class_mapper(model)
-    key = ("plan", *values, *kinds)
-    names = tuple(values)
-    return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
+    key = ("plan", *names, *kinds)
+    return recall(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
 
 
 def _kind(value: object) -> str:

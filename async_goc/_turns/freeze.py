@@ -198,7 +198,7 @@ _BY_TYPE: Final[Mapping[type[Any], Freeze]] = {
     time: time.isoformat,
     timedelta: timedelta.__pos__,
     # Its value may be anything, and its name stands for it.
-    Enum: lambda member: frozen(member._name_),
+    Enum: lambda member: frozen(member.name),
     dict: _of_mapping,
     set: _of_set,
     frozenset: _of_set,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
+from weakref import ref
 
 from sqlalchemy import SelectBase, Table, TextClause
 from sqlalchemy.orm import Mapper, MapperProperty, RelationshipProperty
@@ -67,48 +68,62 @@ def _compared(lookup: Lookup[Any]) -> Iterator[tuple[Any, Any]]:
             yield found.left, found.value
 
 
-class _Relations(NamedTuple):
-    """What the relationships of all models do to rows of others in a flush."""
+# A reference is equal to no other object's, and comparing two makes no SQL.
+_Refs = frozenset[ref[Any]]
 
+
+class _Relations(NamedTuple):
+    """What the relationships of some models do to rows of others in a flush."""
+
+    models: _Refs
     # The columns that they fill in.
-    filled: frozenset[Any]
+    filled: _Refs
     # The models whose orphans they delete.
-    orphaned: tuple[Mapper[Any], ...]
+    orphaned: _Refs
     # The tables whose rows they insert and delete.
-    secondary: frozenset[Any]
+    secondary: _Refs
 
 
 def _relations(mapper: Mapper[Any]) -> _Relations:
+    # Models are mapped, and dropped, at any time. So the newest answer is kept, and it
+    # keeps no model alive.
+    known: list[_Relations] = memory(mapper, "relations", list[_Relations])
     mappers = mapper.registry.mappers
-
-    def find() -> _Relations:
-        each: Iterable[RelationshipProperty[Any]] = [
+    models = _refs(mappers)
+    found = known[0] if known else None
+    if found is None or found.models != models:
+        each: list[RelationshipProperty[Any]] = [
             prop
             for other in mappers
             for prop in other.relationships
             if not prop.viewonly
         ]
-        return _Relations(
-            frozenset(column for prop in each for _, column in prop.synchronize_pairs),
-            tuple(prop.mapper for prop in each if prop.cascade.delete_orphan),
-            frozenset(prop.secondary for prop in each),
+        found = _Relations(
+            models,
+            _refs(column for prop in each for _, column in prop.synchronize_pairs),
+            _refs(prop.mapper for prop in each if prop.cascade.delete_orphan),
+            _refs(prop.secondary for prop in each if prop.secondary is not None),
         )
+        known[:] = [found]
+    return found
 
-    # Models that are mapped later may add some.
-    return memory(mapper, ("relations", len(mappers)), find)
+
+def _refs(things: Iterable[Any]) -> _Refs:
+    return frozenset(map(ref, things))
 
 
 def is_beyond_control(mapper: Mapper[Any]) -> bool:
     """Whether rows come and go without their objects."""
-    return mapper.local_table in _relations(mapper).secondary
+    return ref(mapper.local_table) in _relations(mapper).secondary
 
 
 def may_follow(mapper: Mapper[Any], names: Iterable[str]) -> bool:
     """Whether a flush may change them, or delete the row, though nothing set them."""
-    filled, orphaned, _ = _relations(mapper)
+    _, filled, orphaned, _ = _relations(mapper)
     attributes: Iterable[Any] = map(mapper.attrs.__getitem__, names)
-    return any(map(mapper.isa, orphaned)) or any(
-        column in filled
+    parents = map(ref, mapper.iterate_to_root())
+    return not orphaned.isdisjoint(parents) or any(
+        ref(column) in filled
         or column.foreign_keys
         # Generated columns are among these.
         or column.onupdate is not None
