@@ -47,10 +47,10 @@ class UniqueMixin:
 
         As :func:`get_or_create`; but the second call for a key in a session costs no
         SQL, as long as the object is in the session, loaded, and still has that key.
-        A rollback, of a SAVEPOINT too, and a commit that expires, end that; so do
-        deleting, expunging or expiring the object, closing the session, and all that
-        changes the key, or may change it in the next flush. The arguments are checked
-        all the same. The session does not keep the object alive.
+        A rollback, of a SAVEPOINT too, a commit that expires, and a connection that is
+        lost, end that; so do deleting, expunging or expiring the object, closing the
+        session, and all that changes the key, or may change it in the next flush. The
+        arguments are checked all the same. The session does not keep the object alive.
 
         Args:
             session: The session.
