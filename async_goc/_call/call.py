@@ -70,7 +70,8 @@ class Call:
         self.model = model
         if policy is None:
             policy = self.session.sync_session.info.get(_POLICY, DEFAULT_POLICY)
-            _check_policy_of_session(policy)
+            if policy is not DEFAULT_POLICY:
+                _check_policy_of_session(policy)
         self.policy: Policy = policy
         # The report. Nothing in here decides what the call does next.
         self.strategy: str = policy.strategy

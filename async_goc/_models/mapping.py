@@ -16,6 +16,7 @@ _MISSING: Final = object()
 _ANY_DATABASE: Final = DefaultDialect()
 # How many different calls of one model are remembered.
 _MOST_CALLS: Final = 200
+_Calls = OrderedDict[object, Any]
 
 
 def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
@@ -33,15 +34,12 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
 def recall(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     """Return what is made for calls that have *key* in common, if that was lately."""
     # Callers, and their clients, decide how many different calls there are.
-    known = memory(mapper, "calls", OrderedDict[object, Any])
-    try:
-        found: T = known[key]
-        known.move_to_end(key)
-    except KeyError:
-        # Another thread may make it, too, or have forgotten it just now.
-        found = known[key] = make()
-        if len(known) > _MOST_CALLS:
-            known.popitem(last=False)
+    known = memory(mapper, "calls", _Calls)
+    # Taken out, and put in at the end. Another thread may make it in the meantime.
+    found: T = known.pop(key, _MISSING)
+    known[key] = found = make() if found is _MISSING else found
+    if len(known) > _MOST_CALLS:
+        known.popitem(last=False)
     return found
 
 

@@ -15,7 +15,7 @@ from async_goc import DEFAULT_POLICY, KeyedLocks, Policy, Stats
 def test_forked_child_begins_anew() -> None:
     """A child finds every registry empty and free, whatever its parent was doing.
 
-    Fails without `_start_in_child` in `_locks/registry.py`.
+    Fails without `_start_in_child`.
     """
     locks = KeyedLocks()
 

@@ -70,7 +70,7 @@ def test_rows_that_are_not_there_are_soon_forgotten() -> None:
     """Calls that failed leave next to nothing, and what is known stays known.
 
     Only when the key was released is remembered, as a call that was looking at that
-    moment has to look again. Fails without `_keep_absent` in `_locks/memory.py`.
+    moment has to look again. Fails without `_keep_absent` in `Memory.add`.
     """
     memory = Memory(1_000)
     memory.add("there", exists=True)

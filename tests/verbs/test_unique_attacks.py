@@ -100,7 +100,7 @@ async def test_cancelled_anywhere(
 async def test_a_connection_that_is_lost(session: AsyncSession) -> None:
     """With its connection, a session has lost what it had created.
 
-    Fails without `invalidated` in `believed`.
+    Fails without `_has_lost` in `Known.believed`.
     """
     word = await Word.as_unique(session, text="sun")
     connection = await session.connection()
