@@ -68,13 +68,9 @@ class Call:
         self._verb = verb
         self.session: AsyncSession = _resolved(session)
         self.model = model
-        if policy is None:
-            policy = self.session.sync_session.info.get(_POLICY, DEFAULT_POLICY)
-            if policy is not DEFAULT_POLICY:
-                _check_policy_of_session(policy)
-        self.policy: Policy = policy
+        self.policy: Policy = policy or _policy_of(self.session)
         # The report. Nothing in here decides what the call does next.
-        self.strategy: str = policy.strategy
+        self.strategy: str = self.policy.strategy
         self.attempts = 0
         self.waited = 0.0
         self.outcome = Outcome.FAILED
@@ -205,10 +201,13 @@ def _check_policy(model: type[object], policy: object) -> None:
         raise TypeError(msg)
 
 
-def _check_policy_of_session(policy: object) -> None:
+def _policy_of(session: AsyncSession) -> Policy:
+    """Return the policy of calls that have none of their own."""
+    policy: Any = session.sync_session.info.get(_POLICY, DEFAULT_POLICY)
     if not isinstance(policy, Policy):
         msg = (
             f"session.info[{_POLICY!r}] is {policy!r}; give a Policy, as in "
             f"async_sessionmaker(engine, info={{{_POLICY!r}: Policy()}})"
         )
         raise TypeError(msg)
+    return policy

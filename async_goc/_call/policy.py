@@ -13,6 +13,7 @@ MissingConstraint = Literal["warn", "error", "ignore"]
 
 _ATTEMPTS: Final = "a whole number of INSERTs, at least 1"
 _SECONDS: Final = "seconds, 0 or more, or None for no limit"
+_REGISTRY: Final = "KeyedLocks(), or None for no registry"
 _OBSERVER: Final = "a callable that takes an Event, or None for no observer"
 
 
@@ -75,15 +76,15 @@ class Policy:
         _check_choice("strategy", self.strategy, Strategy)
         _check_choice("hold", self.hold, Hold)
         _check_choice("missing_constraint", self.missing_constraint, MissingConstraint)
-        locks: object = self.locks
-        is_registry = locks is None or isinstance(locks, KeyedLocks)
-        _check_type(
-            "locks", locks, is_registry, "KeyedLocks(), or None for no registry"
-        )
+        _check_type("locks", self.locks, _is_registry(self.locks), _REGISTRY)
         is_observer = self.observer is None or callable(self.observer)
         _check_type("observer", self.observer, is_observer, _OBSERVER)
         has_hash = _is_hashable(self.namespace)
         _check_type("namespace", self.namespace, has_hash, "a hashable value")
+
+
+def _is_registry(value: object) -> bool:
+    return value is None or isinstance(value, KeyedLocks)
 
 
 def _is_hashable(value: object) -> bool:

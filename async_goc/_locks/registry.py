@@ -106,9 +106,9 @@ def _start_in_child() -> None:
     # The parent's transactions will never end here. Its guard may be locked, by a
     # thread that the child does not have.
     for registry in list(_registries):
-        registry._start()  # noqa: SLF001 - of this module
+        registry._start()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
-# Where there is no fork, there is nothing to register with.
-_at_fork: Callable[..., None] = getattr(os, "register_at_fork", lambda **_: None)
+# Where there is no fork, `dict` takes the argument, and nothing comes of it.
+_at_fork: Callable[..., object] = getattr(os, "register_at_fork", dict[str, Any])
 _at_fork(after_in_child=_start_in_child)
