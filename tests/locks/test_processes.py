@@ -10,6 +10,7 @@ from children import figures, in_child, registries
 from owners import Holder
 
 from async_goc import DEFAULT_POLICY, KeyedLocks, Policy, Stats
+from async_goc._locks.registry import _start_in_child
 
 
 def test_forked_child_begins_anew() -> None:
@@ -27,6 +28,9 @@ def test_forked_child_begins_anew() -> None:
 
     assert asyncio.run(fork()) == (0, 0, 0, True)
     assert locks.statistics().acquired == 1
+    # What the child has done first.
+    _start_in_child()
+    assert locks.statistics().acquired == 0
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

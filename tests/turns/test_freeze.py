@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum
 from fractions import Fraction
 from ipaddress import ip_address, ip_interface, ip_network
+from numbers import Integral
 from types import MappingProxyType, NoneType
 from typing import Any
 from uuid import UUID
@@ -139,6 +140,14 @@ class Id(UUID):
     pass
 
 
+class Whole:
+    """A number of a library's own."""
+
+    def __int__(self) -> int:
+        return 7
+
+
+Integral.register(Whole)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -151,6 +160,7 @@ ALIKE: list[tuple[Any, Any]] = [
     (b"red", memoryview(b"red")),
     (1, Number(1)),
     (1, Level.LOW),
+    (7, Whole()),
     (1, True),
     (1, 1.0),
     (1, Decimal("1.00")),
