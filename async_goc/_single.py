@@ -10,7 +10,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from ._call import DEFAULT_POLICY, Call, Outcome, Policy
+from ._call import Call, Outcome, Policy
 from ._databases import settle
 from ._insert import complete_updated, explain, update
 from ._lookup import Lookup, bind, has_row, refuse_autocommit, require_cover
@@ -29,7 +29,7 @@ async def get_or_create(
     factory: Factory[T] | None = None,
     options: Sequence[ORMOption] = (),
     with_for_update: ForUpdateParameter = None,
-    policy: Policy = DEFAULT_POLICY,
+    policy: Policy | None = None,
     **lookup: Any,
 ) -> tuple[T, bool]:
     """Return the row that matches the lookup, creating it if there is none.
@@ -59,7 +59,8 @@ async def get_or_create(
         options: Loader options, honoured for the row found and the row created.
         with_for_update: As for :meth:`AsyncSession.get`. The row is also read
             anew, whatever the session has loaded; pending changes are flushed first.
-        policy: How the call behaves.
+        policy: How the call behaves. ``None``: as ``session.info["async_goc.policy"]``
+            says, or else :data:`DEFAULT_POLICY`.
         **lookup: Attribute names and the values they must have: columns, synonyms,
             hybrids, composites, and many-to-one relationships. ``None`` means IS
             NULL, and is stored as NULL, whatever default the column has.
@@ -111,7 +112,7 @@ async def update_or_create(
     create_defaults: Defaults | None = None,
     factory: Factory[T] | None = None,
     options: Sequence[ORMOption] = (),
-    policy: Policy = DEFAULT_POLICY,
+    policy: Policy | None = None,
     **lookup: Any,
 ) -> tuple[T, bool]:
     """Change the row that matches the lookup, or create it if there is none.
@@ -134,7 +135,8 @@ async def update_or_create(
         create_defaults: Values for a new row, in place of *defaults*; ``{}``: none.
         factory: Makes a new instance, as for :func:`get_or_create`.
         options: Loader options, as for :func:`get_or_create`.
-        policy: How the call behaves.
+        policy: How the call behaves. ``None``: as ``session.info["async_goc.policy"]``
+            says, or else :data:`DEFAULT_POLICY`.
         **lookup: Attribute names and values, as for :func:`get_or_create`.
 
     Returns:
@@ -172,7 +174,7 @@ async def update_or_create(
         refuse_autocommit(session.sync_session, session.sync_session.get_bind(mapper))
         # SQLite locks the file instead of a row, and has to before the row is read.
         await settle(session, mapper)
-        for _ in range(policy.attempts):
+        for _ in range(call.policy.attempts):
             instance, created = await find_or_create(call, wanted, new_row)
             if created or await _change(call, wanted, instance, changes):
                 return instance, created

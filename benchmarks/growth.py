@@ -3,24 +3,40 @@
     python benchmarks/growth.py [CALLS]
 
 Each call asks for a new key. In transactions of a hundred calls, and then, a tenth of
-the calls, all inside one SAVEPOINT of the caller's.
+the calls, all inside one SAVEPOINT of the caller's. Then, again a tenth of the calls
+each, of what clients or applications may make anew for each call: values, SQL, models,
+options, policies. (SQLAlchemy's own cache of compiled statements is emptied before each
+figure, but for its size.)
 """
 
 import asyncio
 import gc
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 from lab import Tag, console, postgres, show, tables
+from sqlalchemy import Integer, String, exists, func, literal_column
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    aliased,
+    load_only,
+    mapped_column,
+    undefer,
+)
 
-from async_goc import KeyedLocks, Policy, get_or_create
+from async_goc import KeyedLocks, Policy, Stats, UniqueMixin, get_or_create
 
 BATCH = 100
+WHEN = ("first tenth", "all")
 POLICY = Policy(locks=KeyedLocks())
 
 
@@ -71,12 +87,114 @@ def resident() -> float:
     return pages * 4
 
 
+class Own(DeclarativeBase):
+    """The base of models that come and go."""
+
+
+async def literal(session: AsyncSession, number: int) -> None:
+    criteria = (Tag.name == f"literal {number}", func.length(Tag.name) > number % 7)
+    await get_or_create(session, Tag, *criteria, policy=LAX)
+
+
+async def text(session: AsyncSession, number: int) -> None:
+    criterion = literal_column(f"'text {number}'") == Tag.name
+    await get_or_create(session, Tag, criterion, Tag.name == "text", policy=LAX)
+
+
+async def alias(session: AsyncSession, number: int) -> None:
+    other = aliased(Tag)
+    criterion = ~exists().where(other.name == f"alias {number}")
+    await get_or_create(session, Tag, criterion, name="alias", policy=LAX)
+
+
+async def option(session: AsyncSession, number: int) -> None:
+    options = [undefer(Tag.name), load_only(Tag.name)]
+    await get_or_create(session, Tag, name=f"{number}", options=options, policy=LAX)
+
+
+async def registry(session: AsyncSession, number: int) -> None:
+    policy = Policy(locks=KeyedLocks(), namespace=number, observer=Stats())
+    await get_or_create(session, Tag, name="registry", policy=policy)
+
+
+async def model(session: AsyncSession, number: int) -> None:
+    columns = {
+        "__tablename__": Tag.__tablename__,
+        "__table_args__": {"extend_existing": True},
+        "id": mapped_column(Integer, primary_key=True),
+        "name": mapped_column(String, unique=True),
+        "uses": mapped_column(Integer, default=0),
+    }
+    made: Any = type(f"Model{number}", (UniqueMixin, Own), columns)
+    await get_or_create(session, made, name="model", policy=LAX)
+    await made.as_unique(session, name="model", policy=LAX)
+    Own.metadata.clear()
+
+
+async def cancelled(session: AsyncSession, number: int) -> None:
+    call = get_or_create(session, Tag, name=f"cancelled {number}", policy=LAX)
+    task = asyncio.create_task(call)
+    for _ in range(number % 40):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def refused(session: AsyncSession, number: int) -> None:
+    with suppress(DBAPIError):
+        await get_or_create(session, Tag, name=f"\0 {number}", policy=LAX)
+
+
+async def long(session: AsyncSession, number: int) -> None:
+    # Of an index's row, PostgreSQL refuses so much.
+    name = os.urandom(500_000).hex()
+    with suppress(DBAPIError):
+        await get_or_create(session, Tag, name=f"{number} {name}", policy=LAX)
+
+
+LAX = replace(POLICY, missing_constraint="ignore")
+# The kinds of calls, and the part of them that takes place.
+KINDS: dict[Callable[[AsyncSession, int], Awaitable[None]], float] = {
+    literal: 1,
+    text: 0.1,
+    alias: 1,
+    option: 1,
+    registry: 1,
+    cancelled: 1,
+    refused: 1,
+    model: 0.05,
+    long: 0.03,
+}
+
+
+async def keep(engine: AsyncEngine, calls: int) -> list[tuple[str, ...]]:
+    """Return a row for each kind: what is kept after a tenth of them, and after all."""
+    rows: list[tuple[str, ...]] = []
+    for kind, part in KINDS.items():
+        figures: list[float] = []
+        most = max(BATCH, int(calls * part))
+        for number in range(1, most + 1):
+            async with AsyncSession(engine) as session:
+                await kind(session, number)
+            if number in {most // 10, most}:
+                cache: Any = vars(engine.sync_engine)["_compiled_cache"]
+                compiled = len(cache)
+                cache.clear()
+                gc.collect()
+                figures += [resident(), len(gc.get_objects()), compiled]
+        shown = (most, *figures[0::3], *figures[1::3], *figures[2::3])
+        rows.append((kind.__name__, *(f"{figure:,.0f}" for figure in shown)))
+    return rows
+
+
 async def measure(where: str, calls: int) -> list[list[tuple[str, ...]]]:
     engine = create_async_engine(f"postgresql+asyncpg://{where}/postgres")
     found = [
         await grow(run(engine, many), many)
         for run, many in ((apart, calls), (together, calls // 10))
     ]
+    found.append(await keep(engine, calls // 10))
     await engine.dispose()
     return found
 
@@ -91,7 +209,11 @@ def main() -> None:
     )
     with postgres() as where, tables(where):
         results = asyncio.run(measure(where, calls))
-    for title, rows in zip(titles, results, strict=True):
+    *misses, kept = results
+    columns = "resident, KiB|objects|compiled"
+    both = "|".join(f"{c}, {when}" for c in columns.split("|") for when in WHEN)
+    show(screen, "Kinds of calls", f"kind|calls|{both}", kept)
+    for title, rows in zip(titles, misses, strict=True):
         show(screen, f"Misses, {title}", heads, rows)
 
 

@@ -3,6 +3,7 @@
 from asyncio import get_running_loop
 from contextlib import suppress
 from contextvars import ContextVar
+from logging import getLogger
 from time import perf_counter
 from typing import Any, Final, Self
 
@@ -12,11 +13,14 @@ from sqlalchemy.orm import Mapper, class_mapper
 
 from .._locks import Owner
 from ..exceptions import ContradictionError
-from .events import Event, Outcome
-from .policy import Policy
+from .events import Event, Observer, Outcome
+from .policy import DEFAULT_POLICY, Policy
 from .routing import send_anywhere, send_to_writer
 
+_log: Final = getLogger("async_goc")
 _KEY: Final = "async_goc.call"
+# Where an application keeps the policy of its sessions.
+_POLICY: Final = "async_goc.policy"
 
 AnySession = AsyncSession | async_scoped_session[AsyncSession]
 
@@ -56,16 +60,17 @@ class Call:
         verb: str,
         session: AnySession,
         model: type[object],
-        policy: Policy,
+        policy: Policy | None,
     ) -> None:
-        _check_policy(model, policy)
+        if policy is not None:
+            _check_policy(model, policy)
         _check_loop()
         self._verb = verb
         self.session: AsyncSession = _resolved(session)
         self.model = model
-        self.policy = policy
+        self.policy: Policy = policy or _policy_of(self.session)
         # The report. Nothing in here decides what the call does next.
-        self.strategy: str = policy.strategy
+        self.strategy: str = self.policy.strategy
         self.attempts = 0
         self.waited = 0.0
         self.outcome = Outcome.FAILED
@@ -84,17 +89,28 @@ class Call:
         if isinstance(error, ContradictionError) and self._hides_values():
             error.hide()
         if self.policy.observer is not None:
-            self.policy.observer(
-                Event(
-                    verb=self._verb,
-                    model=self.model,
-                    outcome=self.outcome if error is None else Outcome.FAILED,
-                    strategy=self.strategy,
-                    attempts=self.attempts,
-                    waited=self.waited,
-                    elapsed=perf_counter() - self._started,
-                    error=error,
-                )
+            self._report(self.policy.observer, error)
+
+    def _report(self, observer: Observer, error: BaseException | None) -> None:
+        event = Event(
+            verb=self._verb,
+            model=self.model,
+            outcome=self.outcome if error is None else Outcome.FAILED,
+            strategy=self.strategy,
+            attempts=self.attempts,
+            waited=self.waited,
+            elapsed=perf_counter() - self._started,
+            error=error,
+        )
+        try:
+            observer(event)
+        # What the call has done is done, whether or not it could be reported.
+        except Exception:  # noqa: BLE001 - an observer may raise anything
+            _log.exception(
+                "the observer of %s(%s) raised an exception, which changes nothing for "
+                "the call; let the observer handle its own errors",
+                self._verb,
+                self.model.__name__,
             )
 
     def use_writer(self, mapper: Mapper[Any]) -> bool:
@@ -185,3 +201,15 @@ def _check_policy(model: type[object], policy: object) -> None:
             "positional criterion"
         )
         raise TypeError(msg)
+
+
+def _policy_of(session: AsyncSession) -> Policy:
+    """Return the policy of calls that have none of their own."""
+    policy: Any = session.sync_session.info.get(_POLICY, DEFAULT_POLICY)
+    if not isinstance(policy, Policy):
+        msg = (
+            f"session.info[{_POLICY!r}] is {policy!r}; give a Policy, as in "
+            f"async_sessionmaker(engine, info={{{_POLICY!r}: Policy()}})"
+        )
+        raise TypeError(msg)
+    return policy

@@ -56,9 +56,10 @@ class Event:
 class Observer(Protocol):
     """Any callable that takes an :class:`Event`.
 
-    It runs inside the call, on the event loop: it must not block, and what it
-    raises reaches the caller. A call whose session or policy is of the wrong type has
-    not begun, and is not reported.
+    It runs inside the call, on the event loop, so it must not block. An exception that
+    it raises is logged, with its traceback, by the logger ``async_goc``, and does not
+    reach the caller. (What is no :exc:`Exception`, a cancellation say, does.) A call
+    whose session or policy is of the wrong type has not begun, and is not reported.
     """
 
     def __call__(self, event: Event, /) -> None:

@@ -4,20 +4,29 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from .._locks import KeyedLocks
+from .._locks import DEFAULT_LOCKS, KeyedLocks
 from .events import Observer
 
 Strategy = Literal["savepoint", "native"]
 Hold = Literal["transaction", "call"]
 MissingConstraint = Literal["warn", "error", "ignore"]
 
-# All that it does, it does in a running event loop.
-_PROCESS_WIDE: Final = KeyedLocks()
+_ATTEMPTS: Final = "a whole number of INSERTs, at least 1"
+_SECONDS: Final = "seconds, 0 or more, or None for no limit"
+_REGISTRY: Final = "KeyedLocks(), or None for no registry"
+_OBSERVER: Final = "a callable that takes an Event, or None for no observer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a call behaves; vary one with :func:`dataclasses.replace`.
+
+    A call without a policy of its own takes its session's, which an application sets
+    once: ``async_sessionmaker(engine, info={"async_goc.policy": Policy(...)})``; and if
+    there is none, :data:`DEFAULT_POLICY`.
+
+    A policy can be copied, and pickled if its observer can; its registry then becomes
+    the receiving process's (see :class:`KeyedLocks`).
 
     Attributes:
         strategy: How to insert: ``"savepoint"``, by the unit of work and inside a
@@ -54,7 +63,7 @@ class Policy:
 
     strategy: Strategy = "savepoint"
     attempts: int = 3
-    locks: KeyedLocks | None = _PROCESS_WIDE
+    locks: KeyedLocks | None = DEFAULT_LOCKS
     hold: Hold = "transaction"
     wait_timeout: float | None = 1.0
     missing_constraint: MissingConstraint = "warn"
@@ -62,32 +71,45 @@ class Policy:
     observer: Observer | None = None
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            msg = f"attempts is {self.attempts}; it counts INSERTs, so give at least 1"
-            raise ValueError(msg)
-        if self.wait_timeout is not None and not self.wait_timeout >= 0:
-            msg = (
-                f"wait_timeout is {self.wait_timeout}; give seconds, 0 or more, "
-                "or None for no limit"
-            )
-            raise ValueError(msg)
+        _check_number("attempts", self.attempts, int, 1, _ATTEMPTS)
+        if self.wait_timeout is not None:
+            _check_number("wait_timeout", self.wait_timeout, (int, float), 0, _SECONDS)
         _check_choice("strategy", self.strategy, Strategy)
         _check_choice("hold", self.hold, Hold)
         _check_choice("missing_constraint", self.missing_constraint, MissingConstraint)
-        _check_locks(self.locks)
-        try:
-            hash(self.namespace)
-        except TypeError:
-            kind = type(self.namespace).__name__
-            msg = f"namespace is of type {kind}, without a hash; give a hashable value"
-            raise TypeError(msg) from None
+        _check_type("locks", self.locks, _is_registry(self.locks), _REGISTRY)
+        is_observer = self.observer is None or callable(self.observer)
+        _check_type("observer", self.observer, is_observer, _OBSERVER)
+        has_hash = _is_hashable(self.namespace)
+        _check_type("namespace", self.namespace, has_hash, "a hashable value")
 
 
-def _check_locks(locks: object) -> None:
-    if locks is not None and not isinstance(locks, KeyedLocks):
-        kind = type(locks).__name__
-        msg = f"locks is of type {kind}; give KeyedLocks(), or None for no registry"
+def _is_registry(value: object) -> bool:
+    return value is None or isinstance(value, KeyedLocks)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:  # A tuple, say, is as hashable as what is in it.
+        return False
+    return True
+
+
+def _check_type(name: str, value: object, is_right: object, wanted: str) -> None:
+    if not is_right:
+        msg = f"{name} is of type {type(value).__name__}; give {wanted}"
         raise TypeError(msg)
+
+
+def _check_number(name: str, value: Any, kind: Any, least: int, wanted: str) -> None:
+    # True is an int, and was meant for something else.
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    _check_type(name, value, is_number, wanted)
+    # NaN is neither less nor more.
+    if not value >= least:
+        msg = f"{name} is {value!r}; give {wanted}"
+        raise ValueError(msg)
 
 
 def _check_choice(name: str, value: object, choices: Any) -> None:

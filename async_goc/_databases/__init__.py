@@ -25,7 +25,6 @@ from .errors import (
     violation,
 )
 from .facts import (
-    IMMUTABLE_VALUES,
     facts_of,
     ignores_case,
     inserts_natively,

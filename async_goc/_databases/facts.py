@@ -20,9 +20,6 @@ from .tables import (
     values_list,
 )
 
-# Values of a driver's own that never change, and so can be part of a key.
-IMMUTABLE_VALUES: Final = (postgresql.Range,)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:

@@ -16,9 +16,9 @@ from .._models import (
     columns_of,
     has_joins,
     is_generated,
-    memory,
     nullable,
     readable,
+    recall,
     register_loaded,
     remembered,
 )
@@ -77,7 +77,7 @@ def _insert(
     dialect, names = session.get_bind(mapper).dialect, tuple(makers)
     columns = [_values(name, make, rows) for name, make in makers.items()]
     key = ("insert", dialect.name, names)
-    source, statement = memory(mapper, key, lambda: _statement(mapper, dialect, names))
+    source, statement = recall(mapper, key, lambda: _statement(mapper, dialect, names))
     values: Any = None if source is None else source.pack(columns, dialect)
     if values is None:
         inserting = returning_insert(mapper, dialect)

@@ -14,5 +14,5 @@ of them, under the public name). `statistics` is what they count.
 
 from .owner import Answer, Owner
 from .queues import Queues
-from .registry import KeyedLocks
+from .registry import DEFAULT_LOCKS, KeyedLocks
 from .statistics import LockStatistics

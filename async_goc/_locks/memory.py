@@ -3,36 +3,49 @@
 from collections import OrderedDict
 from collections.abc import Hashable
 from time import perf_counter
+from typing import Final
+
+_MOST_ABSENT: Final = 100
 
 
 class Memory:
-    """When each of the last *size* keys was released, and whether its row existed."""
+    """When each of the last *size* keys was released whose rows existed."""
+
+    # A key whose row is not there, because the call failed or the transaction was
+    # rolled back, is of use only to the calls that were looking at that moment. So a
+    # few of those are enough, and a client that sends what the database refuses does
+    # not make the memory forget what it is for.
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # {key: (time of its release, whether its row existed)}, oldest first. A plain
-        # dict finds its first item by walking past all that were deleted before it.
-        self._released: OrderedDict[Hashable, tuple[float, bool]] = OrderedDict()
+        # {key: time of its release}, oldest first. A plain dict finds its first item by
+        # walking past all that were deleted before it.
+        self._released: OrderedDict[Hashable, float] = OrderedDict()
+        # The same, of keys whose rows were not there.
+        self._absent: OrderedDict[Hashable, float] = OrderedDict()
         # The time of the last release, and of the last one that has been forgotten.
         self._newest = self._forgotten = float("-inf")
 
     def add(self, key: Hashable, *, exists: bool) -> None:
         """Note that *key* is being released."""
         self._newest = perf_counter()
-        self._released[key] = (self._newest, exists)
-        self._released.move_to_end(key)
-        if len(self._released) > self._size:
-            _, (self._forgotten, _) = self._released.popitem(last=False)
+        if exists:
+            self._absent.pop(key, None)
+            self._keep(self._released, key, self._newest, self._size)
+        else:
+            self._released.pop(key, None)
+            self._keep_absent(key, self._newest)
 
     def exists(self, key: Hashable) -> bool:
         """Whether the row of *key* is known to have existed."""
-        return self._released.get(key, (0.0, False))[1]
+        return key in self._released
 
     def forget(self, key: Hashable) -> None:
         """Note that the row does not exist any more."""
         # The time stays: it still says which SELECTs began before the release.
-        if key in self._released:
-            self._released[key] = (self._released[key][0], False)
+        released = self._released.pop(key, None)
+        if released is not None:
+            self._keep_absent(key, released)
 
     def has_changed(self, key: Hashable, since: float) -> bool:
         """Whether *key* may have been released since that ``perf_counter()``."""
@@ -41,8 +54,20 @@ class Memory:
         # A key that is not remembered may be a forgotten one, so the last release that
         # was forgotten counts as its own: looking once too often costs one SELECT,
         # looking once too seldom a lost race.
-        released, _ = self._released.get(key, (self._forgotten, False))
+        released = self._released.get(key) or self._absent.get(key, self._forgotten)
         return released >= since
 
     def __len__(self) -> int:
         return len(self._released)
+
+    def _keep_absent(self, key: Hashable, time: float) -> None:
+        self._keep(self._absent, key, time, min(self._size, _MOST_ABSENT))
+
+    def _keep(
+        self, keys: OrderedDict[Hashable, float], key: Hashable, time: float, most: int
+    ) -> None:
+        keys[key] = time
+        keys.move_to_end(key)
+        if len(keys) > most:
+            _, forgotten = keys.popitem(last=False)
+            self._forgotten = max(self._forgotten, forgotten)

@@ -103,7 +103,8 @@ class Queues:
         if self._is_cycle(key, owner, around):
             self.counts.deadlocks_avoided += 1
             return Answer.DEADLOCK
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         waiter = Waiter(key, owner, owner.rank(), limit, on_timeout, future)
         self._enter(waiter)
         # asyncio.wait_for and asyncio.timeout cancel the task, and a cancellation from

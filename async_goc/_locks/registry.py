@@ -1,9 +1,12 @@
 """Hold the process's queues, one set for each event loop, under one public name."""
 
 import asyncio
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from threading import Lock
-from weakref import WeakKeyDictionary
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
 
 from .queues import Queues
 from .statistics import Counts, LockStatistics
@@ -14,6 +17,10 @@ class KeyedLocks:
 
     It belongs to no event loop: each loop that uses it gets queues of its own. A
     process usually needs only one registry, the default policy's.
+
+    It belongs to one process: a forked child finds it empty, a copy is the registry
+    itself, and what another process unpickles is a new one, with the same
+    ``known_keys``, or that process's default registry in place of this one's.
 
     Args:
         known_keys: How many keys each event loop remembers after their release. A
@@ -28,6 +35,11 @@ class KeyedLocks:
             msg = f"known_keys is {known_keys}; give 0 (remember none) or more"
             raise ValueError(msg)
         self._known_keys = known_keys
+        self._start()
+        _registries.add(self)
+
+    def _start(self) -> None:
+        """Begin with nothing held, and nobody waiting."""
         # Shared by all loops. Two threads may lose an increment: nothing depends on
         # these figures.
         self._counts = Counts()
@@ -63,15 +75,40 @@ class KeyedLocks:
     def __repr__(self) -> str:
         queues = self._open_queues()
         held, waiting = sum(q.held for q in queues), sum(q.waiting for q in queues)
-        # How many of them are known to exist would have to be counted one by one.
         remembered = sum(len(q.memory) for q in queues)
         return f"<KeyedLocks: {held} held, {waiting} waiting, {remembered} remembered>"
 
-    def __deepcopy__(self, _: object) -> "KeyedLocks":
-        # dataclasses.asdict() copies a policy deeply, but a copy of this registry would
-        # be another registry, in which nothing queues for the original's keys.
+    # dataclasses.asdict() copies a policy deeply, but a copy of this registry would be
+    # another registry, in which nothing queues for the original's keys.
+    def __copy__(self) -> "KeyedLocks":
         return self
+
+    def __deepcopy__(self, _: object) -> "KeyedLocks":
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # The text is the name of a global, as which the default registry is pickled.
+        return _DEFAULT if self is DEFAULT_LOCKS else (KeyedLocks, (self._known_keys,))
 
     def _open_queues(self) -> list[Queues]:
         with self._guard:
             return [q for q in self._queues.values() if not q.home.is_closed()]
+
+
+_registries: Final[WeakSet[KeyedLocks]] = WeakSet()
+
+# All that it does, it does in a running event loop.
+DEFAULT_LOCKS: Final = KeyedLocks()
+_DEFAULT: Final = "DEFAULT_LOCKS"
+
+
+def _start_in_child() -> None:
+    # The parent's transactions will never end here. Its guard may be locked, by a
+    # thread that the child does not have.
+    for registry in list(_registries):
+        registry._start()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+# Where there is no fork, `dict` takes the argument, and nothing comes of it.
+_at_fork: Callable[..., object] = getattr(os, "register_at_fork", dict[str, Any])
+_at_fork(after_in_child=_start_in_child)

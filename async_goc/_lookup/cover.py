@@ -25,9 +25,11 @@ def warn_if_not_covered(call: Call, lookup: Lookup[Any]) -> None:
     if plan.is_covered or call.policy.missing_constraint != "warn":
         return
     names = lookup.names
-    is_new = names not in plan.warned and len(plan.warned) < _MOST_WARNINGS
+    # Criteria may be of any length, and names in any order.
+    mark = hash(frozenset(names))
+    is_new = mark not in plan.warned and len(plan.warned) < _MOST_WARNINGS
     if is_new and not _is_covered(call, lookup):
-        plan.warned.add(names)
+        plan.warned.add(mark)
         warn_caller(MissingConstraintWarning(plan.model, names))
 
 

@@ -127,7 +127,9 @@ class Lookup(Generic[T]):
     def fed_values(self, *, is_flushed: bool) -> dict[str, Any]:
         """Return what a new row gets from the lookup, unless that is contradictory."""
         plan = self.plan
-        fed = {f.name: self.values[f.name] for f in plan.fields if f.is_settable}
+        settable = {field.name for field in plan.fields if field.is_settable}
+        # In the caller's order, in which an error tells what comes second.
+        fed = {name: v for name, v in self.values.items() if name in settable}
         if not self.criteria and not plan.has_overlap:
             return fed
         for found in filter(None, map(equality, conjuncts(*self._positional))):

@@ -1,6 +1,6 @@
 """Compile a lookup's names into a statement, once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -28,7 +28,7 @@ from .._models import (
     identity_of,
     is_covered,
     lookup_fields,
-    memory,
+    recall,
     remembered,
     replacing_none,
 )
@@ -40,7 +40,7 @@ class Plan(Generic[T]):
 
     model: type[T]
     mapper: Mapper[T]
-    # What the names stand for, in the order of the names.
+    # What the names stand for, in alphabetical order.
     fields: tuple[Field, ...]
     # What they ask for, with a bind parameter for each plain value.
     conditions: tuple[ColumnElement[bool], ...]
@@ -68,21 +68,23 @@ class Plan(Generic[T]):
     # How an update locks the row: in the model's own tables, because the other side of
     # an outer join cannot be locked.
     lock: dict[str, Any]
-    # The lookups whose missing constraint has been warned about.
-    warned: set[tuple[str, ...]]
+    # The lookups whose missing constraint has been warned about, by their hashes.
+    warned: set[int]
     # The names, as long as no hit has shown whether to warn; empty if covered.
     unjudged: set[tuple[str, ...]]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     """Return the plan for these names; the values only say which are NULL or SQL."""
-    kinds = [_kind(value) for value in values.values()]
+    # A client that sends the names must not make a plan for each order of them. (Errors
+    # about the names keep to the caller's.)
+    names = tuple(values) if len(values) == 1 else sorted(values)
+    kinds = [_kind(values[name]) for name in names]
     # The class's own mapper, not an inherited one. It is read directly, because
     # class_mapper() checks each time what has been checked once.
     mapper: Mapper[T] = model.__dict__.get("__mapper__") or class_mapper(model)
-    key = ("plan", *values, *kinds)
-    names = tuple(values)
-    return memory(mapper, key, lambda: _compile(class_mapper(model), names, kinds))
+    key = ("plan", *names, *kinds)
+    return recall(mapper, key, lambda: _compile(class_mapper(model), values))
 
 
 def _kind(value: object) -> str:
@@ -92,15 +94,14 @@ def _kind(value: object) -> str:
     return "sql" if isinstance(value, SQL) else "value"
 
 
-def _compile(
-    mapper: Mapper[T], names: tuple[str, ...], kinds: Sequence[str]
-) -> Plan[T]:
+def _compile(mapper: Mapper[T], values: Mapping[str, Any]) -> Plan[T]:
     model = mapper.class_
-    fields = lookup_fields(model, names)
+    fields = sorted(lookup_fields(model, tuple(values)), key=lambda field: field.name)
     conditions: list[ColumnElement[bool]] = []
     binds: list[tuple[str, str, int | None]] = []
     expressions: list[Field] = []
-    for field, kind in zip(fields, kinds, strict=True):
+    for field in fields:
+        kind = _kind(values[field.name])
         if not field.is_plain or kind == "sql":
             expressions.append(field)
         elif kind == "null":
@@ -118,7 +119,7 @@ def _compile(
     return Plan(
         model,
         mapper,
-        fields,
+        tuple(fields),
         tuple(conditions),
         # One row more than wanted shows the duplicates, without reading them all.
         statement if covered else statement.limit(2),
@@ -132,7 +133,7 @@ def _compile(
         has_joins(mapper),
         {"of": tuple(mapper.tables)},
         warned=set(),
-        unjudged=set() if covered else {names},
+        unjudged=set() if covered else {tuple(values)},
     )
 
 

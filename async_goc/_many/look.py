@@ -13,7 +13,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of
 from .._lookup import add_lock, noting_loaded, refresh_columns, refreshing
-from .._models import memory, readable
+from .._models import readable, recall
 from .input import Input
 from .rows import Nulls, Row, Shape, by_nulls
 
@@ -170,7 +170,7 @@ def _statements(
         ), source
 
     key = ("look", shape.names, nulls, dialect.name, is_locking)
-    statement, source = memory(shape.mapper, key, compile_)
+    statement, source = recall(shape.mapper, key, compile_)
     columns = [[row.key[place] for row in rows] for place in left]
     packed = None if source is None else source.pack(columns, dialect)
     if packed is not None:

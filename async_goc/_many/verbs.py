@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import DEFAULT_POLICY, Call, Outcome, Policy
+from .._call import Call, Outcome, Policy
 from .._models import T
 from .._new_row import Defaults
 from .input import BulkArguments, Input, Progress, Rows, check_input
@@ -27,7 +27,7 @@ async def get_or_create_many(
     key: str | Sequence[str] | None = None,
     defaults: Defaults | None = None,
     options: Sequence[ORMOption] = (),
-    policy: Policy = DEFAULT_POLICY,
+    policy: Policy | None = None,
     chunk_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[T, bool]]:
@@ -61,8 +61,8 @@ async def get_or_create_many(
         defaults: Values for a new row whose mapping lacks these names, as for
             :func:`get_or_create`; functions are called again for each new row.
         options: Loader options, honoured for the rows found and the rows created.
-        policy: How the call behaves. Its strategy is ignored: rows are inserted by one
-            statement wherever the model allows that.
+        policy: As for :func:`get_or_create`. Its strategy is ignored: rows are
+            inserted by one statement wherever the model allows that.
         chunk_size: How many different keys to process at a time.
         progress: Called after each chunk with the number of *rows* done so far, and
             the number of all *rows* (``None`` if *rows* has no length).
@@ -93,7 +93,7 @@ async def update_or_create_many(
     key: str | Sequence[str] | None = None,
     defaults: Defaults | None = None,
     options: Sequence[ORMOption] = (),
-    policy: Policy = DEFAULT_POLICY,
+    policy: Policy | None = None,
     chunk_size: int | None = None,
     progress: Progress | None = None,
     update: Sequence[str] | None = None,

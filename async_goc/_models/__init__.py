@@ -28,6 +28,7 @@ from .mapping import (
     memory,
     nullable,
     readable,
+    recall,
     remembered,
     replacing_none,
 )

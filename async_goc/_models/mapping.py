@@ -1,5 +1,6 @@
 """Remember what is known of a mapped class, and say what its columns are."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -13,6 +14,9 @@ T = TypeVar("T")
 # None is a value that is remembered, too.
 _MISSING: Final = object()
 _ANY_DATABASE: Final = DefaultDialect()
+# How many different calls of one model are remembered.
+_MOST_CALLS: Final = 200
+_Calls = OrderedDict[object, Any]
 
 
 def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
@@ -24,6 +28,18 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     if found is _MISSING:
         # Two threads may both make it; either result serves.
         found = known[key] = make()
+    return found
+
+
+def recall(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
+    """Return what is made for calls that have *key* in common, if that was lately."""
+    # Callers, and their clients, decide how many different calls there are.
+    known = memory(mapper, "calls", _Calls)
+    # Taken out, and put in at the end. Another thread may make it in the meantime.
+    found: T = known.pop(key, _MISSING)
+    known[key] = found = make() if found is _MISSING else found
+    if len(known) > _MOST_CALLS:
+        known.popitem(last=False)
     return found
 
 

@@ -1,12 +1,12 @@
 """Whose turn it is to insert a missing row.
 
 `key` says where equal lookups of this process meet (and `freeze` which values are
-equal), `ownership` which transaction holds a key however it ends, and `turn` takes one
-call through the queue.
+equal, and what is kept of them), `ownership` which transaction holds a key however it
+ends, and `turn` takes one call through the queue.
 """
 
 # pyright: reportUnusedImport=false
 
-from .freeze import PLAIN, Freeze, freezer
+from .freeze import PLAIN, Freeze, freezer, is_coarse
 from .key import Key
 from .turn import Turn

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -20,7 +19,7 @@ from .._models import (
     sql_text,
     uniques_of,
 )
-from .freeze import PLAIN, Freeze, freezer, frozen
+from .freeze import Freeze, freezer, frozen
 
 Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]
@@ -84,7 +83,6 @@ class _Recipe:
     def key(self, values: Values, schemas: Schemas, namespace: Hashable) -> Key | None:
         try:
             key = tuple([part.freeze(part.read(values)) for part in self.parts])
-            hash(key)
         # A pending parent has no key yet, a list may contain itself, and so on: advice
         # does not fail the call.
         except Exception:  # noqa: BLE001
@@ -95,16 +93,17 @@ class _Recipe:
     def keys(
         self, rows: Sequence[Values], schemas: Schemas, namespace: Hashable
     ) -> list[Key | None]:
-        """Return the keys of many rows: by column, where the values are plain."""
+        """Return the keys of many rows."""
         with suppress(Exception):  # The rows are then read one by one.
-            columns = [list(map(part.read, rows)) for part in self.parts]
-            is_plain = set(map(type, chain(*columns))) <= PLAIN
-            if is_plain and all(part.freeze is frozen for part in self.parts):
-                schema = schemas.get(self.schema, self.schema)
-                place = (self.database, schema, self.table, self.columns)
-                keys = zip(*columns, strict=True)
-                # Key(…) takes twice as long.
-                return [Key._make((*place, key, namespace)) for key in keys]
+            # By column, which is faster.
+            columns = [
+                list(map(part.freeze, map(part.read, rows))) for part in self.parts
+            ]
+            schema = schemas.get(self.schema, self.schema)
+            place = (self.database, schema, self.table, self.columns)
+            keys = zip(*columns, strict=True)
+            # Key(…) takes twice as long.
+            return [Key._make((*place, key, namespace)) for key in keys]
         return [self.key(row, schemas, namespace) for row in rows]
 
 
@@ -191,7 +190,9 @@ def _part(
 ) -> _Part:
     left: Any = found.left
     freeze = freezer(left.type, dialect)
-    label = left.name if isinstance(left, Column) else str(sql_text(left, dialect))
+    # The text may contain a value, and be as long.
+    is_column = isinstance(left, Column)
+    label = left.name if is_column else str(frozen(str(sql_text(left, dialect))))
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
         value = found.value  # The column would keep the model alive.

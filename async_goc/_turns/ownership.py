@@ -176,6 +176,9 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
     if owner is None or not owner.is_alive():
         if owner is not None:
             queues.reclaim(owner)  # Its transaction ended unannounced.
+        # Each call of a long session may have a registry of its own.
+        for other in [q for q, one in owners.items() if not (one.keys or one.waits)]:
+            del owners[other]
         owner = owners[queues] = TransactionOwner(session, queues)
     return owner
 

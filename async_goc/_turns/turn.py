@@ -102,10 +102,10 @@ class Turn:
         memory, owner = queues.memory, self._find_owner()
         again: list[Key] = []
         for key in keys:
-            # After a deadlock the call goes on without the key.
-            is_free = self._answers.get(key) is Answer.DEADLOCK
-            if key is None or key in owner.keys or is_free:
+            if key is None or key in owner.keys:
                 continue
+            if self._answers.get(key) is Answer.DEADLOCK:
+                continue  # The call goes on without the key.
             has_changed = has_looked and memory.has_changed(key, self._looked)
             if has_looked and not has_changed:
                 memory.forget(key)  # The look would have found the row.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
+from weakref import ref
 
 from sqlalchemy import SelectBase, Table, TextClause
 from sqlalchemy.orm import Mapper, MapperProperty, RelationshipProperty
@@ -11,7 +12,7 @@ from sqlalchemy.sql.elements import ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 
 from .._lookup import Lookup
-from .._models import conjuncts, default_field, equality, identity_of, memory
+from .._models import conjuncts, default_field, equality, identity_of, memory, recall
 
 
 def names_of(lookup: Lookup[Any], mapper: Mapper[Any]) -> frozenset[str] | None:
@@ -67,35 +68,48 @@ def _compared(lookup: Lookup[Any]) -> Iterator[tuple[Any, Any]]:
             yield found.left, found.value
 
 
-class _Relations(NamedTuple):
-    """What the relationships of all models do to rows of others in a flush."""
+# A reference is equal to no other object's, and comparing two makes no SQL.
+_Refs = frozenset[ref[Any]]
 
+
+class _Relations(NamedTuple):
+    """What the relationships of some models do to rows of others in a flush."""
+
+    models: _Refs
     # The columns that they fill in.
-    filled: frozenset[Any]
+    filled: _Refs
     # The models whose orphans they delete.
-    orphaned: tuple[Mapper[Any], ...]
+    orphaned: _Refs
     # The tables whose rows they insert and delete.
-    secondary: frozenset[Any]
+    secondary: _Refs
 
 
 def _relations(mapper: Mapper[Any]) -> _Relations:
+    # Models are mapped, and dropped, at any time. So the newest answer is kept, and it
+    # keeps no model alive.
+    known: list[_Relations] = memory(mapper, "relations", list[_Relations])
     mappers = mapper.registry.mappers
-
-    def find() -> _Relations:
-        each: Iterable[RelationshipProperty[Any]] = [
+    models = _refs(mappers)
+    found = known[0] if known else None
+    if found is None or found.models != models:
+        each: list[RelationshipProperty[Any]] = [
             prop
             for other in mappers
             for prop in other.relationships
             if not prop.viewonly
         ]
-        return _Relations(
-            frozenset(column for prop in each for _, column in prop.synchronize_pairs),
-            tuple(prop.mapper for prop in each if prop.cascade.delete_orphan),
-            frozenset(prop.secondary for prop in each),
+        found = _Relations(
+            models,
+            _refs(column for prop in each for _, column in prop.synchronize_pairs),
+            _refs(prop.mapper for prop in each if prop.cascade.delete_orphan),
+            _refs(prop.secondary for prop in each if prop.secondary is not None),
         )
+        known[:] = [found]
+    return found
 
-    # Models that are mapped later may add some.
-    return memory(mapper, ("relations", len(mappers)), find)
+
+def _refs(things: Iterable[Any]) -> _Refs:
+    return frozenset(map(ref, things))
 
 
 def unrelated(
@@ -112,13 +126,13 @@ def unrelated(
             f.name for f in fields if f.columns and related.isdisjoint(f.columns)
         )
 
-    return memory(mapper, ("unrelated", model, names), find)
+    return recall(mapper, ("unrelated", ref(model), names), find)
 
 
 def is_beyond_control(mapper: Mapper[Any], names: Iterable[str]) -> bool:
     """Whether rows come, go, or change these columns, without their objects."""
     attributes: Iterable[Any] = map(mapper.attrs.__getitem__, names)
-    return mapper.local_table in _relations(mapper).secondary or any(
+    return ref(mapper.local_table) in _relations(mapper).secondary or any(
         # The row that a key refers to may be changed by anything, in any flush.
         (key.onupdate or "NO ACTION").upper() not in {"NO ACTION", "RESTRICT"}
         for attribute in attributes
@@ -129,10 +143,11 @@ def is_beyond_control(mapper: Mapper[Any], names: Iterable[str]) -> bool:
 
 def may_follow(mapper: Mapper[Any], names: Iterable[str]) -> bool:
     """Whether a flush may change them, or delete the row, though nothing set them."""
-    filled, orphaned, _ = _relations(mapper)
+    _, filled, orphaned, _ = _relations(mapper)
     attributes: Iterable[Any] = map(mapper.attrs.__getitem__, names)
-    return any(map(mapper.isa, orphaned)) or any(
-        column in filled
+    parents = map(ref, mapper.iterate_to_root())
+    return not orphaned.isdisjoint(parents) or any(
+        ref(column) in filled
         or column.foreign_keys
         # Generated columns are among these.
         or column.onupdate is not None

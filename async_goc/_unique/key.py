@@ -88,6 +88,11 @@ def exact(value: Any) -> Hashable:
 
 def is_alike(one: object, other: object) -> bool:
     """Whether nothing could tell two values apart, the first of which is exact."""
-    return one is other or (
-        type(one) is type(other) and one == other and repr(one) == repr(other)
-    )
+    if one is other:
+        return True
+    try:
+        return bool(type(one) is type(other) and one == other) and (
+            repr(one) == repr(other)
+        )
+    except Exception:  # noqa: BLE001 - a value may raise anything as it is compared
+        return False

@@ -1,6 +1,7 @@
 """Keep each session's answers, as long as the session vouches for them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import ref
@@ -10,9 +11,10 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from .._call import Call
+from .._databases import connections_of
 from .._lookup import Lookup
 from .._models import readable
-from .._turns import freezer
+from .._turns import freezer, is_coarse
 from .columns import is_beyond_control, may_follow, names_of, unrelated, values_of
 from .key import Key, exact, is_alike
 
@@ -45,13 +47,15 @@ class Known:
     def believed(self, call: Call) -> Any:
         """Return the object, if the database would still answer with it."""
         instance, session = self.instance(), call.session.sync_session
-        # A deletion may take more rows along than the object's.
-        if instance is None or instance not in session or session.deleted:
+        if instance is None or instance not in session or _has_lost(session):
             return None
         state: Any = instance_state(instance)
-        if state.key is None or (state.modified and self._is_heard(session)):
+        # A deletion may take more rows along than the object's.
+        if session.deleted or state.key is None:
             return None
-        if self.is_following and (session.new or session.dirty):
+        if (state.modified and self._is_heard(session)) or (
+            self.is_following and (session.new or session.dirty)
+        ):
             return None
         if state.expired_attributes or state.callables:
             # The caller is to read all columns. (What was never set reads as None.)
@@ -70,9 +74,20 @@ class Known:
         return bool(self.mapper.dispatch.before_update or session.dispatch.before_flush)
 
 
+def _has_lost(session: Session) -> bool:
+    """Whether what the transaction has created has gone with its connection."""
+    for connection in connections_of(session):  # noqa: SIM110 - any() takes longer
+        if connection.invalidated:
+            return True
+    return False
+
+
 def known_by(call: Call, key: Key) -> Known | None:
     cache: dict[Key, Known] = call.session.sync_session.info.get(_KEY, {})
-    return cache.get(key)
+    try:
+        return cache.get(key)
+    except Exception:  # noqa: BLE001 - a key may raise anything as it is compared
+        return None
 
 
 def remember(call: Call, key: Key, lookup: Lookup[Any], instance: object) -> None:
@@ -94,20 +109,26 @@ def remember(call: Call, key: Key, lookup: Lookup[Any], instance: object) -> Non
         # Then it is not what it was under its other keys, either.
         for other, known in list(cache.items()):
             if known.instance() is instance:
-                del cache[other]
+                _forget(cache, other)
         return
-
-    def forget(_: ref[Any]) -> None:
-        cache.pop(key, None)  # A reference that has been replaced does not call this.
-
-    cache[key] = Known(
-        ref(instance, forget),
+    known = Known(
+        # A reference that has been replaced does not call this.
+        ref(instance, lambda _: _forget(cache, key)),
         mapper,
         values,
         unrelated(lookup.plan.mapper, mapper, names),
         is_following=may_follow(mapper, names),
         is_covered=call.policy.missing_constraint == "error",
     )
+    with suppress(Exception):  # It is then asked for each time.
+        cache[key] = known
+
+
+def _forget(cache: dict[Key, Known], key: Key) -> None:
+    try:
+        cache.pop(key, None)
+    except Exception:  # noqa: BLE001 - its hash, say, cannot be had any more
+        cache.clear()
 
 
 def _is_outdated(
@@ -119,8 +140,12 @@ def _is_outdated(
     """Whether the row has been looked up by other values than the object has."""
     attribute: Any
     for attribute, wanted in values_of(lookup, mapper):
+        known = values[attribute.key]
+        if is_alike(known, wanted):
+            continue
         freeze = freezer(attribute.columns[0].type, dialect)
-        if freeze(values[attribute.key]) != freeze(wanted):
+        kept = freeze(known)
+        if is_coarse(kept) or kept != freeze(wanted):
             return True
     return False
 

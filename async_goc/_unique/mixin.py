@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import DEFAULT_POLICY, Call, Outcome, Policy
+from .._call import Call, Outcome, Policy
 from .._lookup import Lookup, bind, check_options, require_cover
 from .._loop import find_or_create
 from .._models import Criterion, default_field, differs
@@ -40,17 +40,17 @@ class UniqueMixin:
         defaults: Defaults | None = None,
         factory: Factory[Any] | None = None,
         options: Sequence[ORMOption] = (),
-        policy: Policy = DEFAULT_POLICY,
+        policy: Policy | None = None,
         **lookup: Any,
     ) -> Self:
         """Return the row's object, created if there is none.
 
         As :func:`get_or_create`; but the second call for a key in a session costs no
         SQL, as long as the object is in the session, loaded, and still has that key.
-        A rollback, of a SAVEPOINT too, and a commit that expires, end that; so do
-        deleting, expunging or expiring the object, closing the session, and all that
-        changes the key, or may change it in the next flush. The arguments are checked
-        all the same. The session does not keep the object alive.
+        A rollback, of a SAVEPOINT too, a commit that expires, and a connection that is
+        lost, end that; so do deleting, expunging or expiring the object, closing the
+        session, and all that changes the key, or may change it in the next flush. The
+        arguments are checked all the same. The session does not keep the object alive.
 
         Args:
             session: The session.

@@ -1,6 +1,7 @@
 """What observers see."""
 
 import pickle
+from asyncio import CancelledError
 from typing import Any
 
 import pytest
@@ -52,6 +53,52 @@ def test_without_a_loop_of_asyncio() -> None:
         call.send(None)
 
 
+@pytest.mark.parametrize("ending", ["hit", "error"])
+async def test_observers_that_raise(
+    session: AsyncSession, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    """An observer's exception is logged, and the call ends as it would without it."""
+
+    def observer(_: Event) -> None:
+        msg = "no more events"
+        raise LookupError(msg)
+
+    policy = Policy(observer=observer)
+    if ending == "hit":
+        for created in (True, False):
+            result = await get_or_create(session, Tag, name="red", policy=policy)
+            assert result[1] is created
+    else:
+        with pytest.raises(exceptions.UnknownFieldError):
+            await get_or_create(session, Tag, nmae="red", policy=policy)
+    for record in caplog.records:
+        assert (record.name, record.levelname) == ("async_goc", "ERROR")
+        assert "the observer of get_or_create(Tag) raised" in record.getMessage()
+        assert record.exc_info is not None
+        assert record.exc_info[0] is LookupError
+    assert len(caplog.records) == (2 if ending == "hit" else 1)
+
+
+@pytest.mark.parametrize("kind", [CancelledError, KeyboardInterrupt, SystemExit])
+async def test_observers_that_end_the_task(
+    session: AsyncSession, kind: type[BaseException]
+) -> None:
+    """A cancellation, and what ends the program, is never swallowed."""
+
+    def observer(_: Event) -> None:
+        raise kind
+
+    async def call() -> None:
+        with pytest.raises(kind):
+            await get_or_create(
+                session, Tag, name="red", policy=Policy(observer=observer)
+            )
+
+    await call()
+    _, created = await get_or_create(session, Tag, name="red")
+    assert not created
+
+
 async def test_stats(session: AsyncSession) -> None:
     """Stats counts per model and outcome, and over all models."""
     stats = Stats()
@@ -65,8 +112,6 @@ def test_policy_is_a_value() -> None:
     """Policies compare and hash by their fields, and refuse what makes no sense."""
     assert Policy() == DEFAULT_POLICY
     assert hash(Policy(attempts=2)) == hash(Policy(attempts=2))
-    with pytest.raises(ValueError, match="at least 1"):
-        Policy(attempts=0)
     with pytest.raises(ValueError, match="'warn', 'error' or 'ignore'"):
         Policy(missing_constraint="no")
 

@@ -66,6 +66,33 @@ def test_memory_is_bounded() -> None:
     assert not memory.exists("c")
 
 
+def test_rows_that_are_not_there_are_soon_forgotten() -> None:
+    """Calls that failed leave next to nothing, and what is known stays known.
+
+    Only when the key was released is remembered, as a call that was looking at that
+    moment has to look again. Fails without `_keep_absent` in `Memory.add`.
+    """
+    memory = Memory(1_000)
+    memory.add("there", exists=True)
+    before, keys = perf_counter(), [f"refused {number}" for number in range(2_000)]
+    for key in keys:
+        memory.add(key, exists=False)
+    assert memory.exists("there")
+    assert not memory.has_changed("there", before)
+    assert len(memory) == 1
+    assert len(memory._absent) <= 100
+    assert all(memory.has_changed(key, before) for key in keys)
+    after = perf_counter()
+    assert not any(memory.has_changed(key, after) for key in [*keys, "there"])
+    # What was forgotten counts as the newest of them, and no later.
+    memory.forget("there")
+    assert not memory.exists("there")
+    assert memory.has_changed("there", float("-inf"))
+    memory.add(keys[0], exists=True)
+    assert memory.exists(keys[0])
+    assert keys[0] not in memory._absent
+
+
 async def test_memory_of_nothing() -> None:
     """If no keys are known, any may exist, and may have changed since a release."""
     queues, owner, before = KeyedLocks(0).queues(), Holder(), perf_counter()

@@ -179,11 +179,33 @@ BOTTOMLESS: list[Any] = []
 BOTTOMLESS.append(BOTTOMLESS)
 
 
+class Broken(dict[str, Any]):
+    def items(self) -> Any:
+        raise MemoryError
+
+
 def test_what_knows_no_bounds_has_no_key() -> None:
     """Nothing in a value makes the call fail because of its key."""
     assert key(Setting, data=BOTTOMLESS) is None
+    assert key(Setting, data=Broken()) is None
     assert key(Typed, uuid="no uuid") is not None
     assert key(Tag, name=Unfreezable()) == key(Tag, name=Unfreezable())
+
+
+def test_keys_are_short() -> None:
+    """What a client sends has no part in what a key takes, be it in an expression."""
+    long = "x" * 10**6
+    for found, other in (
+        (key(Tag, name=long), key(Tag, name=long + "y")),
+        (
+            key(Place, func.coalesce(Place.email, long) == long),
+            key(Place, func.coalesce(Place.email, long + "y") == long),
+        ),
+    ):
+        assert found is not None
+        assert other is not None
+        assert len(repr(found[2:])) < 500
+        assert found != other
 
 
 def test_nothing_keeps_an_engine_or_a_model() -> None:

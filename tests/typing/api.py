@@ -77,6 +77,11 @@ async def api(
         with_for_update={"nowait": True},
         policy=Policy(attempts=5, observer=count),
     )
+    await get_or_create(session, Tag, name="red", policy=None)
+    await update_or_create(session, Tag, name="red", policy=None)
+    await get_or_create_many(session, Tag, ["red"], key="name", policy=None)
+    await update_or_create_many(session, Tag, [{"name": "red"}], policy=None)
+    await Tag.as_unique(session, name="red", policy=None)
     await get_or_create(session, "Tag", name="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
