@@ -67,19 +67,21 @@ async def _insert_natively(
     mapper = wanted.shape.mapper
     made = await insert_many(wanted.call, mapper, values, wanted.shape.names)
     fill_empty(made, mapper)
-    if not _have_their_keys(wanted.shape, rows, made):
+    if len(made) < len(rows) or _are_mixed_up(wanted.shape, rows, made):
+        # The database says which is which, when it is asked for all of them.
         return {id(instance): instance for instance in made}
     for row, instance in zip(rows, made, strict=True):
         row.instance, row.is_created = instance, True
     return {}
 
 
-def _have_their_keys(shape: Shape, rows: Sequence[Row], made: Sequence[object]) -> bool:
-    """Whether each row has come back, in its place, with the key that it was sent."""
-    # If it has not, the database says which is which, when it is asked for all of them:
-    # some were skipped, or a value was stored otherwise, or a trigger has changed it.
+def _are_mixed_up(shape: Shape, rows: Sequence[Row], made: Sequence[object]) -> bool:
+    """Whether the rows have come back in another order than they were sent in."""
+    # They never did. But no database promises it, and one row would be taken for
+    # another. (A key that is stored as another value, or changed by a trigger, says
+    # nothing.)
     sent, returned = [row.key for row in rows], shape.keys_of(made)
-    return sent == returned and are_plain(sent) and are_plain(returned)
+    return sent != returned and are_plain(sent) and set(sent) == set(returned)
 
 
 async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:

@@ -12,6 +12,7 @@ from .._insert import Guard, complete_created, explain
 from .._lookup import warn_if_not_covered
 from .._models import columns_of, readable
 from .._turns import Turn
+from ..exceptions import AsyncGocError
 from .input import Input
 from .insert import insert, insert_alone
 from .look import is_stale, lock_and_refresh, look
@@ -108,14 +109,16 @@ class Bulk:
                 await self._look(rest)
             for row in rest:
                 row.is_created = others.pop(id(row.instance), None) is not None
+            if others:
+                # Inserting the rest again could insert some of them twice.
+                name = self._shape.mapper.class_.__name__
+                msg = (
+                    f"some of the {name} were inserted with other keys than they were "
+                    "given, as by a trigger, and some were skipped: which is which, "
+                    "cannot be told; get or create them one by one"
+                )
+                raise AsyncGocError(msg)
             unknown: list[Row] = [row for row in rest if row.instance is None]
-            if len(others) == len(unknown):
-                # Triggers have changed their keys, and these are their rows: they come
-                # back in the order in which they were inserted.
-                for row, instance in zip(unknown, others.values(), strict=True):
-                    row.instance, row.is_created = instance, True
-                await self._complete(unknown)
-                return
             is_going_on = len(unknown) < len(left)
             left = unknown
 
