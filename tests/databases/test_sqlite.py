@@ -98,15 +98,26 @@ async def test_autocommit_warns_once(url: str) -> None:
     await engine.dispose()
 
 
-async def test_static_pool_warns_once(backend: str) -> None:
-    """One connection for all sessions: one warning per engine, with the remedy."""
+@pytest.mark.parametrize("is_configured", [True, False])
+async def test_static_pool_warns_once(backend: str, is_configured: bool) -> None:
+    """Sessions at work at once on one connection: one warning per engine.
+
+    A session alone is as safe as with a file. Fails without `is_shared` in
+    `_begin_immediate`.
+    """
     assert backend not in POSTGRES
     engine = create_async_engine("sqlite+aiosqlite://")
+    if is_configured:
+        sqlite.configure(engine)
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-    with pytest.warns(SqliteTransactionWarning, match="database file") as caught:
-        assert await leaves_nothing_after_rollback(engine)
-    assert len(caught) == 1
+    assert await leaves_nothing_after_rollback(engine)
+    async with AsyncSession(engine) as one, AsyncSession(engine) as other:
+        await get_or_create(one, Tag, name="red")
+        with pytest.warns(SqliteTransactionWarning, match="database file") as caught:
+            await get_or_create(other, Tag, name="blue")
+        await get_or_create(other, Tag, name="green")
+    assert [w.filename for w in caught] == [__file__]
     await engine.dispose()
 
 
@@ -130,8 +141,11 @@ async def test_settings(url: str) -> None:
     sqlite.configure(engine, busy_timeout=2.5, foreign_keys=False)
     begun: list[str] = []
 
-    @event.listens_for(engine.sync_engine, "before_cursor_execute")
-    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def _trace(connection: Any, _entry: object) -> None:
+        connection.run_async(lambda it: it.set_trace_callback(note))
+
+    def note(statement: str) -> None:
         begun.extend([statement] if statement.startswith("BEGIN") else [])
 
     async with engine.connect() as connection:
