@@ -40,13 +40,15 @@ def configure(
     Args:
         engine: An engine with the ``sqlite+aiosqlite`` dialect, without
             ``isolation_level`` and without ``autocommit`` in ``connect_args``.
-        begin: ``"IMMEDIATE"`` takes the write lock at the start: transactions
-            queue there, and none fails later because another one has written
-            since it read. ``"DEFERRED"`` lets readers run beside a writer.
+        begin: ``"IMMEDIATE"`` takes the write lock at the start: the transactions of
+            an event loop take turns there, first come, first served, and none fails
+            later because another one has written since it read. ``"DEFERRED"`` takes
+            no turn; for readers beside a writer, :func:`reading` is better.
         journal_mode: ``"WAL"`` lets readers and a writer work at the same time. The
             mode is stored in the database file.
-        busy_timeout: Seconds to wait for another connection's lock before
-            "database is locked".
+        busy_timeout: Seconds to wait for the lock of another process before "database
+            is locked"; and seconds for which one transaction of this process may keep
+            the others waiting before they ask SQLite, too.
         foreign_keys: Whether foreign keys are enforced.
 
     Returns:
