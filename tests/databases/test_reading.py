@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 
 import pytest
 from backends import on_sqlite
@@ -28,16 +29,26 @@ async def test_readers_beside_a_writer(
 
     Fails without `mark_as_reader` in `on_connect`.
     """
-    async with asyncio.timeout(5), AsyncSession(engine) as session:
-        await get_or_create(session, Tag, name="x")
-        holder = writer_of(engine.sync_engine).line().holder
+    committed = asyncio.Event()
+
+    async def read() -> None:
         async with AsyncSession(reader) as one, AsyncSession(reader) as other:
             assert not (await one.scalars(select(Tag))).all()
-            await session.commit()
+            has_read.set()
+            await committed.wait()
             assert not (await one.scalars(select(Tag))).all()
             assert (await get_or_create(other, Tag, name="x"))[1] is False
-        assert holder is not None
-        assert writer_of(engine.sync_engine).line().holder is None
+            assert writer_of(engine.sync_engine).line().holder is None
+
+    has_read = asyncio.Event()
+    async with asyncio.timeout(5), AsyncSession(engine) as session:
+        await get_or_create(session, Tag, name="x")
+        # A task that is not inside the session's transaction.
+        task = asyncio.create_task(read(), context=Context())
+        await has_read.wait()
+        await session.commit()
+        committed.set()
+        await task
 
 
 async def by_call(session: AsyncSession) -> None:
