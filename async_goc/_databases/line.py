@@ -130,15 +130,12 @@ class Line:
         if self.holder is not hold:
             return
         hold.end()
-        self.holder = None
-        while self._waiting:
-            successor, answer = self._waiting.popitem(last=False)
-            # One that is cancelled in this tick leaves by itself.
-            if not answer.done():
-                self.holder = successor
-                successor.since = asyncio.get_running_loop().time()
-                answer.set_result(True)
-                return
+        # One that is cancelled in this tick leaves by itself.
+        live = (each for each, answer in self._waiting.items() if not answer.done())
+        self.holder = successor = next(live, None)
+        if successor is not None:
+            successor.since = asyncio.get_running_loop().time()
+            self._waiting.pop(successor).set_result(True)
 
     def check(self) -> None:
         """Pass the lock on, if the holder's transaction has ended."""
@@ -171,19 +168,17 @@ class Line:
         """Look after the holder, as long as something waits for it."""
         self._sweeper = None
         loop, holder = asyncio.get_running_loop(), self.holder
-        if not self._waiting:
+        if holder is None or not self._waiting:
             return  # A timer keeps its loop alive.
-        if holder is not None:
-            # Only a holder that is found twice: a COMMIT as text may be followed by a
-            # BEGIN as text.
-            if holder.is_over() and holder.is_suspect:
-                self.end(holder)
-            elif loop.time() - holder.since >= self._limit:
-                self._give_up(holder, loop.time() - holder.since)
-            else:
-                holder.is_suspect = holder.is_over()
-        if self._waiting:
-            self._sweep_later(loop)
+        # Only a holder that is found twice: a COMMIT as text may be followed by a BEGIN
+        # as text.
+        if holder.is_over() and holder.is_suspect:
+            self.end(holder)
+        elif loop.time() - holder.since >= self._limit:
+            self._give_up(holder, loop.time() - holder.since)
+        else:
+            holder.is_suspect = holder.is_over()
+        self._sweep_later(loop)
 
     def _give_up(self, holder: Hold, seconds: float) -> None:
         """Send all that wait to SQLite."""
@@ -193,10 +188,9 @@ class Line:
             "(busy_timeout is %g s) while %d others waited; asking SQLite",
             *(seconds, self._limit, len(self._waiting)),
         )
-        while self._waiting:
-            _, answer = self._waiting.popitem(last=False)
-            if not answer.done():
-                answer.set_result(False)
+        for answer in [each for each in self._waiting.values() if not each.done()]:
+            answer.set_result(False)
+        self._waiting.clear()
 
 
 def enter(hold: Hold) -> None:

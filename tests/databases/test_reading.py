@@ -27,7 +27,7 @@ async def test_readers_beside_a_writer(
 ) -> None:
     """They take no turn, and each sees one state of the database to its end.
 
-    Fails without `mark_as_reader` in `on_connect`.
+    Fails without `mark_as_reader` in `_make_reader.on_connect`.
     """
     committed = asyncio.Event()
 
@@ -74,7 +74,7 @@ async def test_a_write_is_a_clear_error(
 ) -> None:
     """It is the database's own error, and says what to do; other errors are alone.
 
-    Fails without `add_note` in `on_error`.
+    Fails without `add_note` in `_make_reader.on_error`.
     """
     if has_options:
         reader = reader.execution_options(compiled_cache=None)

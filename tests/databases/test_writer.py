@@ -96,7 +96,7 @@ async def by_call(session: AsyncSession, name: str) -> None:
 async def test_first_come_first_served(engine: AsyncEngine) -> None:
     """Whatever begins a transaction takes its turn, one at a time, in order.
 
-    Fails without `_run_in_turn` in `begin`.
+    Fails without `_run_in_turn` in `Writer.begin`.
     """
     served: list[int] = []
     inside = 0
@@ -177,7 +177,7 @@ async def test_each_end_passes_the_lock_on(
 ) -> None:
     """The next one gets its turn while the connection stays open, if it does.
 
-    Fails without `check` in `commit`, and without `is_suspect` in `_sweep`.
+    Fails without `check` in `Writer.commit`, and without `is_suspect` in `Line._sweep`.
     """
     engine = create_async_engine(url, poolclass=poolclass)
     sqlite.configure(engine, busy_timeout=60)
@@ -202,7 +202,7 @@ async def test_each_end_passes_the_lock_on(
 async def test_a_connection_that_is_collected(engine: AsyncEngine) -> None:
     """Wherever the collector runs, the loop passes the lock on.
 
-    Fails without `_on_collected` in `hold_for`, but for the sweep.
+    Fails without `_on_collected` in `Line.hold_for`, but for the sweep.
     """
     connections = [await engine.connect()]
     await connections[0].execute(select(Tag))
@@ -218,8 +218,8 @@ async def test_a_connection_that_is_collected(engine: AsyncEngine) -> None:
 async def test_cancelled_in_line(engine: AsyncEngine, is_late: bool) -> None:
     """The next one in line gets the lock, and the connection is as it was.
 
-    Fails without `_leave` in `wait`, and without `is_disconnect` in
-    `_keep_connection`.
+    Fails without `_leave` in `Line.wait`, and without `is_disconnect` in
+    `Writer._keep_connection`.
     """
     first, second = await engine.connect(), await engine.connect()
     await first.execute(select(Tag))
@@ -301,7 +301,7 @@ async def test_a_begin_that_fails(brief: AsyncEngine, is_session: bool) -> None:
 async def test_a_healing_begin_that_fails(plain: AsyncEngine) -> None:
     """It keeps the lock from nobody, even while its session stays open.
 
-    Fails without `end` in `_run_in_turn`.
+    Fails without `end` in `Writer._run_in_turn`.
     """
     rival = sqlite3.connect(plain.url.database or "", isolation_level=None)
     async with AsyncSession(plain) as session:
@@ -322,7 +322,7 @@ async def test_a_holder_that_keeps_the_lock(
 ) -> None:
     """After busy_timeout, SQLite answers all that wait, and all that come; one record.
 
-    Fails without `is_overdue` in `is_in_vain`.
+    Fails without `is_overdue` in `Line.is_in_vain`.
     """
     async with brief.connect() as first:
         await first.execute(select(Tag))
@@ -345,7 +345,7 @@ async def test_a_holder_that_keeps_the_lock(
 async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
     """A transaction that went on without the lock has it, once the other has ended.
 
-    Fails without `take`, the second one in `_run_in_turn`.
+    Fails without `take` in `Writer._run_in_turn`, where it is said twice.
     """
     first = await brief.connect()
     await first.execute(select(Tag))
@@ -368,7 +368,7 @@ async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
 async def test_waiting_for_oneself(brief: AsyncEngine, is_child: bool) -> None:
     """A second transaction inside the first is not in line, and harms none that are.
 
-    Fails without `enter` in `_run_in_turn`.
+    Fails without `enter` in `Writer._run_in_turn`.
     """
     others: list[asyncio.Task[None]] = []
 
@@ -399,7 +399,7 @@ async def test_waiting_for_oneself(brief: AsyncEngine, is_child: bool) -> None:
 async def test_writers_in_memory(backend: str, is_configured: bool) -> None:
     """On a shared connection, too, each transaction is alone, and undoes its own.
 
-    Fails without `is_anothers` in `rollback`, and in `_begin_immediate`.
+    Fails without `is_anothers` in `Writer.rollback`, and in `_begin_immediate`.
     """
     engine = create_async_engine(f"{backend}://")
     if is_configured:
@@ -434,7 +434,7 @@ async def test_writers_in_memory(backend: str, is_configured: bool) -> None:
 async def test_who_takes_no_turn(url: str, kind: str) -> None:
     """Readers of a DEFERRED engine, AUTOCOMMIT, and what a listener has begun.
 
-    Fails without `_autocommits` in `begin`.
+    Fails without `_autocommits` in `Writer.begin`.
     """
     engine = create_async_engine(url)
     sqlite.configure(engine, begin="DEFERRED" if kind == "DEFERRED" else "IMMEDIATE")
@@ -462,7 +462,7 @@ async def test_who_takes_no_turn(url: str, kind: str) -> None:
 async def test_an_expired_attribute(engine: AsyncEngine) -> None:
     """Read without an await, it still says so, with a line and without one.
 
-    Fails without `is_in_transaction` in `rollback`.
+    Fails without `is_in_transaction` in `Writer.rollback`.
     """
     async with AsyncSession(engine) as session:
         session.add(tag := Tag(name="x"))
@@ -496,7 +496,9 @@ def test_a_session_without_a_loop(url: str) -> None:
     assert connection.sync_connection is not None
     with pytest.raises(MissingGreenlet):
         connection.sync_connection.rollback()
-    assert writer_of(engine.sync_engine).line().is_closed()
+    line = writer_of(engine.sync_engine).line()
+    assert line.is_closed()
+    line.run_soon(pytest.fail)  # There is nothing to run it.
     loops[0].run_until_complete(close(connection))
     loops[0].close()
     # The closed loop's line goes when another loop comes.
