@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from typing import Any
 
 import pytest
 from backends import on_sqlite
@@ -97,8 +98,10 @@ async def test_the_same_settings(url: str) -> None:
     sqlite.configure(engine, busy_timeout=7, foreign_keys=False)
 
     @event.listens_for(engine.sync_engine, "connect")
-    def _set(connection: object, _entry: object) -> None:
-        connection.execute("PRAGMA cache_size = 77").close()  # type: ignore[attr-defined]
+    def _set(connection: Any, _entry: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA cache_size = 77")
+        cursor.close()
 
     reader = sqlite.reading(engine)
     assert sqlite.reading(engine).sync_engine is reader.sync_engine
