@@ -1,15 +1,19 @@
 """Give SQLite real transactions, and the settings a concurrent program wants."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Engine, StaticPool, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-__all__ = ["configure"]
+from ._databases import mark_as_reader, writer_of
+
+__all__ = ["configure", "reading"]
 
 Begin = Literal["DEFERRED", "IMMEDIATE", "EXCLUSIVE"]
 JournalMode = Literal["DELETE", "TRUNCATE", "PERSIST", "MEMORY", "WAL", "OFF"]
@@ -36,13 +40,15 @@ def configure(
     Args:
         engine: An engine with the ``sqlite+aiosqlite`` dialect, without
             ``isolation_level`` and without ``autocommit`` in ``connect_args``.
-        begin: ``"IMMEDIATE"`` takes the write lock at the start: transactions
-            queue there, and none fails later because another one has written
-            since it read. ``"DEFERRED"`` lets readers run beside a writer.
+        begin: ``"IMMEDIATE"`` takes the write lock at the start: the transactions of
+            an event loop take turns there, first come, first served, and none fails
+            later because another one has written since it read. ``"DEFERRED"`` takes
+            no turn; for readers beside a writer, :func:`reading` is better.
         journal_mode: ``"WAL"`` lets readers and a writer work at the same time. The
             mode is stored in the database file.
-        busy_timeout: Seconds to wait for another connection's lock before
-            "database is locked".
+        busy_timeout: Seconds to wait for the lock of another process before "database
+            is locked"; and seconds for which one transaction of this process may keep
+            the others waiting before they ask SQLite, too.
         foreign_keys: Whether foreign keys are enforced.
 
     Returns:
@@ -65,16 +71,95 @@ def configure(
         cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
         cursor.close()
 
-    def on_begin(connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        # SQLite refuses a BEGIN inside a transaction, and an engine that was configured
-        # twice has two of these listeners.
-        if not driver.in_transaction and not _is_autocommit(connection):
-            connection.exec_driver_sql(f"BEGIN {begin}")
-
     event.listen(engine.sync_engine, "connect", on_connect)
-    event.listen(engine.sync_engine, "begin", on_begin)
+    writer = writer_of(engine.sync_engine)
+    writer.statement, writer.limit = f"BEGIN {begin}", busy_timeout
     return engine
+
+
+def reading(engine: AsyncEngine) -> AsyncEngine:
+    """Return an engine for the same file that only reads, and waits for no writer.
+
+    Each of its transactions sees the database as it was at its first statement; with
+    ``journal_mode="WAL"``, it reads beside a writer. It suits whatever does not write:
+    GET handlers, reports. A write through it is the database's own error, with a note
+    that says what to do.
+
+    It has a pool of its own, of the same size and with the same settings, because the
+    connections of *engine* may all be in use by transactions that wait for their turn
+    to write. It is disposed of with *engine*. Listeners on *engine* are not its own.
+    However often this is called, *engine* has one such pool.
+
+    Args:
+        engine: An engine with the ``sqlite+aiosqlite`` dialect and a database file,
+            configured by :func:`configure`.
+
+    Returns:
+        The engine that reads.
+
+    Raises:
+        ValueError: The engine is not SQLite, or its database is in memory, where all
+            sessions share one connection, or each connection has a database of its own.
+    """
+    _check_file(engine)
+    writer = writer_of(engine.sync_engine)
+    if writer.reader is None:
+        writer.reader = _make_reader(engine.sync_engine)
+    return AsyncEngine(writer.reader)
+
+
+def _check_file(engine: AsyncEngine) -> None:
+    if engine.dialect.name != "sqlite":
+        msg = f"{engine!r} is not SQLite; only SQLite has one writer to get past"
+        raise ValueError(msg)
+    url = engine.url
+    is_in_memory = (
+        isinstance(engine.pool, StaticPool)
+        or url.database in {None, "", ":memory:", "file::memory:"}
+        or url.query.get("mode") == "memory"
+    )
+    if is_in_memory:
+        msg = f"{engine!r} has no file that others can read; use a database file"
+        raise ValueError(msg)
+
+
+def _make_reader(engine: Engine) -> Engine:
+    pool, process = engine.pool.recreate(), os.getpid()
+    echo: Any = engine.echo
+
+    def on_connect(connection: Any, entry: ConnectionPoolEntry) -> None:
+        mark_as_reader(entry.info)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    def on_error(context: ExceptionContext) -> None:
+        code = getattr(context.original_exception, "sqlite_errorcode", 0)
+        is_ours = context.engine is not None and context.engine.pool is reader.pool
+        error = context.sqlalchemy_exception
+        if is_ours and error is not None and code & 0xFF == sqlite3.SQLITE_READONLY:
+            error.add_note(
+                "async_goc.sqlite.reading() made this engine, and it only reads; "
+                "write through the engine that was given to it"
+            )
+
+    event.listen(pool, "connect", on_connect)
+    reader = Engine(
+        pool,
+        engine.dialect,
+        engine.url,
+        echo=echo,
+        execution_options=engine.get_execution_options(),
+        hide_parameters=engine.hide_parameters,
+    )
+    event.listen(engine, "handle_error", on_error)
+
+    @event.listens_for(engine, "engine_disposed")
+    def _dispose(_: Engine) -> None:
+        # A child process lets go of its parent's connections without closing them.
+        reader.dispose(close=os.getpid() == process)
+
+    return reader
 
 
 def _check(
@@ -111,8 +196,3 @@ def _has_set_journal_mode(cursor: Any, journal_mode: str, deadline: float) -> bo
             raise
         return False
     return True
-
-
-def _is_autocommit(connection: Connection) -> bool:
-    options = connection.get_execution_options()
-    return bool(options.get("isolation_level") == "AUTOCOMMIT")

@@ -88,7 +88,8 @@ async def import_graph(
 ) -> Report:
     """Store what the modules *names* of *library* import; call *on_done* after each."""
     stats = Stats()
-    policy = Policy(observer=stats)
+    # On SQLite, what holds a key may itself wait for the transactions of all others.
+    policy = Policy(observer=stats, wait_timeout=10)
     queue = iter(names)
     async with connected(url, workers, is_empty=is_empty) as sessions:
         started = perf_counter()

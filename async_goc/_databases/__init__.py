@@ -5,6 +5,8 @@ where the driver does not. `blockers` asks what an INSERT has met, and `stored` 
 a value as the column stores it. `tables` gives a statement many rows of values in a
 text that does not depend on how many there are, `uniform` makes a driver take values of
 several types for one column, and `order` says which values a database takes for equal.
+`writer` lets SQLite's transactions begin one after the other, and `line` is where they
+wait.
 """
 
 # pyright: reportUnusedImport=false
@@ -33,3 +35,4 @@ from .facts import (
 from .order import comparable, may_be_refused, ordering
 from .stored import as_stored, stores_another
 from .tables import Source
+from .writer import mark_as_reader, writer_of

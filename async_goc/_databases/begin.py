@@ -3,13 +3,15 @@
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Engine, StaticPool
+from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from .._warn import warn_caller
 from ..exceptions import SqliteTransactionWarning
+from .connections import is_shared
 from .facts import facts_of
+from .writer import find_writer, writer_of
 
 # Engines that have been warned about. Two threads that meet one engine at the same time
 # may both warn; nothing else depends on this set.
@@ -41,16 +43,23 @@ async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
     # the write lock now: a deferred transaction that has read, and then wants to write,
     # fails at once if another one has written in between.
     connection = await session.connection(bind_arguments={"mapper": mapper})
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    engine = connection.sync_engine
-    if isinstance(engine.pool, StaticPool):
+    pooled = await connection.get_raw_connection()
+    driver: Any = pooled.driver_connection
+    engine, own = connection.sync_engine, connection.sync_connection
+    assert own is not None  # noqa: S101 - the connection is in use
+    if engine not in _warned and is_shared(own):
         _warn(
             engine,
-            "all sessions share this SQLite engine's one connection (StaticPool), "
-            "so a rollback in one undoes the others' work",
+            "several sessions are at work on this SQLite engine's one connection "
+            "(StaticPool), so they share one transaction",
             "use a database file, for tests in a temporary folder",
         )
-    if driver.in_transaction:
+    writer = find_writer(engine)
+    if driver.in_transaction and not (writer and writer.is_anothers(pooled)):
+        has_begun = writer is not None and writer.has_begun(pooled)
+        is_fixture = own is session.sync_session.bind and own.in_nested_transaction()
+        if is_fixture and not has_begun and engine not in _warned:
+            await _warn_of_savepoint(engine, driver)
         return False
     # Without an isolation_level, sqlite3 never begins a transaction by itself.
     if driver.isolation_level is None:
@@ -60,8 +69,40 @@ async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
             "leave isolation_level out, or call async_goc.sqlite.configure(engine)",
         )
         return False
-    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if writer is None:
+        writer = writer_of(engine)
+        writer.limit = await _busy_timeout(driver)
+    await connection.run_sync(writer.begin_immediate)
     return True
+
+
+async def _busy_timeout(driver: Any) -> float:
+    """Return for how many seconds the driver waits for another connection's lock."""
+    async with driver.execute("PRAGMA busy_timeout") as cursor:
+        [milliseconds] = await cursor.fetchone()
+    return float(milliseconds / 1000)
+
+
+async def _warn_of_savepoint(engine: Engine, driver: Any) -> None:
+    """Warn of a SAVEPOINT of the caller's that may have come before any BEGIN."""
+    if driver.isolation_level is None:
+        return  # A listener of the caller's begins the transactions.
+    # Since Python 3.12, sqlite3 may begin them as well. It says so only in the thread
+    # of the connection, which is where rows are made.
+    async with driver.execute("SELECT 1") as cursor:
+        cursor.row_factory = _autocommit_of
+        if await cursor.fetchone() is False:
+            return
+    _warn(
+        engine,
+        "this session's connection was in a SAVEPOINT before the call, and sqlite3 "
+        "begins no transaction before a SAVEPOINT, so its rollback may undo nothing",
+        "call async_goc.sqlite.configure(engine)",
+    )
+
+
+def _autocommit_of(cursor: Any, _row: object) -> object:
+    return getattr(cursor.connection, "autocommit", None)
 
 
 def _warn(engine: Engine, reason: str, remedy: str) -> None:

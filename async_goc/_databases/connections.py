@@ -1,11 +1,14 @@
 """Know which connections a session holds, without asking it for one."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
+from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, StaticPool, event
 from sqlalchemy.orm import Session, SessionTransaction
+
+from .line import is_in_transaction
+from .writer import find_writer
 
 _KEY: Final = "_async_goc"
 _MAP: Final = "schema_translate_map"
@@ -23,6 +26,9 @@ _LEVEL: Final = "isolation_level"
 def _note(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if not transaction.nested:
         transaction.__dict__.setdefault(_KEY, []).append(connection)
+        pool = connection.engine.pool
+        if isinstance(pool, StaticPool):
+            pool.__dict__.setdefault(_KEY, WeakSet()).add(connection)
 
 
 def connections_of(session: Session) -> Sequence[Connection]:
@@ -55,11 +61,16 @@ def schemas_of(
     return options.get(_MAP) or bind.get_execution_options().get(_MAP) or {}
 
 
+def is_shared(connection: Connection) -> bool:
+    """Whether other sessions are at work on the only connection of the pool."""
+    users: WeakSet[Connection] = connection.engine.pool.__dict__.get(_KEY, WeakSet())
+    return any(each is not connection and each.in_transaction() for each in set(users))
+
+
 def is_in_file(connection: Connection) -> bool:
-    """Whether SQLite's driver is in a transaction, and so may hold the file's lock."""
+    """Whether it is in a transaction in SQLite, and so may hold the file's lock."""
     if connection.closed or connection.invalidated:
         return False
-    driver: Any = connection.connection.driver_connection
-    with suppress(ValueError):  # aiosqlite raises it for a closed connection.
-        return bool(driver.in_transaction)
-    return False
+    pooled, writer = connection.connection, find_writer(connection.engine)
+    is_anothers = writer is not None and writer.is_anothers(pooled)
+    return is_in_transaction(pooled) and not is_anothers

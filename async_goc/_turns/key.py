@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine import Dialect
 
-from .._databases import facts_of
 from .._lookup import Lookup, Plan
 from .._models import (
     Equality,
@@ -51,14 +50,13 @@ class Key(NamedTuple):
 
     database: ref[Dialect]
     # Translated by the ``schema_translate_map`` in force.
-    schema: str | None = None
-    # None stands for the whole database.
-    table: str | None = None
+    schema: str | None
+    table: str
     # By name, or as SQL; and their values.
-    columns: tuple[str, ...] = ()
-    values: tuple[Hashable, ...] = ()
+    columns: tuple[str, ...]
+    values: tuple[Hashable, ...]
     # The policy's.
-    namespace: Hashable = None
+    namespace: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class _Recipe:
 
     database: ref[Dialect]
     schema: str | None
-    table: str | None
+    table: str
     columns: tuple[str, ...]
     parts: tuple[_Part, ...]
 
@@ -110,12 +108,7 @@ class _Recipe:
 def key_of(lookup: Lookup[Any], where: Where) -> Key | None:
     """Return the key, or ``None`` where only the database knows what is meant."""
     bind, schemas, namespace = where
-    dialect = bind.dialect
-    if facts_of(dialect).has_one_writer:
-        # Whatever is written waits for that writer. Sessions on one connection share
-        # its transaction, and need not wait for each other.
-        return None if isinstance(bind, Connection) else Key(ref(dialect))
-    recipe = _recipe_for(lookup, dialect)
+    recipe = _recipe_for(lookup, bind.dialect)
     return None if recipe is None else recipe.key(lookup.values, schemas, namespace)
 
 
@@ -126,8 +119,6 @@ def keys_of(
 ) -> list[Key | None]:
     """Return the keys of lookups that have this one's plan, and *rows* for values."""
     bind, schemas, namespace = where
-    if facts_of(bind.dialect).has_one_writer:
-        return [key_of(lookup, where)] * len(rows)
     if not _has_fixed_recipe(lookup, bind.dialect):
         alike = (replace(lookup, values=row) for row in rows)
         return [key_of(one, where) for one in alike]

@@ -7,14 +7,12 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .._call import Hold
 from .._databases import connections_of, facts_of, is_in_file
 from .._locks import Answer, Owner, Queues
 from .._models import is_executing
 from .key import Key
 
 _KEY: Final = "async_goc.owners"
-_IN_FILE: Final = 2
 
 
 # The owner of a key is the session's root transaction. It is not the task, because
@@ -80,7 +78,7 @@ class TransactionOwner(Owner):
         for connection in () if session is None else connections_of(session):
             rank = 1
             if facts_of(connection.dialect).has_one_writer and is_in_file(connection):
-                return _IN_FILE
+                return 2
         return rank
 
     def is_executing(self) -> bool:
@@ -94,16 +92,10 @@ class TransactionOwner(Owner):
         """Whether any key stays with the transaction."""
         return bool(self._kept)
 
-    def leave(self, key: Key, answer: Answer, hold: Hold) -> None:
+    def leave(self, key: Key, answer: Answer) -> None:
         """Release a key that a call has taken, at its end, unless the key is kept."""
-        if key in self._kept:
-            return
-        if key.table is None:
-            # While a transaction is in an SQLite file, nothing else can write there.
-            if hold == "transaction" and self.rank() == _IN_FILE and self.keep(key):
-                return
-            answer = Answer.GRANTED
-        self._queues.release(key, self, answer)
+        if key not in self._kept:
+            self._queues.release(key, self, answer)
 
     def keep(self, *keys: Key) -> bool:
         """Hold *keys* until the transaction ends, or the innermost savepoint fails.
@@ -122,8 +114,7 @@ class TransactionOwner(Owner):
             )
         nested = session.get_nested_transaction()
         if nested is not None:
-            # The key of a whole database stays: a savepoint's rollback unlocks no file.
-            new = [k for k in held if k not in self._kept and k.table is not None]
+            new = [key for key in held if key not in self._kept]
             self._in_savepoints.setdefault(nested, {}).update(dict.fromkeys(new))
         self._kept.update(dict.fromkeys(held))
         return len(held) == len(keys)
@@ -164,9 +155,7 @@ class TransactionOwner(Owner):
 
     def _release_here(self, keys: Sequence[Key], answer: Answer) -> None:
         for key in keys:
-            # The key of a whole database vouches for no row.
-            is_row = key.table is not None
-            self._queues.release(key, self, answer if is_row else Answer.GRANTED)
+            self._queues.release(key, self, answer)
 
 
 def owner_of(session: Session, queues: Queues) -> TransactionOwner:

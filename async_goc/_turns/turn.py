@@ -51,9 +51,8 @@ class Turn:
         if kind is GeneratorExit:
             # The garbage collector closes a call at any time, in any thread.
             leave = partial(self._queues.home.run_soon, leave)
-        hold = self._call.policy.hold
         for key, is_there in self._taken.items():
-            leave(key, Answer.FOUND if is_there else Answer.GRANTED, hold)
+            leave(key, Answer.FOUND if is_there else Answer.GRANTED)
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -148,9 +147,7 @@ class Turn:
         for key in filter(None, keys):
             if key in self._taken:
                 self._taken[key] = True
-            # The key of a whole database does not tell which row was created.
-            if key.table is not None:
-                spared += self._answers.get(key, Answer.FOUND) is not Answer.FOUND
+            spared += self._answers.get(key, Answer.FOUND) is not Answer.FOUND
         if spared:
             self._queues.counts.collapsed += spared
         return spared > 0
@@ -189,6 +186,6 @@ def _warn(call: Call, key: Key, held: float) -> None:
         "transaction of this process has held for %.3g s; asking the database",
         call.policy.wait_timeout,
         call.model.__name__,
-        ", ".join(names) or "all rows: the database has one writer",
+        ", ".join(names),
         held,
     )

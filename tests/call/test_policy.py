@@ -51,8 +51,9 @@ def test_policies_are_checked(
 ) -> None:
     """A value of the wrong type, or out of its range, says what to give."""
     for value in values:
-        expected = re.escape(f"{name} is {value!r}; give ")
-        with pytest.raises(kind, match=f"^{expected}"):
+        is_type = kind is TypeError
+        shown = f"of type {type(value).__name__}" if is_type else repr(value)
+        with pytest.raises(kind, match=f"^{re.escape(f'{name} is {shown}; give ')}"):
             Policy(**{name: value})
 
 
@@ -134,5 +135,5 @@ async def test_no_policy_of_the_session(
 async def test_policies_are_not_given_by_value(session: AsyncSession) -> None:
     """What is given as a policy, and is none, may have been a column's value."""
     wrong: Any = "strict"
-    with pytest.raises(TypeError, match=r"Tag\.policy == 'strict'"):
+    with pytest.raises(TypeError, match=r"Tag\.policy == value"):
         await get_or_create(session, Tag, policy=wrong)

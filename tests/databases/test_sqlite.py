@@ -98,15 +98,26 @@ async def test_autocommit_warns_once(url: str) -> None:
     await engine.dispose()
 
 
-async def test_static_pool_warns_once(backend: str) -> None:
-    """One connection for all sessions: one warning per engine, with the remedy."""
+@pytest.mark.parametrize("is_configured", [True, False])
+async def test_static_pool_warns_once(backend: str, is_configured: bool) -> None:
+    """Sessions at work at once on one connection: one warning per engine.
+
+    A session alone is as safe as with a file. Fails without `is_shared` in
+    `_begin_immediate`.
+    """
     assert backend not in POSTGRES
     engine = create_async_engine("sqlite+aiosqlite://")
+    if is_configured:
+        sqlite.configure(engine)
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-    with pytest.warns(SqliteTransactionWarning, match="database file") as caught:
-        assert await leaves_nothing_after_rollback(engine)
-    assert len(caught) == 1
+    assert await leaves_nothing_after_rollback(engine)
+    async with AsyncSession(engine) as one, AsyncSession(engine) as other:
+        await get_or_create(one, Tag, name="red")
+        with pytest.warns(SqliteTransactionWarning, match="database file") as caught:
+            await get_or_create(other, Tag, name="blue")
+        await get_or_create(other, Tag, name="green")
+    assert [w.filename for w in caught] == [__file__]
     await engine.dispose()
 
 
@@ -123,6 +134,55 @@ async def test_session_in_an_external_transaction(engine: AsyncEngine) -> None:
     assert await tags(engine) == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "mode", "is_warned"),
+    [
+        ({}, "create_savepoint", True),
+        # The call's own BEGIN comes first.
+        ({}, "rollback_only", False),
+        ({"connect_args": {"autocommit": False}}, "create_savepoint", False),
+        ({"connect_args": {"isolation_level": None}}, "create_savepoint", False),
+    ],
+    ids=["savepoint", "no savepoint", "autocommit=False", "listener"],
+)
+async def test_a_rolled_back_fixture(
+    url: str, options: dict[str, Any], mode: Any, is_warned: bool
+) -> None:
+    """Its rollback undoes all, or there is a warning: one per engine, with the remedy.
+
+    Fails without `_warn_of_savepoint` in `_begin_immediate`.
+    """
+    if "autocommit" in options.get("connect_args", {}) and sys.version_info < (3, 12):
+        pytest.skip("sqlite3 has no autocommit=")
+    engine = create_async_engine(url, **options)
+    if "isolation_level" in options.get("connect_args", {}):
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def _begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+    how = (
+        pytest.warns(SqliteTransactionWarning, match=r"SAVEPOINT.*sqlite\.conf")
+        if is_warned
+        else contextlib.nullcontext([])
+    )
+    with how as caught:
+        for _ in range(2):
+            async with engine.connect() as connection:
+                outer = await connection.begin()
+                async with AsyncSession(
+                    connection, join_transaction_mode=mode
+                ) as session:
+                    for name in ("red", "blue"):
+                        _, created = await get_or_create(session, Tag, name=name)
+                        assert created or is_warned
+                    await session.commit()
+                await outer.rollback()
+    assert [w.filename for w in caught] == [__file__] * is_warned
+    assert await tags(engine) == (2 if is_warned else 0)
+    await engine.dispose()
+
+
 async def test_settings(url: str) -> None:
     """configure() sets each connection up, and may be called twice."""
     engine = create_async_engine(url)
@@ -130,8 +190,11 @@ async def test_settings(url: str) -> None:
     sqlite.configure(engine, busy_timeout=2.5, foreign_keys=False)
     begun: list[str] = []
 
-    @event.listens_for(engine.sync_engine, "before_cursor_execute")
-    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def _trace(connection: Any, _entry: object) -> None:
+        connection.run_async(lambda it: it.set_trace_callback(note))
+
+    def note(statement: str) -> None:
         begun.extend([statement] if statement.startswith("BEGIN") else [])
 
     async with engine.connect() as connection:

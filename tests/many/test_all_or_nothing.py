@@ -126,7 +126,7 @@ async def test_keys_are_released_after_the_rollback(
             defaults={"colour": lambda: str(1 / next(numbers))},
             policy=Policy(locks=locks),
         )
-    assert held == [1 if engine.dialect.name == "sqlite" else 2]
+    assert held == [2]
 
 
 @on_postgres

@@ -5,7 +5,7 @@ import gc
 from typing import Any
 
 import pytest
-from backends import Sessions, each_strategy, on_postgres, on_sqlite
+from backends import Sessions, each_strategy, on_postgres
 from models import Place, Tag
 from sqlalchemy import (
     func,
@@ -45,14 +45,6 @@ async def test_without_locks(session: AsyncSession) -> None:
     for expected in (True, False):
         result = await get_or_create_many(session, Tag, AB, policy=policy)
         assert [created for _, created in result] == [expected] * 2
-
-
-@on_sqlite
-async def test_without_a_key(engine: AsyncEngine) -> None:
-    """On one SQLite connection there is nothing to queue for."""
-    async with engine.connect() as connection, AsyncSession(connection) as session:
-        result = await get_or_create_many(session, Tag, AB)
-        assert all(created for _, created in result)
 
 
 @on_postgres
@@ -147,7 +139,6 @@ async def test_update_without_onupdate(
 
 
 @each_strategy
-@on_postgres
 async def test_keys_where_an_index_is_partial(session: AsyncSession) -> None:
     """The values decide whether it counts, so each row is looked at by itself."""
     locks = KeyedLocks()

@@ -17,6 +17,9 @@ class Holder(Owner):
     def rank(self) -> int:
         return 0
 
+    def is_executing(self) -> bool:
+        return False
+
 
 def test_registry_tells_its_keys() -> None:
     """The registry counts over its open loops: from any thread, and outside of any."""

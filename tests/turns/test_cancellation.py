@@ -120,7 +120,7 @@ async def test_a_follower(
     """A follower may be cancelled anywhere, in the queue and after it has left it.
 
     Its leader rolls back, so that it has all to do by itself; the one behind it does it
-    if it is cancelled. Fails without `release` in `Queues.wait`.
+    if it is cancelled. Fails without `_abandon` in `Queues.wait`.
     """
     for k in count(1):
         ask = asking(f"tag {k}", policy)
@@ -212,7 +212,7 @@ async def test_a_waiter_keeps_its_transaction(
     """Cancelled in the queue, or in the tick of the grant, a call has changed nothing.
 
     The transaction goes on; a key that was granted goes to the next one. Fails without
-    `release` in `Queues.wait`.
+    `_abandon` in `Queues.wait`.
     """
     async with sessions() as leader, sessions() as session, sessions() as behind:
         await get_or_create(leader, Tag, name="red", policy=policy)

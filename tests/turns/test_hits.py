@@ -2,10 +2,10 @@
 
 import asyncio
 
-from backends import Sessions, on_postgres, on_sqlite
+from backends import Sessions, on_postgres
 from models import Author, Book, Tag
 from sqlalchemy import event, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import selectinload
 from sqlalchemy.util import await_only
 from waiting import sent, until
@@ -18,7 +18,6 @@ from async_goc import (
 )
 
 
-@on_postgres
 async def test_hits_do_not_queue(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -58,41 +57,6 @@ async def test_released_since_the_look(
     assert (counts["INSERT"], stats["lost_race"]) == (1, 0)
 
 
-@on_sqlite
-async def test_sqlite_hits_keep_the_writers_waiting(
-    sessions: Sessions, policy: Policy, locks: KeyedLocks
-) -> None:
-    """On SQLite a hit has begun a transaction, and so has locked the file.
-
-    Fails without `keep` in `TransactionOwner.leave`.
-    """
-    async with sessions.begin() as session:
-        session.add(Tag(name="x"))
-    async with sessions() as one, sessions() as other:
-        await get_or_create(one, Tag, name="x", policy=policy)
-        call = asyncio.create_task(get_or_create(other, Tag, name="y", policy=policy))
-        await until(lambda: locks.statistics().waiting == 1)
-        await one.commit()
-        await call
-        await other.commit()
-    assert locks.statistics().held == 0
-
-
-@on_sqlite
-async def test_an_engine_that_begins_nothing_keeps_nobody_waiting(
-    url: str, policy: Policy, locks: KeyedLocks
-) -> None:
-    """Unconfigured, a look begins no transaction; so the key goes with the call."""
-    engine = create_async_engine(url)
-    async with AsyncSession(engine) as session, session.begin():
-        session.add(Tag(name="x"))
-    async with AsyncSession(engine) as session:
-        await get_or_create(session, Tag, name="x", policy=policy)
-        assert locks.statistics().held == 0
-    await engine.dispose()
-
-
-@on_postgres
 async def test_rows_known_to_exist_may_have_gone(
     engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -123,7 +87,6 @@ async def _only(session: AsyncSession) -> Tag:
     return (await session.scalars(select(Tag))).one()
 
 
-@on_postgres
 async def test_finders_share_what_they_find(
     sessions: Sessions, policy: Policy, stats: Stats, locks: KeyedLocks
 ) -> None:

@@ -71,7 +71,6 @@ async def test_an_exception_ends_it(
     assert locks.statistics().held == 0
 
 
-@on_postgres
 async def test_savepoints(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -102,7 +101,6 @@ async def test_savepoints(
     assert held() == 0
 
 
-@on_postgres
 async def test_commit_with_an_open_savepoint(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -140,8 +138,8 @@ async def test_a_dead_connection(
     assert locks.statistics().held == 0
 
 
-@on_postgres
 @leaves_connections
+@on_postgres
 async def test_a_dropped_session(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -166,7 +164,6 @@ async def test_a_dropped_session(
     assert locks.statistics().held == 0
 
 
-@on_postgres
 @leaves_connections
 async def test_close_cancelled_in_the_middle(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
@@ -183,7 +180,6 @@ async def test_close_cancelled_in_the_middle(
     assert locks.statistics().reclaimed == 1
 
 
-@on_postgres
 @leaves_connections
 async def test_the_next_transaction_finds_the_last_one_gone(
     sessions: Sessions, policy: Policy, locks: KeyedLocks

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 
 import pytest
-from backends import Sessions, on_postgres, on_sqlite
+from backends import Sessions
 from models import Tag
 from waiting import until
 
@@ -18,7 +18,6 @@ from async_goc import (
 )
 
 
-@on_postgres
 async def test_timeout(
     sessions: Sessions,
     policy: Policy,
@@ -47,7 +46,6 @@ async def test_timeout(
     assert "secret" not in record.getMessage()
 
 
-@on_postgres
 async def test_who_goes_on_without_the_key_is_waited_for(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -69,20 +67,3 @@ async def test_who_goes_on_without_the_key_is_waited_for(
         _, created = await call
         assert not created
     assert locks.statistics().held == 0
-
-
-@on_sqlite
-async def test_timeout_names_what_sqlite_queues_for(
-    sessions: Sessions, policy: Policy, caplog: pytest.LogCaptureFixture
-) -> None:
-    """On SQLite that is the database, and there the call waits on."""
-    brief = replace(policy, wait_timeout=0)
-    async with sessions() as first, sessions() as second:
-        await get_or_create(first, Tag, name="x", policy=policy)
-        call = asyncio.create_task(get_or_create(second, Tag, name="y", policy=brief))
-        await until(lambda: caplog.records)
-        await first.commit()
-        _, created = await call
-        await second.commit()
-    assert created
-    assert "Tag (all rows: the database has one writer)" in caplog.text

@@ -28,7 +28,6 @@ async def ten(url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-@on_postgres
 async def test_fifty_requests_cost_one_insert(
     ten: AsyncEngine, locks: KeyedLocks, policy: Policy, stats: Stats
 ) -> None:
@@ -60,7 +59,6 @@ async def test_fifty_requests_cost_one_insert(
     assert (figures.acquired, figures.waited) == (1, 49)
 
 
-@on_postgres
 async def test_one_creator_after_the_other(
     ten: AsyncEngine, locks: KeyedLocks, policy: Policy
 ) -> None:
@@ -139,7 +137,6 @@ async def test_a_row_that_the_snapshot_hides(
         assert locks.statistics().held == 0
 
 
-@on_postgres
 async def test_hold_for_the_call(
     sessions: Sessions, policy: Policy, locks: KeyedLocks, stats: Stats
 ) -> None:
@@ -159,7 +156,6 @@ async def test_hold_for_the_call(
     assert stats["created"] == 1
 
 
-@on_postgres
 async def test_namespaces_do_not_meet(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
@@ -213,7 +209,6 @@ async def test_same_session(
     assert (figures.held, figures.waited) == (0, 0)
 
 
-@on_postgres
 async def test_a_pending_parent_has_no_key_at_first(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:

@@ -127,7 +127,6 @@ class Unhashable(str):
     __hash__ = None  # type: ignore[assignment]
 
 
-@on_postgres
 async def test_values_without_a_hash(
     session: AsyncSession, policy: Policy, locks: KeyedLocks
 ) -> None:

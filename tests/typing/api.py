@@ -95,6 +95,7 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     brief = Policy(locks=locks, hold="call", wait_timeout=None, namespace="tenant")
     assert_type(brief.locks, KeyedLocks | None)
     assert_type(sqlite.configure(engine, busy_timeout=1), AsyncEngine)
+    assert_type(sqlite.reading(engine), AsyncEngine)
     assert_type(error.matches, tuple[str, ...])
     assert_type(error.fields, tuple[str, ...])
 

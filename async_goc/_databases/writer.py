@@ -1,0 +1,182 @@
+"""Let SQLite's transactions begin in turn, whatever code begins them."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
+
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, StaticPool, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.util import await_only
+
+from .line import Line, enter, is_in_transaction
+
+_KEY: Final = "_async_goc_writer"
+_IS_READER: Final = "async_goc.is_reader"
+# Two threads may meet one engine at the same time, and it gets one writer.
+_guard: Final = Lock()
+
+
+# The writer's lock is taken where a transaction begins, and there is one such place:
+# SQLAlchemy calls its dialect's ``do_begin``. The event "begin" comes just before, and
+# was used until its errors were looked at: a listener that raises (SQLite is busy, the
+# task is cancelled in line) leaves a Connection that takes itself for one that begins,
+# and never begins a transaction again, so that all it writes is committed at once. What
+# ``do_begin`` raises is treated like the error of any statement.
+#
+# Each engine has a dialect of its own, and shares it with the engines derived from it.
+# So the functions are replaced on that one object, which also keeps the `Writer`.
+
+
+class Writer:
+    """The turns of one engine's transactions, in all event loops."""
+
+    def __init__(self, engine: Engine) -> None:
+        dialect: Any = engine.dialect
+        # The statement that begins a transaction; None: sqlite3 begins them.
+        self.statement: str | None = None
+        # Seconds for which one transaction may keep the others waiting.
+        self.limit = 5.0
+        # The engine that only reads, where one was asked for.
+        self.reader: Engine | None = None
+        # All sessions share one connection, so even readers take turns.
+        self._is_shared = isinstance(engine.pool, StaticPool)
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, Line]
+        self._lines = WeakKeyDictionary()
+        # Connections in AUTOCOMMIT.
+        self._autocommits: WeakSet[PoolProxiedConnection] = WeakSet()
+        self._begin, dialect.do_begin = dialect.do_begin, self.begin
+        self._commit, dialect.do_commit = dialect.do_commit, self.commit
+        self._rollback, dialect.do_rollback = dialect.do_rollback, self.rollback
+        event.listen(engine, "begin", self._note_autocommit)
+        event.listen(engine, "checkin", lambda *_: self.line().check())
+        event.listen(engine, "handle_error", self._keep_connection)
+
+    def begin(self, connection: PoolProxiedConnection) -> None:
+        """Begin a transaction, in turn; SQLAlchemy calls this before each."""
+        if connection.info.get(_IS_READER):
+            _execute(connection, "BEGIN")
+        elif self.statement is None or connection in self._autocommits:
+            self._begin(connection)
+        # A listener of the caller's may have begun one.
+        elif not is_in_transaction(connection) or self.is_anothers(connection):
+            run = partial(_execute, connection, self.statement)
+            if self._is_shared or not self.statement.endswith("DEFERRED"):
+                self._run_in_turn(connection, run)
+            else:
+                run()
+
+    def begin_immediate(self, connection: Connection) -> None:
+        """Begin, in turn, a transaction that SQLAlchemy takes for begun."""
+        run = partial(connection.exec_driver_sql, "BEGIN IMMEDIATE")
+        self._run_in_turn(connection.connection, run)
+
+    def commit(self, connection: PoolProxiedConnection) -> None:
+        """Commit, and let the next transaction begin."""
+        self._commit(connection)
+        self.line().check()
+
+    def rollback(self, connection: PoolProxiedConnection) -> None:
+        """Roll back, but not another session's transaction on a shared connection."""
+        # The pool sends a ROLLBACK whenever a connection returns, most often for
+        # nothing. On a shared one, it would undo what another session is doing.
+        if is_in_transaction(connection) and not self.is_anothers(connection):
+            self._rollback(connection)
+        self.line().check()
+
+    def has_begun(self, connection: PoolProxiedConnection) -> bool:
+        """Whether the transaction of *connection* was begun here."""
+        holder = self.line().holder
+        is_holder = holder is not None and holder.connection() is connection
+        return self.statement is not None or is_holder
+
+    def is_anothers(self, connection: PoolProxiedConnection) -> bool:
+        """Whether another session holds the lock on this same connection."""
+        holder = self.line().holder if self._is_shared else None
+        held = None if holder is None else holder.connection()
+        return held is not None and held is not connection
+
+    def line(self) -> Line:
+        """Return the running loop's line."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return Line(None)  # The driver fails next, and says what is missing.
+        found = self._lines.get(loop)
+        if found is None:
+            found = Line(loop)
+            with _guard:
+                # The future of a waiter refers to its loop. A loop that was closed in
+                # the middle of a wait would therefore stay here for ever.
+                for other in [each for each in self._lines if each.is_closed()]:
+                    del self._lines[other]
+                self._lines[loop] = found
+        return found
+
+    def _run_in_turn(
+        self, connection: PoolProxiedConnection, run: Callable[[], object]
+    ) -> None:
+        line = self.line()
+        hold = line.hold_for(connection)
+        has_lock = line.take(hold)
+        if not has_lock and not line.is_in_vain():
+            try:
+                has_lock = await_only(line.wait(hold, self.limit))
+            except BaseException as error:
+                error.__dict__[_KEY] = True  # It was raised in line.
+                raise
+        try:
+            # On a shared connection, another's transaction may go on: this joins it.
+            if not is_in_transaction(connection):
+                run()
+        except Exception:
+            line.end(hold)
+            raise
+        finally:
+            hold.has_begun = True
+        # Without the lock, SQLite may have let it in: others had better wait for it.
+        if has_lock or line.take(hold):
+            enter(hold)
+
+    def _note_autocommit(self, connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("isolation_level") == "AUTOCOMMIT":
+            self._autocommits.add(connection.connection)
+        else:
+            self._autocommits.discard(connection.connection)
+
+    def _keep_connection(self, context: ExceptionContext) -> None:
+        # SQLAlchemy closes a connection whose statement is cancelled. In line, none was
+        # sent, and a database in memory would be lost with the connection.
+        if _KEY in context.original_exception.__dict__:
+            context.is_disconnect = False
+
+
+def find_writer(engine: Engine) -> Writer | None:
+    """Return what makes the engine's transactions begin in turn, if anything does."""
+    return engine.dialect.__dict__.get(_KEY)
+
+
+def writer_of(engine: Engine) -> Writer:
+    """Make the engine's transactions begin in turn, from now on."""
+    with _guard:
+        found = find_writer(engine)
+        if found is None:
+            found = engine.dialect.__dict__[_KEY] = Writer(engine)
+        return found
+
+
+def mark_as_reader(info: dict[Any, Any]) -> None:
+    """Let transactions begin without a turn on the connection that has this *info*."""
+    info[_IS_READER] = True
+
+
+def _execute(connection: PoolProxiedConnection, statement: str) -> None:
+    adapted: Any = connection.dbapi_connection
+
+    async def send(driver: Any) -> None:
+        await driver.execute(statement)
+
+    adapted.run_async(send)
