@@ -23,15 +23,6 @@ from .waits import follow
 # release says what the owner leaves behind. If the row exists, every waiter is told at
 # once and reads it without the key. If it does not, the key passes directly to one
 # waiter: no newcomer can slip in between, and exactly one more INSERT is tried.
-#
-# A cycle of waits can only be closed by a new waiter: a key passes to an owner that
-# has stopped waiting (`release`) or is not waiting (`take`). So one walk from the key's
-# holder, before waiting, finds every cycle. All of its members then go on without the
-# key, because only the database can tell a deadlock, and end it. The cycle may also
-# lead through the database: a holder waits there for the lock of a row that belongs to
-# one of its waiters. That is not to be seen from here, but such a holder stays in one
-# statement. When it has, the waiters that hold a connection, and so may hold locks,
-# stop waiting as well; they need no more of the pool.
 
 
 class Queues:
@@ -66,16 +57,13 @@ class Queues:
         return len(self._waiting)
 
     def take(self, key: Hashable, owner: Owner) -> bool:
-        """Take *key*, if that needs no waiting; say whether *owner* holds it now.
-
-        A scout takes it over, and so does an owner of a higher rank.
-        """
+        """Take *key*, if that needs no waiting; say whether *owner* holds it now."""
         holder = self._holders.get(key)
         if holder is owner:
             return True
         if holder is not None:
-            # A key must not pass to an owner that waits in another task: that could
-            # close a cycle.
+            # A scout takes it over, and so does a higher rank; but no owner that waits
+            # in another task, which could close a cycle.
             line = self._lines.get(key)
             is_scout = line is not None and line.scout is owner
             outranks = is_scout or owner.rank() > holder.rank()
@@ -98,13 +86,12 @@ class Queues:
     ) -> Answer:
         """Wait for *key*, which its holder may keep for *limit* seconds."""
         # `around` are owners that cannot go on before this wait has ended: waiting for
-        # one of them is a cycle, too. `on_timeout` is told, once for each holder, for
-        # how many seconds that one has had the key.
+        # one of them is a cycle, too. `on_timeout` is told, once for each holder, how
+        # long that one has had the key.
         if self._is_cycle(key, owner, around):
             self.counts.deadlocks_avoided += 1
             return Answer.DEADLOCK
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         waiter = Waiter(key, owner, owner.rank(), limit, on_timeout, future)
         self._enter(waiter)
         # asyncio.wait_for and asyncio.timeout cancel the task, and a cancellation from
@@ -126,9 +113,7 @@ class Queues:
         if line is not None and line.scout is owner:
             line.scout = None
         elif self._holders.get(key) is not owner:
-            # The owner may have ended twice, or lost the key to a higher rank: the key
-            # of its successor must not be released.
-            return
+            return  # It has ended twice, or has lost the key to a higher rank.
         else:
             del self._holders[key]
         self._lose(key, owner)

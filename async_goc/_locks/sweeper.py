@@ -17,9 +17,13 @@ STATEMENT: Final = 1.0
 
 
 # Some transactions end without an event: their connection died, or their close() was
-# cancelled. Others wait in the database for the lock of a row, which no event tells,
-# either. A timer sweeps for both, but only while there are waiters: nothing else needs
-# those keys, and a timer keeps its loop alive.
+# cancelled. And a cycle of waits may lead through the database: a holder waits there
+# for the lock of a row that belongs to one of its waiters. That is not to be seen from
+# here, but such a holder stays in one statement. When it has, the waiters that hold a
+# connection, and so may hold locks, stop waiting; they need no more of the pool.
+#
+# A timer looks for both, but only while there are waiters: nothing else needs those
+# keys, and a timer keeps its loop alive.
 
 
 class Sweeper:

@@ -5,6 +5,11 @@ from collections.abc import Collection, Hashable, Mapping
 from .line import Waiter
 from .owner import Owner
 
+# A cycle of waits can only be closed by a new waiter: a key passes to an owner that has
+# stopped waiting, or is not waiting. So one walk from the key's holder, before waiting,
+# finds every cycle. All of its members then go on without the key, because only the
+# database can tell a deadlock, and end it.
+
 
 def follow(
     holders: Mapping[Hashable, Owner], key: Hashable, ends: Collection[Owner] = ()
