@@ -45,9 +45,11 @@ class Policy:
             ``None``: they meet in the database only.
         hold: How long a call that has created the row keeps the others waiting:
             until its ``"transaction"`` ends, or only for the ``"call"``.
-        wait_timeout: Seconds to queue in this process before asking the database
-            all the same; ``None``: no limit, so that a transaction which never ends
-            blocks the others for ever.
+        wait_timeout: Seconds that one holder may keep a row's key while other calls of
+            this process queue for it. Then the first in the queue asks the database all
+            the same, and the others go on waiting, for whichever of the two ends first.
+            It starts anew when the key passes on. ``None``: no limit, so that a
+            transaction which never ends blocks the others for ever.
         missing_constraint: What to do when no unique constraint covers the
             lookup, or the lookup contains NULL: ``"warn"`` on a miss, and on the first
             hit of each set of names, once per model and lookup, ``"error"`` before any

@@ -14,7 +14,8 @@ class LockStatistics:
         waited: Waits that have begun.
         collapsed: Calls that found the row after waiting: INSERTs that were spared.
         timeouts: Waits that ``wait_timeout`` has ended.
-        deadlocks_avoided: Waits that would have closed a cycle, or were part of one.
+        deadlocks_avoided: Waits that would have closed a cycle, or were part of one, or
+            may have been.
         reclaimed: Keys taken back from transactions that had ended unnoticed.
     """
 
