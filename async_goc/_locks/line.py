@@ -39,7 +39,8 @@ class Waiter:
 # When all left the line together, one slow creator emptied the connection pool: of 30
 # requests, 21 got no connection. So the first in line goes to the database as a scout,
 # and the others wait for whichever of the two ends first. A scout that creates the row
-# takes the key over; one that fails is replaced by the next in line.
+# takes the key over, and the holder is the scout then, because it is about to meet that
+# row in the database. A scout that fails is replaced by the next in line.
 
 
 class Line:

@@ -70,8 +70,9 @@ class Queues:
             if owner.waits is not None or not outranks:
                 return False
             if line is not None and is_scout:
-                line.scout = None
-            self._lose(key, holder)
+                line.scout = holder  # It is about to meet the scout's row.
+            else:
+                self._lose(key, holder)
         self._give(key, owner)
         return True
 

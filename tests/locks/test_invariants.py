@@ -140,12 +140,12 @@ class Registry(Simulation):
     @rule(key=KEYS, settle=SETTLE)
     def create_in_the_database(self, key: str, *, settle: bool) -> None:
         """A scout that has created the row is what the others wait for from then on."""
-        scout = self.scout(key)
+        holder, scout = self.holder(key), self.scout(key)
         if scout is None or scout.waits:
             return
         scout.level = 1  # It has a connection by now.
         assert self.queues.take(key, scout)
-        assert (self.holder(key), self.scout(key)) == (scout, None)
+        assert (self.holder(key), self.scout(key)) == (scout, holder)
         self.settle(really=settle)
 
     @precondition(lambda self: self.calls)

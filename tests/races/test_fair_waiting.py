@@ -40,6 +40,10 @@ def checked_out(engine: AsyncEngine) -> int:
     return int(pool.checkedout())
 
 
+def has_scout(locks: KeyedLocks) -> bool:
+    return any(line.scout for line in locks.queues()._lines.values())
+
+
 @pytest.mark.parametrize("limit", LIMITS)
 async def test_one_slow_creator(
     small_pool: AsyncEngine,
@@ -104,6 +108,7 @@ async def test_slow_creators_in_a_row(
         scouts = 0 if limit is None else 1
         for number in range(slow):
             await until(lambda: len(creators) == number + 1)  # noqa: B023
+            await until(lambda: has_scout(locks) or limit is None)
             await until(lambda: checked_out(small_pool) == 1 + scouts)
             tasks[-1 - number].cancel()
             creators[number].set()
@@ -111,7 +116,7 @@ async def test_slow_creators_in_a_row(
     assert sum(result is True for result in results) == slow + 1
     assert [type(result) for result in results[-slow:]] == [asyncio.CancelledError] * 3
     # The one that creates the row at last may have kept a scout waiting, too.
-    assert len(caplog.records) in ({0} if limit is None else {slow, slow + 1})
+    assert len(caplog.records) <= (0 if limit is None else slow + 1)
     assert locks.statistics().held == 0
 
 
