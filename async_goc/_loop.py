@@ -72,7 +72,9 @@ async def find_or_insert(
                 warn_on_hit(call, lookup)
             return found, turn.hit()
 
-        refuse_autocommit(session.sync_session, session.sync_session.get_bind(mapper))
+        if not keys:  # Making the key asks for that as well.
+            own = session.sync_session
+            refuse_autocommit(own, own.get_bind(mapper))
         warn_if_not_covered(call, lookup)
         # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()
