@@ -98,6 +98,9 @@ class Line:
         self.holder = hold
         return True
 
+    def has_waiters(self) -> bool:
+        return bool(self._waiting)
+
     def is_in_vain(self) -> bool:
         """Whether the holder waits for this task, or has kept the lock too long."""
         holder = self.holder

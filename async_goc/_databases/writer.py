@@ -8,7 +8,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, StaticPool, event
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.util import await_only
 
 from .line import Line, enter, is_in_transaction
@@ -157,6 +157,12 @@ class Writer:
 def find_writer(engine: Engine) -> Writer | None:
     """Return what makes the engine's transactions begin in turn, if anything does."""
     return engine.dialect.__dict__.get(_KEY)
+
+
+def has_line(dialect: Dialect) -> bool:
+    """Whether transactions of the running loop wait for their turn to write."""
+    writer: Writer | None = dialect.__dict__.get(_KEY)
+    return writer is not None and writer.line().has_waiters()
 
 
 def writer_of(engine: Engine) -> Writer:

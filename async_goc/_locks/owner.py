@@ -50,3 +50,7 @@ class Owner(ABC):
     @abstractmethod
     def is_executing(self) -> bool:
         """Whether it is in the middle of a statement, and may be waiting for a lock."""
+
+    @abstractmethod
+    def is_in_line(self, key: Hashable) -> bool:
+        """Whether it waits elsewhere, where others that want *key* would follow."""

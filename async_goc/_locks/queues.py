@@ -9,7 +9,7 @@ from .line import Line, Waiter
 from .memory import Memory
 from .owner import Answer, Owner
 from .statistics import Counts
-from .sweeper import Sweeper
+from .sweeper import SWEEP, Sweeper
 from .waits import follow
 
 # Why not a dict of `asyncio.Lock`? It was measured, and failed in four ways. An
@@ -48,12 +48,10 @@ class Queues:
 
     @property
     def held(self) -> int:
-        """How many keys are held."""
         return len(self._holders)
 
     @property
     def waiting(self) -> int:
-        """How many owners wait for a key."""
         return len(self._waiting)
 
     def take(self, key: Hashable, owner: Owner) -> bool:
@@ -174,7 +172,6 @@ class Queues:
         return True
 
     def _give_up(self, waiter: Waiter) -> None:
-        """End a wait that is part of a cycle, or may be."""
         self.counts.deadlocks_avoided += 1
         self._answer(waiter, Answer.DEADLOCK)
 
@@ -206,7 +203,6 @@ class Queues:
             self._sweeper.stop()
 
     def _abandon(self, waiter: Waiter) -> None:
-        """Leave the line, as the task does not wait any more."""
         self._leave(waiter)
         # The key may have been granted in the tick of the cancellation. It passes on,
         # or the others would wait for an owner that does not know of it.
@@ -239,11 +235,15 @@ class Queues:
         # A cancellation may have come in the tick in which the timer fires.
         if not scout.is_live:
             return
+        holder = self._holders[key]
+        if holder.is_in_line(key):
+            line.since = self.home.time() + SWEEP
+            self._arrange(key, line)
+            return
         self.counts.timeouts += 1
         line.scout = scout.owner
         scout.owner.keys[key] = perf_counter()
         self._answer(scout, Answer.TIMEOUT)
-        holder = self._holders[key]
         if not holder.is_overdue:
             holder.is_overdue = True
             if scout.on_timeout is not None:

@@ -1,13 +1,13 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final
 from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .._databases import connections_of, facts_of, is_in_file
+from .._databases import connections_of, facts_of, has_line, is_in_file
 from .._locks import Answer, Owner, Queues
 from .._models import is_executing
 from .key import Key
@@ -86,6 +86,13 @@ class TransactionOwner(Owner):
         session = self._session()
         connections = () if session is None else connections_of(session)
         return any(map(is_executing, connections))
+
+    def is_in_line(self, key: Hashable) -> bool:
+        """Whether it may stand in the line for SQLite's writer."""
+        session = self._session()
+        dialect = key.database() if isinstance(key, Key) else None
+        is_free = session is not None and not connections_of(session)
+        return is_free and dialect is not None and has_line(dialect)
 
     @property
     def has_kept_any(self) -> bool:

@@ -134,6 +134,24 @@ async def test_scout_without_a_connection_has_no_precedence(queues: Queues) -> N
     queues.release("k", scout)
 
 
+async def test_time_in_another_line_does_not_count(queues: Queues) -> None:
+    """Whatever asked the database meanwhile would only stand behind the holder.
+
+    Fails without `is_in_line` in `Queues._send_scout`.
+    """
+    holder, waiting = Holder(), Holder()
+    holder.stands_in_line = True
+    queues.take("k", holder)
+    (task,) = await line_up(queues, waiting, limit=0)
+    for _ in range(9):
+        await tick()
+    assert not task.done()
+    holder.stands_in_line = False
+    assert await task is Answer.TIMEOUT
+    queues.release("k", waiting)
+    queues.release("k", holder)
+
+
 async def test_a_holder_is_overdue_only_once(queues: Queues) -> None:
     """A holder of many keys is told of once, and has no more time for the others."""
     holder, *others = [Holder() for _ in range(5)]

@@ -20,6 +20,9 @@ class Holder(Owner):
     def is_executing(self) -> bool:
         return False
 
+    def is_in_line(self, _: object) -> bool:
+        return False
+
 
 def test_registry_tells_its_keys() -> None:
     """The registry counts over its open loops: from any thread, and outside of any."""

@@ -57,6 +57,9 @@ class Holder(Owner):
     def is_executing(self) -> bool:
         return self.is_busy
 
+    def is_in_line(self, _: object) -> bool:
+        return False
+
 
 class Call:
     """An owner asks for a key once."""

@@ -15,6 +15,7 @@ class Holder(Owner):
         super().__init__()
         self.is_well = True
         self.is_busy = False
+        self.stands_in_line = False
         self.level = rank
 
     def is_alive(self) -> bool:
@@ -25,6 +26,9 @@ class Holder(Owner):
 
     def is_executing(self) -> bool:
         return self.is_busy
+
+    def is_in_line(self, _: object) -> bool:
+        return self.stands_in_line
 
 
 async def tick() -> None:

@@ -2,11 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from contextvars import Context
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from backends import Sessions
+from backends import Sessions, on_sqlite
 from models import Tag
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from waiting import until
 
 from async_goc import (
@@ -16,6 +21,12 @@ from async_goc import (
     Policy,
     get_or_create,
 )
+from async_goc._databases import writer_of
+
+
+def aside(work: Coroutine[Any, Any, bool]) -> asyncio.Task[bool]:
+    """A task that is not inside the transactions of this one."""
+    return asyncio.create_task(work, context=Context())
 
 
 async def test_timeout(
@@ -67,3 +78,32 @@ async def test_who_goes_on_without_the_key_is_waited_for(
         _, created = await call
         assert not created
     assert locks.statistics().held == 0
+
+
+@on_sqlite
+async def test_time_in_the_line_of_sqlite_does_not_count(
+    engine: AsyncEngine, policy: Policy, locks: KeyedLocks
+) -> None:
+    """A call that stands there holds the key, and whoever asked would stand behind it.
+
+    Fails without `is_in_line` in `Queues._send_scout`.
+    """
+    brief = replace(policy, wait_timeout=0)
+    sessions = async_sessionmaker(engine)
+    line = writer_of(engine.sync_engine).line()
+
+    async def ask() -> bool:
+        async with sessions.begin() as session:
+            _, created = await get_or_create(session, Tag, name="x", policy=brief)
+        return created
+
+    async with sessions() as other:
+        await other.execute(select(Tag))  # This begins a transaction, too.
+        calls = [aside(ask())]
+        await until(lambda: len(line._waiting) == 1)
+        calls += [aside(ask()) for _ in range(2)]
+        await until(lambda: locks.statistics().waiting == 2)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert (locks.statistics().timeouts, len(line._waiting)) == (0, 1)
+    assert sorted(await asyncio.gather(*calls)) == [False, False, True]

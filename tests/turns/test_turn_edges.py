@@ -194,6 +194,9 @@ class Stranger(Owner):
     def is_executing(self) -> bool:
         return False
 
+    def is_in_line(self, _: object) -> bool:
+        return False
+
 
 @on_postgres
 @by_savepoint
