@@ -48,6 +48,8 @@ class Facts:
     list_of: Callable[[Types, Columns, int], Source] = values_list
     # How many parameters such a list has at most, so that it is compiled soon.
     list_parameters: int = 2_000
+    # The collation that has the order of Python's texts, where it is not the default.
+    collation: str | None = None
     # Whether a column keeps what it is sent, and neither rounds nor pads it.
     stores_as_sent: bool = False
 
@@ -59,6 +61,7 @@ _FACTS: Final[Mapping[str, Facts]] = {
         refuses_autocommit=True,
         table_of=array_table,
         inserts_from_table=True,
+        collation="C",
     ),
     "sqlite": Facts(
         skipping_insert=lambda table: sqlite.insert(table).on_conflict_do_nothing(),

@@ -1,5 +1,6 @@
 """Say which values a database takes for equal, and in which order, if that is known."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -7,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import CITEXT, INTERVAL
+from sqlalchemy.dialects.postgresql import CITEXT, ENUM, INTERVAL
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
@@ -41,41 +42,80 @@ def comparable(
         return None
     sent = [None if v is None else s for v, s in zip(values, sent, strict=True)]
     kinds = kinds_of(sent)
+    if not kinds:
+        return sent  # The type stores each of them as NULL.
     if len(kinds) > 1 or not kinds <= _KINDS:
         return None
     (kind,) = kinds
     if kind == (datetime, False):
-        # Python compares the clocks of one zone, which show one hour twice a year.
-        return [None if value is None else value.astimezone(UTC) for value in sent]
-    there = [value for value in sent if value is not None]
-    # (NaN is equal to nothing in Python.)
-    if kind is float and any(value != value for value in there):  # noqa: PLR0124
+        return _in_utc(sent)
+    return sent if _keeps(sent, kind, type_, dialect) else None
+
+
+def _in_utc(times: Values) -> Values | None:
+    """Return times as those of one zone, if Python has them."""
+    # Python compares the clocks of one zone, which show one hour twice a year.
+    try:
+        return [None if time is None else time.astimezone(UTC) for time in times]
+    except OverflowError:  # It is before the first year, or after the last one.
         return None
-    chosen = decorated(type_.dialect_impl(dialect))
-    stores_as_sent = facts_of(dialect).stores_as_sent
-    is_kept = _has_affinity(kind, chosen) if stores_as_sent else _fits(there, chosen)
-    return sent if is_kept else None
 
 
 def may_be_refused(values: Values, type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether a value may be none of the type, and an error end the transaction."""
     if facts_of(dialect).error_undoes_statement:
         return False
-    is_text = isinstance(decorated(type_), sa.String) and kinds_of(values) == {str}
-    return not is_text or "\0" in "".join(values)
+    chosen = decorated(type_.dialect_impl(dialect))
+    is_text = isinstance(chosen, sa.String) and not isinstance(chosen, ENUM)
+    return not is_text or kinds_of(values) != {str} or "\0" in "".join(values)
 
 
-def _has_affinity(kind: Any, chosen: TypeEngine[Any]) -> bool:
-    """Whether SQLite's column makes no number of a text, nor a text of a number."""
+def _keeps(sent: Values, kind: Any, type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether the column keeps each of the values, which are of one type, as it is."""
+    there = [value for value in sent if value is not None]
+    # (NaN is equal to nothing in Python.)
+    if kind is float and any(value != value for value in there):  # noqa: PLR0124
+        return False
+    if facts_of(dialect).stores_as_sent:
+        return _has_affinity(there, kind, _affinity_of(type_, dialect))
+    return _fits(there, decorated(type_.dialect_impl(dialect)))
+
+
+def _affinity_of(type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """Return which values SQLite's column makes others of, by the name of its type."""
+    try:
+        name = type_.compile(dialect).upper()
+    except Exception:  # noqa: BLE001 - one of the caller's own may raise anything
+        return "BLOB"
+    return next((a for parts, a in _AFFINITIES if parts.search(name)), "NUMERIC")
+
+
+# By the rules, and in the order, of https://www.sqlite.org/datatype3.html. INTEGER and
+# REAL are not told from NUMERIC: they compare a value as it does.
+_AFFINITIES: Final = (
+    (re.compile("INT"), "NUMERIC"),
+    (re.compile("CHAR|CLOB|TEXT"), "TEXT"),
+    (re.compile("BLOB|^$"), "BLOB"),
+)
+# A text that SQLite takes for a number.
+_NUMBER: Final = re.compile(
+    r"[\t-\r ]*[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d+)?[\t-\r ]*", re.ASCII | re.IGNORECASE
+)
+
+
+def _has_affinity(values: Values, kind: Any, affinity: str) -> bool:
+    """Whether the column makes no number of a text, nor a text of a number."""
     if kind is str:
-        return not isinstance(chosen, (sa.Integer, sa.Numeric, sa.Boolean, sa.JSON))
-    return not isinstance(chosen, sa.String)
+        return affinity in {"TEXT", "BLOB"} or not any(map(_NUMBER.fullmatch, values))
+    return affinity != "TEXT"
 
 
 def _fits(values: Values, chosen: TypeEngine[Any]) -> bool:
     """Whether PostgreSQL's column keeps each of the values, which are of one type."""
     first = values[0]
     if isinstance(first, str):
+        if isinstance(chosen, ENUM):
+            return set(chosen.enums).issuperset(values)
         return isinstance(chosen, sa.String) and "\0" not in "".join(values)
     if isinstance(first, Decimal):
         return all(_is_kept(value, chosen) for value in values)
@@ -138,18 +178,21 @@ def ordering(
     chosen = decorated(type_.dialect_impl(dialect))
     collation = getattr(chosen, "collation", None)
     if facts_of(dialect).stores_as_sent:
-        column = _with_affinity(column, chosen)
+        column = _with_affinity(column, _affinity_of(type_, dialect))
+    elif isinstance(chosen, sa.String) and not isinstance(chosen, (CITEXT, ENUM)):
+        # Other calls of the same column may have plain texts, which Python sorts.
+        collation = collation or facts_of(dialect).collation
     return column if collation is None else sa.collate(column, collation)
 
 
-def _with_affinity(column: Any, chosen: TypeEngine[Any]) -> Any:
+def _with_affinity(column: Any, affinity: str) -> Any:
     """Return what SQLite's column makes of a value: a text, or maybe a number."""
     column = sa.type_coerce(column, sa.types.NULLTYPE)
-    if isinstance(chosen, sa.String):
+    if affinity == "BLOB":
+        return column
+    if affinity == "TEXT":
         is_text = sa.func.typeof(column) != "blob"
         return sa.case((is_text, sa.cast(column, sa.Text)), else_=column)
-    if not isinstance(chosen, (sa.Integer, sa.Numeric, sa.Boolean, sa.JSON)):
-        return column
     # A comparison with a number makes a number of a text that looks like one.
     number = sa.type_coerce(sa.cast(column, sa.Numeric), sa.types.NULLTYPE)
     return sa.case((column == number, number), else_=column)

@@ -1,7 +1,7 @@
 """Ask a generated constructor for the values of many rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict
@@ -16,6 +16,8 @@ from .completion import empty_values
 # instance for each row, of which only the values of the columns are used. The instance
 # that the call returns is loaded from the INSERT, as for other models.
 
+_EMPTY: Final[Sequence[Any]] = (None, [], set[Any](), {})
+
 
 def constructed(
     mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]
@@ -23,8 +25,9 @@ def constructed(
     """Return the rows with the constructor's defaults, or why they are not enough."""
     columns = columns_of(mapper)
     loaded = [instance_dict(construct(mapper, row)) for row in rows]
-    names = set[str]().union(*loaded) - {DEFAULT_STATE_ATTR}
-    if not names <= columns.keys() | empty_values(mapper).keys():
+    names = set[str]().union(*loaded) - {DEFAULT_STATE_ATTR} - columns.keys()
+    is_more = not names <= empty_values(mapper).keys()
+    if is_more or any(v.get(name) not in _EMPTY for name in names for v in loaded):
         return rows, "its constructor sets more than columns"
     made = [{n: v for n, v in values.items() if n in columns} for values in loaded]
     if any(isinstance(value, SQL) for values in made for value in values.values()):

@@ -14,7 +14,7 @@ from .._databases import inserts_natively
 from .._models import SQL, can_register, columns_of, nullable, remembered
 from .._new_row import (
     NewRow,
-    has_constructor,
+    fills_relationship,
     has_generated_constructor,
     sets_parent,
 )
@@ -62,10 +62,9 @@ def obstacle_to_many(
         return "more than columns is given"
     if has_contextual_default(mapper):
         return "a default is made of the row's other values"
-    # The class is called for the defaults of its constructor, and the instance dropped.
-    if has_constructor(mapper) and any(
-        map(_is_foreign, mapper.class_manager.dispatch.init)
-    ):
+    # Rows are loaded from the INSERT, and so the class is not called for them; or it is
+    # called for the defaults of its constructor, and the instance dropped.
+    if any(map(_is_foreign, mapper.class_manager.dispatch.init)):
         return "somebody listens to init"
     return next(_obstacles(session, mapper, names), None)
 
@@ -102,14 +101,18 @@ def _obstacles(
 @remembered
 def _of_model(mapper: Mapper[Any]) -> list[str]:
     table: Any = mapper.local_table
+    kinds: Any = getattr(mapper.polymorphic_on, "table", None)
     is_spread = not isinstance(table, Table) or len(mapper.tables) > 1
     reasons = {
         "its class has a constructor of its own": not has_generated_constructor(mapper),
         "its constructor sets an absent parent": sets_parent(mapper),
+        "its constructor fills a relationship": fills_relationship(mapper),
         "its row spans several tables": is_spread,
         "a deferrable constraint cannot tell a conflict in time": not is_spread
         and any(map(_is_deferrable, table.constraints)),
         "it has a version counter": mapper.version_id_col is not None,
+        # An expression of the row's own columns has no table, and is returned.
+        "another table says of which class its rows are": kinds not in {None, table},
         # SQLAlchemy writes such a row, and does not load it.
         "nothing says of which class its rows are": mapper.polymorphic_on is not None
         and mapper.polymorphic_identity is None,

@@ -49,11 +49,12 @@ class Shape:
                     "rows; name columns, or many-to-one relationships"
                 )
                 raise ValueError(msg)
-        # An attribute for each column of the key, foreign keys included.
+        # An attribute for each column of the key, foreign keys included. A column that
+        # joined tables share is one, so that subclasses have as many as their parents.
         self.attributes: list[QueryableAttribute[Any]] = [
             mapper.get_property_by_column(column).class_attribute
             for field in self.fields
-            for column in field.columns
+            for column in (field.columns if field.parent else field.columns[:1])
         ]
         # Whether a SELECT of the model may repeat a row.
         self.is_joined: bool = has_joins(mapper)
@@ -64,7 +65,7 @@ class Shape:
         for field in self.fields:
             column = [row[field.name] for row in rows]
             if field.parent is None:
-                columns += [column] * len(field.columns)
+                columns.append(column)
                 continue
             identities = [None if v is None else identity_of(v) for v in column]
             columns += [

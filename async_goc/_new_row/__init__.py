@@ -8,6 +8,7 @@ says, and makes the instance; by a factory, or by the model's `constructor`.
 
 from .constructor import (
     construct,
+    fills_relationship,
     has_constructor,
     has_generated_constructor,
     sets_parent,

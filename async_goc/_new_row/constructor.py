@@ -2,10 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Container, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType
 from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.orm.interfaces import MANYTOONE
 
 from .._models import T, remembered
@@ -13,6 +15,11 @@ from .._models import T, remembered
 # What `dataclasses` calls the function that it generates. Without it, the constructors
 # of dataclasses are taken for hand-written ones, whose rows need the unit of work.
 _BY_DATACLASSES: Final = "__create_fn__.<locals>.__init__"
+
+# The types of a field's default, and the factories, that make no other object. One of
+# SQLAlchemy's stands for None since 2.1.
+_NO_DEFAULTS: Final = (NoneType, type(MISSING), LoaderCallableStatus)
+_EMPTY: Final[tuple[Any, ...]] = (MISSING, list, set, dict)
 
 
 def construct(mapper: Mapper[T], values: Mapping[str, Any]) -> T:
@@ -56,6 +63,18 @@ def sets_parent(mapper: Mapper[Any]) -> bool:
     return any(
         prop.key in absent and prop.direction is MANYTOONE
         for prop in mapper.relationships
+    )
+
+
+@remembered
+def fills_relationship(mapper: Mapper[Any]) -> bool:
+    """Whether a dataclass may make other objects, which only a flush inserts."""
+    return any(
+        field.name in mapper.relationships
+        and not (
+            isinstance(field.default, _NO_DEFAULTS) and field.default_factory in _EMPTY
+        )
+        for field in _fields(mapper.class_)
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from backends import on_postgres
@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.declarative import ConcreteBase
 from sqlalchemy.orm import DeclarativeBase, Mapper, Session, mapped_column
 
 from async_goc import Event, Policy, get_or_create
@@ -63,6 +64,15 @@ class Counted(Base):
     }
 
 
+class Concrete(ConcreteBase, Base):
+    __tablename__ = "tag"
+    __table_args__: ClassVar[Any] = {"extend_existing": True}
+
+    id = mapped_column(Integer, primary_key=True)
+    name = mapped_column(String, unique=True)
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "tag", "concrete": True}
+
+
 class Noted(Base):
     __tablename__ = "book"
 
@@ -76,6 +86,7 @@ class Noted(Base):
         (Ticket, {"code": "x"}, "constructor"),
         (Employee, {"name": "x", "badge": 1}, "several tables"),
         (Counted, {"name": "x"}, "version counter"),
+        (Concrete, {"name": "x"}, "another table says"),
         (Author, {"name": "x"}, "refresh_flush"),
         (Node, {"name": "x"}, "listens to set"),
         (Author, {"name": "x", "defaults": {"seat": None}}, "relationships"),

@@ -1,8 +1,8 @@
 """Constructors that may do more than to set columns keep the unit of work."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import field
-from typing import Any, dataclass_transform
+from dataclasses import dataclass, field
+from typing import Any, cast, dataclass_transform
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +19,8 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.decl_api import DeclarativeAttributeIntercept
 from sqlmodel import Field, SQLModel
+
+from async_goc import get_or_create_many
 
 
 @pytest.fixture
@@ -188,17 +190,60 @@ def listened_to(base: Any) -> type[Any]:
     return Made
 
 
+def filling(*, is_many: bool) -> type[Any]:
+    """A dataclass that makes its children."""
+
+    @dataclass
+    class Part:
+        word: str
+        owner: str | None = None
+
+    def make() -> Any:
+        return [Part("x")] if is_many else Part("x")
+
+    @dataclass
+    class Made:
+        name: str
+        size: int | None = None
+        parts: Any = field(default_factory=make)
+
+    metadata, name = sa.MetaData(), sa.Column("name", sa.String, primary_key=True)
+    made = sa.Table("made", metadata, name, sa.Column("size", sa.Integer))
+    word = sa.Column("word", sa.String, primary_key=True)
+    owner = sa.Column("owner", sa.ForeignKey("made.name"), primary_key=True)
+    part = sa.Table("made_part", metadata, word, owner)
+    # A declarative model cannot have such a default since SQLAlchemy 2.1.
+    mapped, model = registry(), cast("Any", Made)
+    mapped.map_imperatively(Part, part)
+    properties = {"parts": relationship(Part, uselist=is_many)}
+    mapped.map_imperatively(Made, made, properties=properties)
+    model.metadata, model.__table__ = metadata, made
+    return model
+
+
+def children(_: Any) -> type[Any]:
+    return filling(is_many=True)
+
+
+def one_child(_: Any) -> type[Any]:
+    return filling(is_many=False)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         *(after_init, by_hand, by_hand_in_parent, on_setting),
         *(after_fields, fields_by_hand, private_field, by_hand_all_the_same),
+        *(children, one_child),
     ],
 )
 async def test_constructors_that_may_do_more(
     session: AsyncSession, make: Callable[[Any], type[Any]]
 ) -> None:
-    """The unit of work inserts what they make, by whatever verb."""
+    """The unit of work inserts what they make, by whatever verb.
+
+    Fails without `fills_relationship` in `_of_model`.
+    """
     model = make(new_base())
     await create_tables(session, model)
     rows = [{"name": "a"}, {"name": "b"}]
@@ -207,8 +252,27 @@ async def test_constructors_that_may_do_more(
         assert await create(session, model, rows, way) == (expected, {"savepoint"})
 
 
+def listened_to_without(_: Any) -> type[Any]:
+    """A listener where there is no constructor but SQLAlchemy's."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Made(Base):
+        __tablename__ = "made"
+        name: Mapped[str] = mapped_column(primary_key=True)
+        size: Mapped[int | None]
+
+    def fill(_: object, __: object, values: dict[str, Any]) -> None:
+        values["size"] = 8
+
+    sa.event.listen(Made, "init", fill)
+    return Made
+
+
 @pytest.mark.parametrize(
-    "make", [not_a_column, own_children, by_expression, listened_to]
+    "make",
+    [not_a_column, own_children, by_expression, listened_to, listened_to_without],
 )
 async def test_more_than_a_select_would_load(
     session: AsyncSession, make: Callable[[Any], type[Any]]
@@ -223,3 +287,31 @@ async def test_more_than_a_select_would_load(
     assert found == expected
     # Since SQLAlchemy 2.1, a dataclass does not set its collections.
     assert strategies == {"savepoint"} or make is own_children
+
+
+async def test_children_made_by_a_library(session: AsyncSession) -> None:
+    """Its constructor is trusted with columns; other objects are inserted in bulk.
+
+    Fails without `_EMPTY` in `constructed`.
+    """
+
+    class Base(DeclarativeBase, metaclass=Marked):
+        def __init__(self, **values: Any) -> None:
+            for name, value in values.items():
+                setattr(self, name, value)
+            if isinstance(self, Made):
+                self.parts = [Part(word="x")]
+
+    class Made(Base):
+        __tablename__ = "made"
+        name: Mapped[str] = mapped_column(primary_key=True)
+        parts: Mapped[list["Part"]] = relationship()
+
+    class Part(Base):
+        __tablename__ = "made_part"
+        word: Mapped[str] = mapped_column(primary_key=True)
+        owner: Mapped[str] = mapped_column(sa.ForeignKey("made.name"), primary_key=True)
+
+    await create_tables(session, Made)
+    await get_or_create_many(session, Made, ["a", "b"], key="name")
+    assert set(await session.scalars(sa.select(Part.owner))) == {"a", "b"}

@@ -160,7 +160,7 @@ async def test_key_that_is_no_value_of_its_column(
 ) -> None:
     """It is refused as in a call for one row, and the transaction goes on.
 
-    Fails without `_savepoint` in `_ask`, and without `_fits` in `comparable`.
+    Fails without `_savepoint` in `_ask`, and without `_fits` in `_keeps`.
     """
     one, many = models_of(type_)
     connection = await session.connection()

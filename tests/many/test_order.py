@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from backends import on_postgres
+from backends import on_postgres, on_sqlite
 from kinds import models_of
 from sqlalchemy import (
     CHAR,
@@ -28,13 +28,16 @@ from sqlalchemy import (
     String,
     Table,
     Time,
+    TypeDecorator,
     Uuid,
     cast,
+    event,
     select,
 )
 from sqlalchemy.dialects.postgresql import (
     ARRAY,
     CITEXT,
+    ENUM,
     INET,
     INT4MULTIRANGE,
     INT4RANGE,
@@ -44,11 +47,12 @@ from sqlalchemy.dialects.postgresql import (
     TIMESTAMP,
     Range,
 )
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import registry
+from sqlalchemy.types import UserDefinedType
 
-from async_goc import get_or_create, get_or_create_many
+from async_goc import Policy, get_or_create, get_or_create_many
 from async_goc._many import rows
 from async_goc._many.order import rank_in_pages, ranks
 
@@ -232,7 +236,7 @@ async def test_times_of_several_zones(
 async def test_hour_that_comes_twice(session: AsyncSession) -> None:
     """Two instants are two keys, though their clocks show one time.
 
-    Fails without `astimezone` in `comparable`.
+    Fails without `astimezone` in `_in_utc`.
     """
     once = datetime(2025, 10, 26, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
     shape = shape_of(DateTime(timezone=True))
@@ -294,3 +298,163 @@ def test_ranks_in_pages(size: int) -> None:
         known = sorted(set(values))
         expected = [known.index(value) + 1 for value in values]
         assert list(rank_in_pages(ask, size, values)) == expected
+
+
+class Blank(TypeDecorator[str]):
+    """Stores a text without characters as NULL."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _: object) -> str | None:
+        return value or None
+
+
+@pytest.mark.parametrize("key", ["key", ("key", "word")])
+async def test_values_that_are_stored_as_null(session: AsyncSession, key: Any) -> None:
+    """They are one key, also where the call has no other.
+
+    Fails without `kinds` in `comparable`.
+    """
+    _, model = models_of(Blank())
+    model.__table__.c.key.nullable = True
+    await (await session.connection()).run_sync(model.metadata.create_all)
+    policy = Policy(missing_constraint="ignore")
+    found = await get_or_create_many(
+        session, model, [{"key": "", "word": "a"}] * 2, key=key, policy=policy
+    )
+    assert [created for _, created in found] == [True, False]
+    assert [*await session.scalars(select(model.key))] == [None]
+
+
+class Labelled(TypeDecorator[str]):
+    impl = Enum
+    cache_ok = True
+
+
+@on_postgres
+@pytest.mark.parametrize(
+    "type_",
+    [
+        Enum("a", "b", name="many_label"),
+        Labelled("a", "b", name="many_label"),
+        String().with_variant(ENUM("a", "b", name="many_label"), "postgresql"),
+        String().with_variant(INET(), "postgresql"),
+    ],
+)
+async def test_texts_that_are_no_values(session: AsyncSession, type_: Any) -> None:
+    """The database refuses them, and the caller's transaction goes on.
+
+    Fails without `ENUM` in `_fits`, and in `may_be_refused`.
+    """
+    _, model = models_of(type_)
+    await (await session.connection()).run_sync(model.metadata.create_all)
+    with pytest.raises(SQLAlchemyError, match="invalid input"):
+        await get_or_create_many(session, model, ["no value"], key="key")
+    assert await session.scalar(select(1)) == 1
+
+
+class Untyped(TypeDecorator[Any]):
+    """Sends what it is given."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _: object) -> Any:
+        return value
+
+
+@on_postgres
+async def test_one_order_of_texts(engine: AsyncEngine, session: AsyncSession) -> None:
+    """Where the database sorts texts, it does so as Python does in other calls.
+
+    Fails without `collation` in `ordering`.
+    """
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    shape, upper = shape_of(Untyped()), StrEnum("Upper", {"B": "B"})
+    assert list(await ranks(session, shape, [["a", "B"]])) == ["a", "B"]
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    assert list(await ranks(session, shape, [["a", upper("B")]])) == [2, 1]
+    # (A server may have no collation but that of code points.)
+    assert 'COLLATE "C"' in "".join(sent)
+
+
+@on_postgres
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (datetime.min.replace(tzinfo=EAST), NOON),
+        (NOON, datetime.max.replace(tzinfo=timezone(-LATER))),
+    ],
+)
+async def test_times_that_no_other_zone_has(
+    session: AsyncSession, first: datetime, last: datetime
+) -> None:
+    """The database sorts them, if the driver sends them.
+
+    Fails without `OverflowError` in `_in_utc`.
+    """
+    shape = shape_of(DateTime(timezone=True))
+    dialect = (await session.connection()).dialect
+    if dialect.driver == "asyncpg":
+        with pytest.raises(DBAPIError, match="invalid input"):
+            await ranks(session, shape, [[last, first]])
+    else:
+        assert await ranks(session, shape, [[last, first]]) == [2, 1]
+
+
+class Named(UserDefinedType[Any]):
+    """A type of the caller's own, which is called whatever it likes."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.name
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("CHARINT", ["1", " 1 ", "1.0", 1, "a"]),
+        ("CLOB", [1, "1", 1.0, "1.0", 2**53, float(2**53)]),
+        ("BLOB", [1, "1", 1.0, "1.0", b"1"]),
+        ("", [1, "1", "01"]),
+        ("DOUBLE", ["1", "1e0", "a", 2**53, float(2**53)]),
+        ("NUMERIC", [".5", "+0.50", "5e-1", "0x1", "1"]),
+        ("DATE", ["1", "01", "2026-01-01"]),
+    ],
+)
+async def test_types_by_name(
+    session: AsyncSession, name: str, values: list[Any]
+) -> None:
+    """SQLite goes by the name of a column's type, and so tell keys apart many and one.
+
+    Fails without `_affinity_of` in `ordering`, and in `_keeps`.
+    """
+    one, many = models_of(Named(name))
+    await (await session.connection()).run_sync(one.metadata.create_all)
+    expected = [await get_or_create(session, one, key=value) for value in values]
+    found = await get_or_create_many(session, many, values, key="key")
+    assert [c for _, c in found] == [c for _, c in expected]
+    assert len({row for row, _ in found}) == len({row for row, _ in expected})
+
+
+@on_sqlite
+async def test_type_without_a_name(
+    session: AsyncSession, statements: list[str]
+) -> None:
+    """A column that SQLAlchemy cannot create is taken to keep what it is sent.
+
+    Fails without `Exception` in `_affinity_of`.
+    """
+    shape = shape_of(UserDefinedType[Any]())
+    assert list(await ranks(session, shape, [["b", "1"]])) == ["b", "1"]
+    assert statements == []

@@ -71,6 +71,31 @@ class Puppy(Dog):
     __mapper_args__ = {"polymorphic_identity": "puppy"}  # noqa: RUF012
 
 
+class Place(Base):
+    __tablename__ = "many_place"
+    row: Mapped[int] = mapped_column(primary_key=True)
+    column: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int | None]
+    kind: Mapped[str]
+    __mapper_args__ = {  # noqa: RUF012
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "place",
+    }
+
+
+class House(Place):
+    __tablename__ = "many_house"
+    row: Mapped[int] = mapped_column(primary_key=True)
+    column: Mapped[int] = mapped_column(primary_key=True)
+    rooms: Mapped[int | None]
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["row", "column"], ["many_place.row", "many_place.column"]
+        ),
+    )
+    __mapper_args__ = {"polymorphic_identity": "house"}  # noqa: RUF012
+
+
 KINDS: list[tuple[type[Any], dict[str, Any]]] = [
     (Animal, {}),
     (Mouse, {}),
@@ -123,6 +148,48 @@ async def test_counts(session: AsyncSession, statements: list[str], kinds: Any) 
         counts[-1].append(statements.count("SELECT"))
     own = sum(bool(values) for _, values in kinds)
     assert counts[0] == counts[1] == [1 + own, 1, 2 + own, 2 + 2 * own]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("verb", [get_or_create_many, update_or_create_many])
+@pytest.mark.parametrize(
+    ("models", "keys"),
+    [
+        ((Animal, Dog, Puppy), [{"id": n} for n in range(4)]),
+        ((Place, House, House), [{"column": n, "row": n // 2} for n in range(4)]),
+    ],
+    ids=["one column", "two columns"],
+)
+async def test_primary_keys(
+    session: AsyncSession, models: Any, keys: list[Any], verb: Any, *, is_known: bool
+) -> None:
+    """A key that is a column of each table of a row finds it, and makes the last one.
+
+    Fails without `columns` in `Shape.__init__`.
+    """
+    connection = await session.connection()
+    await connection.run_sync(Base.metadata.create_all)
+    names = {"name": "n"} if models[0] is Animal else {}
+    for number, (model, key) in enumerate(zip(models, keys, strict=False)):
+        unique = {name: f"{value}{number}" for name, value in names.items()}
+        own = {"bark": 7} if issubclass(model, Dog) else {}
+        own |= {"rooms": 7} if model is House else {}
+        session.add(model(size=1, **key, **unique, **own))
+    await session.flush()
+    known = [*await session.scalars(sa.select(models[0]))] if is_known else []
+    if not is_known:
+        session.expunge_all()
+    rows = [{"size": 2, **key, **names} for key in reversed(keys)]
+    update = ["size"] if verb is update_or_create_many else None
+    how = {} if update is None else {"update": update}
+    found = [*reversed(await verb(session, models[0], rows, key=tuple(keys[0]), **how))]
+    assert [type(row) for row, _ in found] == [*models, models[0]]
+    assert [created for _, created in found] == [False, False, False, True]
+    size = 1 if update is None else 2
+    assert [row.size for row, _ in found] == [size, size, size, 2]
+    for row, _ in found[1:3]:
+        assert vars(row)["rooms" if isinstance(row, House) else "bark"] == 7
+    assert {row for row, _ in found[:3]} >= {*known}
 
 
 async def test_loaded_before(session: AsyncSession) -> None:
