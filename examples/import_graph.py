@@ -24,6 +24,7 @@ from pathlib import Path
 from sysconfig import get_path
 from time import perf_counter
 from typing import Any
+from warnings import catch_warnings
 
 from rich.console import Console
 from rich.progress import Progress
@@ -210,7 +211,9 @@ def read_imports(importer: str, library: Mapping[str, Path]) -> set[str] | None:
     path = library[importer]
     package = importer if path.stem == "__init__" else importer.rpartition(".")[0]
     try:
-        nodes = ast.walk(ast.parse(path.read_bytes()))
+        # What the parser warns of is up to the library's authors.
+        with catch_warnings(action="ignore"):
+            nodes = ast.walk(ast.parse(path.read_bytes()))
         return {name for node in nodes for name in targets(node, package, library)}
     # ImportError: the dots of a relative import lead out of the library.
     except (SyntaxError, ImportError):

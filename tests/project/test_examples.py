@@ -66,6 +66,15 @@ async def test_import_graph(graph: dict[str, Any], graph_url: str) -> None:
             assert report.statements["INSERT"] == (inserts if created else 0)
 
 
+def test_import_graph_reads_what_the_parser_warns_of(
+    graph: dict[str, Any], tmp_path: Path
+) -> None:
+    """A file of the library that gives a warning is read as any other, in silence."""
+    path = tmp_path / "odd.py"
+    path.write_text("import json\nodd = '\\('\n")
+    assert graph["read_imports"]("odd", {"odd": path}) == {"json"}
+
+
 def test_import_graph_from_the_command_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
