@@ -1,33 +1,35 @@
-"""Store who imports whom in the Python standard library, with many workers at once.
+"""Store who imports whom in the Python standard library, in bulk or one by one.
 
     python examples/import_graph.py
-    python examples/import_graph.py --workers 16 --package json --package asyncio
+    python examples/import_graph.py --one-by-one --workers 16
+    python examples/import_graph.py --package json --package asyncio
     python examples/import_graph.py --url postgresql+asyncpg://me@localhost/imports
-    python examples/import_graph.py --bulk
 
 The library is that of the interpreter which runs this; a second run creates nothing.
 An import counts wherever it stands, and ``from a import b`` as one of ``a.b`` where
 that is a module, else of ``a``. Tests are left out, unless ``--package`` names them.
-With ``--bulk`` the tables are emptied, and filled one row at a time, then all at once.
+With ``--one-by-one`` the tables are emptied, and filled by many workers at once, with a
+call for each row; then they are emptied again, and filled in bulk.
 """
 
 import argparse
 import ast
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import resolve_name
 from pathlib import Path
 from sysconfig import get_path
-from threading import Lock
 from time import perf_counter
+from typing import Any
+from warnings import catch_warnings
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
-from sqlalchemy import ForeignKey, String, UniqueConstraint, func, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -41,10 +43,10 @@ from async_goc import (
 )
 
 Sessions = async_sessionmaker[AsyncSession]
+# A module, and what it imports.
+Found = tuple[str, set[str]]
 INSTALLED = {"site-packages", "dist-packages"}
 TESTS = {"test", "tests", "idle_test"}
-# Python 3.11's ast.parse, on two threads at once, sometimes ends in a SystemError.
-PARSING = Lock()
 
 
 class Base(DeclarativeBase): ...
@@ -66,136 +68,47 @@ class Import(Base):
     imported: Mapped[Module] = relationship(foreign_keys=imported_id)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a run did, and how many modules import each one, most imported first."""
+async def store_in_bulk(
+    graph: Collection[Found], sessions: Sessions, stats: Stats
+) -> int:
+    """Ask for all modules, then for all edges; return how many rows are new."""
+    policy = Policy(observer=stats)
+    # In any order, each as often as it is found: that is for the calls to sort out.
+    names = [name for importer, imports in graph for name in (importer, *imports)]
+    async with sessions.begin() as session:
+        modules = await get_or_create_many(
+            session, Module, names, key="name", policy=policy
+        )
+        ids = {module.name: module.id for module, _ in modules}
+        rows = [
+            {"importer_id": ids[importer], "imported_id": ids[name]}
+            for importer, imports in graph
+            for name in imports
+        ]
+        edges = await get_or_create_many(session, Import, rows, policy=policy)
+        return sum(created for _, created in (*modules, *edges))
 
-    files: int
-    skipped: int
-    seconds: float
-    stats: Stats
-    importers: list[tuple[str, int]]
 
-
-async def import_graph(
-    url: str,
-    names: Collection[str],
-    library: Mapping[str, Path],
-    workers: int = 8,
-    on_done: Callable[[], object] = lambda: None,
-    *,
-    is_empty: bool = False,
-) -> Report:
-    """Store what the modules *names* of *library* import; call *on_done* after each."""
-    stats = Stats()
+async def store_one_by_one(
+    graph: Iterable[Found], workers: int, sessions: Sessions, stats: Stats
+) -> int:
+    """Let workers share the files, a transaction each; return how many rows are new."""
     # On SQLite, what holds a key may itself wait for the transactions of all others.
     policy = Policy(observer=stats, wait_timeout=10)
-    queue = iter(names)
-    async with connected(url, workers, is_empty=is_empty) as sessions:
-        started = perf_counter()
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(work(queue, library, sessions, policy, on_done))
-                for _ in range(workers)
-            ]
-        seconds = perf_counter() - started
-        async with sessions() as session:
-            return Report(
-                files=len(names),
-                skipped=sum(task.result() for task in tasks),
-                seconds=seconds,
-                stats=stats,
-                importers=await count_importers(session),
-            )
+    queue = iter(graph)
 
-
-async def import_in_bulk(
-    url: str,
-    names: Collection[str],
-    library: Mapping[str, Path],
-    on_done: Callable[[], object] = lambda: None,
-) -> Report:
-    """Do the same into emptied tables, all modules at once, and all edges."""
-    stats = Stats()
-    policy = Policy(observer=stats)
-    async with connected(url, 1, is_empty=True) as sessions:
-        started = perf_counter()
-        imports: dict[str, set[str]] = {}
-        for name in names:
-            found = await asyncio.to_thread(read_imports, name, library)
-            if found is not None:
-                imports[name] = found
-            on_done()
-        async with sessions.begin() as session:
-            await store_all(session, imports, policy)
-        seconds = perf_counter() - started
-        async with sessions() as session:
-            return Report(
-                files=len(names),
-                skipped=len(names) - len(imports),
-                seconds=seconds,
-                stats=stats,
-                importers=await count_importers(session),
-            )
-
-
-async def store_all(
-    session: AsyncSession, imports: Mapping[str, set[str]], policy: Policy
-) -> None:
-    """Ask for all modules, then for all edges; the order is not ours to think of."""
-    names = {*imports, *(name for found in imports.values() for name in found)}
-    rows = [{"name": name} for name in names]
-    modules = await get_or_create_many(session, Module, rows, policy=policy)
-    ids = {module.name: module.id for module, _ in modules}
-    edges = [
-        {"importer_id": ids[importer], "imported_id": ids[name]}
-        for importer, found in imports.items()
-        for name in found
-    ]
-    await get_or_create_many(session, Import, edges, policy=policy)
-
-
-@asynccontextmanager
-async def connected(
-    url: str, workers: int, *, is_empty: bool = False
-) -> AsyncIterator[Sessions]:
-    """Make the tables, and yield sessions, with a connection for each worker."""
-    engine = create_async_engine(url, pool_size=workers)
-    if engine.dialect.name == "sqlite":
-        # One transaction writes at a time, and all other workers wait for it.
-        sqlite.configure(engine, busy_timeout=60)
-    try:
-        async with engine.begin() as connection:
-            if is_empty:
-                await connection.run_sync(Base.metadata.drop_all)
-            await connection.run_sync(Base.metadata.create_all)
-        yield async_sessionmaker(engine)
-    finally:
-        await engine.dispose()
-
-
-async def work(
-    queue: Iterator[str],
-    library: Mapping[str, Path],
-    sessions: Sessions,
-    policy: Policy,
-    on_done: Callable[[], object],
-) -> int:
-    """Store one module of the queue after the other; return how many do not parse."""
-    skipped = 0
-    for name in queue:
-        # Before the transaction begins: nobody has to wait for our locks meanwhile.
-        imports = await asyncio.to_thread(read_imports, name, library)
-        if imports is None:
-            skipped += 1
-        else:
+    async def work() -> None:
+        for importer, imports in queue:
             async with sessions.begin() as session:
-                await store(session, name, imports, policy)
-        on_done()
-    return skipped
+                await store_file(session, importer, imports, policy)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+    return stats["created"]
 
 
-async def store(
+async def store_file(
     session: AsyncSession, importer: str, imports: set[str], policy: Policy
 ) -> None:
     """Ask for the modules and the edges of one file, in the session's transaction."""
@@ -210,6 +123,56 @@ async def store(
         await get_or_create(
             session, Import, importer=owner, imported=found[name], policy=policy
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run did, and how many modules import each one, most imported first."""
+
+    created: int
+    stats: Stats
+    statements: Counter[str]
+    seconds: float
+    importers: list[tuple[str, int]]
+
+
+async def run(
+    url: str,
+    way: Callable[[Sessions, Stats], Coroutine[Any, Any, int]],
+    connections: int = 1,
+    *,
+    is_empty: bool = False,
+) -> Report:
+    """Make the tables, store the graph *way*, and count what that takes."""
+    stats, statements = Stats(), Counter[str]()
+    engine = create_async_engine(url, pool_size=connections)
+    if engine.dialect.name == "sqlite":
+        sqlite.configure(engine)
+    try:
+        async with engine.begin() as connection:
+            if is_empty:
+                await connection.run_sync(Base.metadata.drop_all)
+            await connection.run_sync(Base.metadata.create_all)
+
+        def count(*args: Any) -> None:
+            statements[args[2].partition(" ")[0]] += 1
+
+        event.listen(engine.sync_engine, "before_cursor_execute", count)
+        sessions = async_sessionmaker(engine)
+        started = perf_counter()
+        created = await way(sessions, stats)
+        seconds = perf_counter() - started
+        event.remove(engine.sync_engine, "before_cursor_execute", count)
+        async with sessions() as session:
+            return Report(
+                created=created,
+                stats=stats,
+                statements=statements,
+                seconds=seconds,
+                importers=await count_importers(session),
+            )
+    finally:
+        await engine.dispose()
 
 
 async def count_importers(session: AsyncSession) -> list[tuple[str, int]]:
@@ -248,7 +211,8 @@ def read_imports(importer: str, library: Mapping[str, Path]) -> set[str] | None:
     path = library[importer]
     package = importer if path.stem == "__init__" else importer.rpartition(".")[0]
     try:
-        with PARSING:
+        # What the parser warns of is up to the library's authors.
+        with catch_warnings(action="ignore"):
             nodes = ast.walk(ast.parse(path.read_bytes()))
         return {name for node in nodes for name in targets(node, package, library)}
     # ImportError: the dots of a relative import lead out of the library.
@@ -267,18 +231,12 @@ def targets(node: ast.AST, package: str, library: Collection[str]) -> Iterator[s
             yield from (name if name in library else origin for name in inner)
 
 
-def show(report: Report, console: Console) -> None:
-    stats = report.stats
+def show(report: Report, read: int, skipped: int, console: Console) -> None:
     numbers = {
-        "files read": report.files - report.skipped,
-        "files skipped": report.skipped,
-        "calls": stats.counts.total(),
-        "hits": stats[Outcome.HIT],
-        "created": stats[Outcome.CREATED],
-        "lost races": stats[Outcome.LOST_RACE],
+        "files read": read,
+        "files skipped": skipped,
         "modules": len(report.importers),
         "edges": sum(number for _, number in report.importers),
-        "seconds": round(report.seconds, 1),
     }
     most = report.importers[:10]
     for title, rows in ("Import graph", numbers.items()), ("Most imported", most):
@@ -289,11 +247,17 @@ def show(report: Report, console: Console) -> None:
 
 
 def compare(reports: Mapping[str, Report], console: Console) -> None:
-    """Print the times of both ways, side by side."""
-    table = Table("", *reports, title="The same rows, reading the files included")
+    """Print what each way took, side by side."""
+
+    def lines(numbers: Mapping[str, int]) -> str:
+        return "\n".join(f"{number:,} {name}" for name, number in numbers.items())
+
+    table = Table("", *reports, title="What it took", show_lines=True)
     for title, show_one in (
-        ("modules and edges", lambda r: f"{sum(n + 1 for _, n in r.importers):,}"),
+        ("new rows", lambda r: f"{r.created:,}"),
         ("calls", lambda r: f"{r.stats.counts.total():,}"),
+        ("outcomes", lambda r: lines({o: r.stats[o] for o in Outcome if r.stats[o]})),
+        ("statements", lambda r: lines(r.statements)),
         ("seconds", lambda r: f"{r.seconds:.1f}"),
     ):
         table.add_row(title, *map(show_one, reports.values()))
@@ -303,29 +267,30 @@ def compare(reports: Mapping[str, Report], console: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--url", default="sqlite+aiosqlite:///import_graph.db")
-    parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--package", action="append", default=[], metavar="NAME")
-    parser.add_argument("--bulk", action="store_true", help="compare with one by one")
+    parser.add_argument("--one-by-one", action="store_true", help="compare with that")
+    parser.add_argument("--workers", type=int, default=8, help="if one by one")
     args = parser.parse_args()
     library = standard_library()
     names = choose(library, args.package)
     if not names:
         parser.error(f"no module of the standard library is in {args.package}")
+    reports: dict[str, Report] = {}
     # On standard error, so that the tables can be redirected without it.
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("modules", total=len(names) * (1 + args.bulk))
-        advance = partial(progress.advance, task)
-        run = import_graph(
-            args.url, names, library, args.workers, advance, is_empty=args.bulk
-        )
-        report = asyncio.run(run)
-        reports = {"one by one": report}
-        if args.bulk:
-            run = import_in_bulk(args.url, names, library, advance)
-            reports["in bulk"] = asyncio.run(run)
-    show(report, Console())
-    if args.bulk:
-        compare(reports, Console())
+        files = progress.track(names, description="reading")
+        parsed = [(name, read_imports(name, library)) for name in files]
+        graph = [(name, imports) for name, imports in parsed if imports is not None]
+        if args.one_by_one:
+            shared = progress.track(graph, description="one by one")
+            way = partial(store_one_by_one, shared, args.workers)
+            slow = run(args.url, way, args.workers, is_empty=True)
+            reports["one by one"] = asyncio.run(slow)
+        fast = run(args.url, partial(store_in_bulk, graph), is_empty=args.one_by_one)
+        progress.add_task("in bulk", total=None)
+        reports["in bulk"] = asyncio.run(fast)
+    show(reports["in bulk"], len(graph), len(names) - len(graph), Console())
+    compare(reports, Console())
 
 
 if __name__ == "__main__":

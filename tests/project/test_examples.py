@@ -3,6 +3,7 @@
 import ast
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,47 +41,65 @@ def graph_url(backend: str, graph: dict[str, Any], request: Any, tmp_path: Path)
 
 
 async def test_import_graph(graph: dict[str, Any], graph_url: str) -> None:
-    """Every import of two packages is stored once, with many workers; twice the same.
+    """Every import of two packages is stored once, in bulk and by many workers.
 
     The expected graph is made without a database.
     """
     library = graph["standard_library"]()
     names = graph["choose"](library, ["json", "email"])
-    edges = {
-        (name, imported)
-        for name in names
-        for imported in graph["read_imports"](name, library)
-    }
-    modules = {*names, *(imported for _, imported in edges)}
-    for created in (len(modules) + len(edges), 0):
-        report = await graph["import_graph"](graph_url, names, library, workers=8)
-        assert report.stats["created"] == created
-        assert report.stats["failed"] == 0
-        assert {name for name, _ in report.importers} == modules
-        assert sum(number for _, number in report.importers) == len(edges)
-        assert report.skipped == 0
-    report = await graph["import_in_bulk"](graph_url, names, library)
-    assert {name for name, _ in report.importers} == modules
-    assert sum(number for _, number in report.importers) == len(edges)
-    assert report.stats.counts.total() == 2
+    files = [(name, graph["read_imports"](name, library)) for name in names]
+    modules = {*names, *(name for _, imports in files for name in imports)}
+    edges = sum(len(imports) for _, imports in files)
+    rows = len(modules) + edges
+    by_worker = partial(graph["store_one_by_one"], files, 8)
+    for way, calls, inserts in (
+        (partial(graph["store_in_bulk"], files), 2, 2),
+        (by_worker, 2 * edges + len(files), rows),
+    ):
+        for created in (rows, 0):
+            report = await graph["run"](graph_url, way, 8, is_empty=created > 0)
+            assert {name for name, _ in report.importers} == modules
+            assert sum(number for _, number in report.importers) == edges
+            assert report.created == created
+            assert report.stats.counts.total() == calls
+            assert report.stats["failed"] == 0
+            assert report.statements["INSERT"] == (inserts if created else 0)
+
+
+def test_import_graph_reads_what_the_parser_warns_of(
+    graph: dict[str, Any], tmp_path: Path
+) -> None:
+    """A file of the library that gives a warning is read as any other, in silence."""
+    path = tmp_path / "odd.py"
+    path.write_text("import json\nodd = '\\('\n")
+    assert graph["read_imports"]("odd", {"odd": path}) == {"json"}
 
 
 def test_import_graph_from_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The example prints its tables; a name that is no module is an error."""
+    """The example prints its tables and logs nothing; a name of no module is an error.
+
+    By default the rows are stored in bulk, and with a switch also one by one.
+    """
     monkeypatch.chdir(tmp_path)
     script = str(EXAMPLES / "import_graph.py")
-    monkeypatch.setattr(sys, "argv", [script, "--package", "json"])
-    runpy.run_path(script, run_name="__main__")
-    output = capsys.readouterr().out
-    assert "Most imported" in output
-    assert "created" in output
-    monkeypatch.setattr(sys, "argv", [script, "--package", "json", "--bulk"])
-    runpy.run_path(script, run_name="__main__")
-    output = capsys.readouterr().out
-    assert "one by one" in output
-    assert "in bulk" in output
-    monkeypatch.setattr(sys, "argv", [script, "--package", "nothing"])
-    with pytest.raises(SystemExit):
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
         runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out
+
+    alone, both = run("--package", "json"), run("--package", "json", "--one-by-one")
+    assert "Most imported" in alone
+    assert "2 INSERT" in alone
+    assert "in bulk" in alone
+    assert "one by one" not in alone
+    assert "in bulk" in both
+    assert "one by one" in both
+    assert caplog.records == []
+    with pytest.raises(SystemExit):
+        run("--package", "nothing")
