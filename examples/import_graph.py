@@ -93,8 +93,7 @@ async def store_one_by_one(
     graph: Iterable[Found], workers: int, sessions: Sessions, stats: Stats
 ) -> int:
     """Let workers share the files, a transaction each; return how many rows are new."""
-    # On SQLite, what holds a key may itself wait for the transactions of all others.
-    policy = Policy(observer=stats, wait_timeout=10)
+    policy = Policy(observer=stats)
     queue = iter(graph)
 
     async def work() -> None:
