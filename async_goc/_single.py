@@ -152,10 +152,9 @@ async def update_or_create(
     """
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
-        session = call.session
         how: Any = {"options": options, "is_updating": True}
         try:
-            wanted = bind(session, model, criteria, lookup, **how)
+            wanted = bind(call.session, model, criteria, lookup, **how)
             new_row = NewRow(
                 wanted,
                 defaults if create_defaults is None else create_defaults,
@@ -169,11 +168,11 @@ async def update_or_create(
         except UnknownFieldError as error:
             raise all_unknown(error, factory, create_defaults, defaults) from None
         require_cover(call, wanted)
-        mapper = wanted.plan.mapper
+        mapper, own = wanted.plan.mapper, call.session.sync_session
         call.use_writer(mapper)
-        refuse_autocommit(session.sync_session, session.sync_session.get_bind(mapper))
+        refuse_autocommit(own, own.get_bind(mapper))
         # SQLite locks the file instead of a row, and has to before the row is read.
-        await settle(session, mapper)
+        await settle(call.session, mapper)
         for _ in range(call.policy.attempts):
             instance, created = await find_or_create(call, wanted, new_row)
             if created or await _change(call, wanted, instance, changes):

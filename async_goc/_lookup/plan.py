@@ -95,11 +95,10 @@ def _kind(value: object) -> str:
 
 
 def _compile(mapper: Mapper[T], values: Mapping[str, Any]) -> Plan[T]:
-    model = mapper.class_
-    fields = sorted(lookup_fields(model, tuple(values)), key=lambda field: field.name)
-    conditions: list[ColumnElement[bool]] = []
+    known = lookup_fields(mapper.class_, tuple(values))
+    fields = sorted(known, key=lambda field: field.name)
+    conditions, expressions = list[ColumnElement[bool]](), list[Field]()
     binds: list[tuple[str, str, int | None]] = []
-    expressions: list[Field] = []
     for field in fields:
         kind = _kind(values[field.name])
         if not field.is_plain or kind == "sql":
@@ -115,9 +114,9 @@ def _compile(mapper: Mapper[T], values: Mapping[str, Any]) -> Plan[T]:
                 binds.append((parameter, field.name, position))
     columns = [column for field in fields for column in field.columns]
     covered = is_covered(mapper, conditions, dialect=None)
-    statement = select(model).where(*stored_criteria(mapper, conditions))
+    statement = select(mapper.class_).where(*stored_criteria(mapper, conditions))
     return Plan(
-        model,
+        mapper.class_,
         mapper,
         tuple(fields),
         tuple(conditions),
