@@ -35,11 +35,15 @@ def recall(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     """Return what is made for calls that have *key* in common, if that was lately."""
     # Callers, and their clients, decide how many different calls there are.
     known = memory(mapper, "calls", _Calls)
-    # Taken out, and put in at the end. Another thread may make it in the meantime.
-    found: T = known.pop(key, _MISSING)
-    known[key] = found = make() if found is _MISSING else found
-    if len(known) > _MOST_CALLS:
-        known.popitem(last=False)
+    found: T = known.get(key, _MISSING)
+    if found is _MISSING:
+        found = known[key] = make()
+        if len(known) > _MOST_CALLS:
+            known.popitem(last=False)
+    # Most models are asked for in few ways, and need no order of their use.
+    elif len(known) > _MOST_CALLS // 2:
+        with suppress(KeyError):  # Another thread may have dropped it.
+            known.move_to_end(key)
     return found
 
 
