@@ -22,7 +22,7 @@ from time import perf_counter
 from typing import Any
 
 from lab import Tag, console, postgres, show, tables
-from sqlalchemy import Integer, String, exists, func, literal_column
+from sqlalchemy import Integer, String, event, exists, func, literal_column
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import (
@@ -33,7 +33,15 @@ from sqlalchemy.orm import (
     undefer,
 )
 
-from async_goc import KeyedLocks, Policy, Stats, UniqueMixin, get_or_create
+from async_goc import (
+    KeyedLocks,
+    Policy,
+    Stats,
+    UniqueMixin,
+    get_or_create,
+    get_or_create_many,
+    update_or_create_many,
+)
 
 BATCH = 100
 WHEN = ("first tenth", "all")
@@ -132,13 +140,28 @@ async def model(session: AsyncSession, number: int) -> None:
 
 
 async def cancelled(session: AsyncSession, number: int) -> None:
+    """Cancel it at its SELECT, SAVEPOINT, INSERT or RELEASE, or not at all."""
+    left = number % 5
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            task.cancel()
+
+    connection = await session.connection()
+    event.listen(connection.sync_connection, "before_cursor_execute", count)
     call = get_or_create(session, Tag, name=f"cancelled {number}", policy=LAX)
     task = asyncio.create_task(call)
-    for _ in range(number % 40):
-        await asyncio.sleep(0)
-    task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def many(session: AsyncSession, number: int) -> None:
+    names = [f"many {number} {n}" for n in range(number % 20)]
+    await get_or_create_many(session, Tag, names, key="name", policy=LAX)
+    rows = [{"name": name, "uses": number} for name in names]
+    await update_or_create_many(session, Tag, rows, key="name", policy=LAX)
 
 
 async def refused(session: AsyncSession, number: int) -> None:
@@ -163,6 +186,7 @@ KINDS: dict[Callable[[AsyncSession, int], Awaitable[None]], float] = {
     registry: 1,
     cancelled: 1,
     refused: 1,
+    many: 0.1,
     model: 0.05,
     long: 0.03,
 }
@@ -200,7 +224,8 @@ async def measure(where: str, calls: int) -> list[list[tuple[str, ...]]]:
 
 
 def main() -> None:
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    # In whole batches, of which a tenth is one, too.
+    calls = max(1, int(sys.argv[1]) // 1_000) * 1_000 if sys.argv[1:] else 100_000
     screen = console(130)
     heads = "calls so far|us, median of 1,000|resident, KiB|objects"
     titles = (
