@@ -41,6 +41,10 @@ class Waiter:
 # and the others wait for whichever of the two ends first. A scout that creates the row
 # takes the key over, and the holder is the scout then, because it is about to meet that
 # row in the database. A scout that fails is replaced by the next in line.
+#
+# Waiters that hold a connection need no more of the pool. And as long as they wait
+# here, the holder may wait in the database for what one of them has locked there. So
+# all of them stop waiting when the holder has kept the key for too long.
 
 
 class Line:
@@ -94,7 +98,18 @@ class Line:
             found, key=lambda waiter: (-waiter.rank, waiter.number), default=None
         )
 
-    def connected(self) -> list[Waiter]:
+    def next_to_ask(self) -> Waiter | None:
+        """Return the first in line that has a limit, if it may ask the database."""
+        first = self.first(has_limit=True)
+        # Of those without a connection, one at a time.
+        is_next = first is not None and (first.rank or self.scout is None)
+        return first if is_next else None
+
+    def connected(self, *, has_limit: bool = False) -> list[Waiter]:
         """Return the waiters whose owners hold a connection."""
-        places = [waiters for place, waiters in self._places.items() if place[0]]
+        places = [
+            waiters
+            for (rank, is_limited), waiters in self._places.items()
+            if rank and (is_limited or not has_limit)
+        ]
         return [waiter for waiter in chain(*places) if waiter.is_live]

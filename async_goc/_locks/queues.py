@@ -221,29 +221,29 @@ class Queues:
             line.timer = None
         if line.is_empty and line.scout is None:
             self._lines.pop(key, None)
-        first = line.first(has_limit=True) if line.scout is None else None
-        line.next_scout = first
-        if first is None or first.limit is None:
-            return
-        # A bulk call would wait for each of its keys anew.
-        wait = 0.0 if self._holders[key].is_overdue else first.limit
-        due = line.since + wait
-        line.timer = self.home.call_at(due, self._send_scout, key, line, first)
+        line.next_scout = first = line.next_to_ask()
+        if first is not None and first.limit is not None:
+            # A bulk call would wait for each of its keys anew.
+            wait = 0.0 if self._holders[key].is_overdue else first.limit
+            due = line.since + wait
+            line.timer = self.home.call_at(due, self._send_scout, key, line, first)
 
     def _send_scout(self, key: Hashable, line: Line, scout: Waiter) -> None:
-        """Let the first in line ask the database."""
-        # A cancellation may have come in the tick in which the timer fires.
+        """Let the first in line ask the database, and all that have a connection."""
         if not scout.is_live:
-            return
+            return  # It was cancelled in the tick in which the timer fires.
         holder = self._holders[key]
         if holder.is_in_line(key):
             line.since = self.home.time() + SWEEP
             self._arrange(key, line)
             return
         self.counts.timeouts += 1
-        line.scout = scout.owner
-        scout.owner.keys[key] = perf_counter()
-        self._answer(scout, Answer.TIMEOUT)
+        if line.scout is None:
+            line.scout = scout.owner
+            scout.owner.keys[key] = perf_counter()
+            self._answer(scout, Answer.TIMEOUT)
+        for waiter in line.connected(has_limit=True):
+            self._give_up(waiter)
         if not holder.is_overdue:
             holder.is_overdue = True
             if scout.on_timeout is not None:

@@ -44,12 +44,17 @@ _KEY: Final = "async_goc.owners"
 class TransactionOwner(Owner):
     """A session's root transaction; before it has begun, the session in its place."""
 
-    __slots__ = ("_in_savepoints", "_kept", "_queues", "_root", "_session")
+    __slots__ = (
+        *("_in_savepoints", "_kept", "_queues", "_root", "_session"),
+        "is_committing",
+    )
 
     def __init__(self, session: Session, queues: Queues) -> None:
         super().__init__()
         self._session = ref(session)
         self._queues = queues
+        # Whether a COMMIT is under way, which may wait for a deferred constraint.
+        self.is_committing = False
         # Known as soon as a key is kept. Until then a call is running, which releases.
         self._root: ref[SessionTransaction] | None = None
         # The keys to hold until the transaction ends, in the order of keeping.
@@ -85,7 +90,7 @@ class TransactionOwner(Owner):
         """Whether a statement of the session is under way."""
         session = self._session()
         connections = () if session is None else connections_of(session)
-        return any(map(is_executing, connections))
+        return self.is_committing or any(map(is_executing, connections))
 
     def is_in_line(self, key: Hashable) -> bool:
         """Whether it may stand in the line for SQLite's writer."""
@@ -179,9 +184,16 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
     return owner
 
 
+@event.listens_for(Session, "before_commit")
+def _before_commit(session: Session) -> None:
+    for owner in session.info.get(_KEY, {}).values():
+        owner.is_committing = True
+
+
 @event.listens_for(Session, "after_commit")
 def _on_commit(session: Session) -> None:
     for owner in session.info.get(_KEY, {}).values():
+        owner.is_committing = False
         if owner.has_kept_any:
             # While a savepoint is being released, it still is the innermost one.
             owner.commit(session.get_nested_transaction() or session.get_transaction())
@@ -190,5 +202,6 @@ def _on_commit(session: Session) -> None:
 @event.listens_for(Session, "after_transaction_end")
 def _on_end(session: Session, transaction: SessionTransaction) -> None:
     for owner in session.info.get(_KEY, {}).values():
+        owner.is_committing = False
         if owner.has_kept_any:
             owner.end(transaction)

@@ -66,7 +66,8 @@ class Registry(Simulation):
             is_next = all((-call.rank, call.order) < each for each in order)
             assert is_next or self.scout(key) is not owner
         elif answer is Answer.DEADLOCK:
-            assert call.is_in_cycle
+            # Or it has a connection, and the holder has kept the key for too long.
+            assert call.is_in_cycle or (call.rank and call.limit is not None)
         elif self.holder(key) is owner:  # Nobody has taken it over since.
             # 7. FIFO, within a rank
             overtaken = [(-each.rank, each.order) for each in self.queue(key)]
@@ -184,9 +185,9 @@ class Registry(Simulation):
     def check_limits(self) -> None:
         """4. Liveness: no holder keeps the first in line for longer than its limit."""
         for key, (_, since) in self.kept.items():
-            limits = [c.limit for c in self.queue(key) if c.limit is not None]
-            if limits and self.scout(key) is None:
-                assert self.loop.now - since <= limits[0] + TICK
+            limited = [c for c in self.queue(key) if c.limit is not None]
+            if limited and (self.scout(key) is None or limited[0].rank):
+                assert self.loop.now - since <= limited[0].limit + TICK
 
     @invariant()
     def keys_are_exclusive(self) -> None:
@@ -245,8 +246,12 @@ class Registry(Simulation):
             owners = {owner for owner in self.owners + self.dead if owner.waits}
             assert owners == {call.owner for call in waiting}
             timers = [each for each in self.loop._scheduled if not each.cancelled()]
-            limited = {call.key for call in waiting if call.limit is not None}
-            free = [key for key in limited if self.scout(key) is None]
+            free = {
+                call.key
+                for call in waiting
+                if call.limit is not None
+                and (call.rank or self.scout(call.key) is None)
+            }
             assert (self.queues._sweeper._timer is not None) is bool(waiting)
             assert len(timers) == len(free) + bool(waiting)
 

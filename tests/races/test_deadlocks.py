@@ -9,7 +9,12 @@ from backends import POSTGRES, Sessions
 from models import Tag
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from waiting import until
 
 from async_goc import KeyedLocks, Policy, get_or_create
@@ -136,6 +141,41 @@ async def test_a_pending_row_and_a_key(
         last = ask_and_end(one, "key" if is_direct else "more", patient)
         calls = [ask_and_end(between, "key", patient), last]
         check(await within_five_seconds(blocked, *calls))
+
+
+@pytest.mark.parametrize("limit", [0.2, None])
+async def test_a_commit_that_waits_and_a_key(
+    sessions: Sessions, engine: AsyncEngine, locks: KeyedLocks, limit: float | None
+) -> None:
+    """The holder's COMMIT checks a foreign key whose row one of its waiters has locked.
+
+    Fails without `connected` in `Queues._send_scout`, and without `is_committing` in
+    `TransactionOwner.is_executing`: it hangs.
+    """
+    async with engine.begin() as connection:
+        for statement in (
+            "CREATE TABLE IF NOT EXISTS parent_row (id INT PRIMARY KEY)",
+            """CREATE TABLE IF NOT EXISTS child_row (id INT REFERENCES parent_row
+            DEFERRABLE INITIALLY DEFERRED)""",
+            "DELETE FROM child_row",
+            "DELETE FROM parent_row",
+            "INSERT INTO parent_row VALUES (1)",
+        ):
+            await connection.execute(text(statement))
+    policy = Policy(locks=locks, wait_timeout=limit)
+    async with sessions() as holder, sessions() as first, sessions() as second:
+        await second.execute(text("SELECT * FROM parent_row FOR UPDATE"))
+        await first.connection()
+        await get_or_create(holder, Tag, name="key", policy=policy)
+        await holder.execute(text("INSERT INTO child_row VALUES (1)"))
+        calls = [
+            asyncio.create_task(ask_and_end(session, "key", policy))
+            for session in (first, second)
+        ]
+        await until(lambda: locks.statistics().waiting == len(calls))
+        check(await within_five_seconds(holder.commit(), *calls))
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TABLE child_row, parent_row"))
 
 
 async def test_keys_that_are_let_go_with_the_call(
