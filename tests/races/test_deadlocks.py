@@ -115,9 +115,13 @@ def patient(locks: KeyedLocks) -> Policy:
 
 
 async def ask_and_end(session: AsyncSession, name: str, policy: Policy) -> None:
-    """Call, and end the transaction, as a victim of a deadlock has to."""
+    await end(session, get_or_create(session, Tag, name=name, policy=policy))
+
+
+async def end(session: AsyncSession, last: Awaitable[object]) -> None:
+    """Do the last, and end the transaction, as a victim of a deadlock has to."""
     try:
-        await get_or_create(session, Tag, name=name, policy=policy)
+        await last
     finally:
         await session.rollback()
 
@@ -143,11 +147,19 @@ async def test_a_pending_row_and_a_key(
         check(await within_five_seconds(blocked, *calls))
 
 
-@pytest.mark.parametrize("limit", [0.2, None])
-async def test_a_commit_that_waits_and_a_key(
-    sessions: Sessions, engine: AsyncEngine, locks: KeyedLocks, limit: float | None
+@pytest.mark.parametrize(
+    ("how", "limit"), [("commit", 0.2), ("commit", None), ("stream", 0.2)]
+)
+async def test_what_waits_unseen_and_a_key(
+    sessions: Sessions,
+    engine: AsyncEngine,
+    locks: KeyedLocks,
+    how: str,
+    limit: float | None,
 ) -> None:
-    """The holder's COMMIT checks a foreign key whose row one of its waiters has locked.
+    """The holder waits for a row that one of its waiters has locked.
+
+    Its COMMIT checks a foreign key, or it streams rows: no statement is seen.
 
     Fails without `connected` in `Queues._send_scout`, and without `is_committing` in
     `TransactionOwner.is_executing`: it hangs.
@@ -164,16 +176,23 @@ async def test_a_commit_that_waits_and_a_key(
             await connection.execute(text(statement))
     policy = Policy(locks=locks, wait_timeout=limit)
     async with sessions() as holder, sessions() as first, sessions() as second:
-        await second.execute(text("SELECT * FROM parent_row FOR UPDATE"))
+        lock_parent = text("SELECT * FROM parent_row FOR UPDATE")
+        await second.execute(lock_parent)
         await first.connection()
         await get_or_create(holder, Tag, name="key", policy=policy)
         await holder.execute(text("INSERT INTO child_row VALUES (1)"))
-        calls = [
+        calls: list[Awaitable[Any]] = [
             asyncio.create_task(ask_and_end(session, "key", policy))
             for session in (first, second)
         ]
         await until(lambda: locks.statistics().waiting == len(calls))
-        check(await within_five_seconds(holder.commit(), *calls))
+
+        async def stream() -> None:
+            await (await holder.stream(lock_parent)).all()
+
+        last = holder.commit() if how == "commit" else stream()
+        calls.append(asyncio.ensure_future(end(holder, last)))
+        check(await within_five_seconds(*calls))
     async with engine.begin() as connection:
         await connection.execute(text("DROP TABLE child_row, parent_row"))
 
