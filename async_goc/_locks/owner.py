@@ -35,7 +35,7 @@ class Owner(ABC):
         # place in a line; and whether it has kept one of its keys for too long.
         self.keys: dict[Hashable, float] = {}
         self.waits: Waiter | None = None
-        self.is_overdue = False
+        self.is_overdue: bool = False
 
     @abstractmethod
     def is_alive(self) -> bool:

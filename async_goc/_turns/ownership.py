@@ -54,7 +54,7 @@ class TransactionOwner(Owner):
         self._session = ref(session)
         self._queues = queues
         # Whether a COMMIT is under way, which may wait for a deferred constraint.
-        self.is_committing = False
+        self.is_committing: bool = False
         # Known as soon as a key is kept. Until then a call is running, which releases.
         self._root: ref[SessionTransaction] | None = None
         # The keys to hold until the transaction ends, in the order of keeping.

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from owners import Holder, Task, line_up, tick
 
+from async_goc._locks import sweeper
 from async_goc._locks.owner import Answer
 from async_goc._locks.queues import Queues
 
@@ -123,3 +124,29 @@ async def test_dead_owner_is_found_while_somebody_waits(queues: Queues) -> None:
     second.is_well = False
     assert await queues.wait("k", Holder(), None) is Answer.GRANTED  # at once
     assert queues.counts.reclaimed == 3
+
+
+async def test_holder_that_stays_in_a_statement(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiters with a connection, which it may wait for in the database, go on.
+
+    Fails without `_end_hidden_cycles` in `Sweeper._sweep`.
+    """
+    monkeypatch.setattr(sweeper, "STATEMENT", 0)
+    blocked, between = Holder(1), Holder(1)
+    plain, connected, behind = Holder(), Holder(1), Holder(1)
+    queues.take("k", blocked)
+    queues.take("other", between)
+    plain_waits, waits = await line_up(queues, plain, connected)
+    chained, last = (
+        await line_up(queues, between),
+        await line_up(queues, behind, key="other"),
+    )
+    blocked.is_busy = True
+    answers = await asyncio.gather(waits, *chained, *last)
+    assert answers == [Answer.DEADLOCK] * 3
+    assert not plain_waits.done()
+    queues.release("k", blocked)
+    assert await plain_waits is Answer.GRANTED
+    assert queues.counts.deadlocks_avoided == 3

@@ -36,7 +36,7 @@ from sqlalchemy.schema import CreateSchema
 
 from async_goc import KeyedLocks, Policy, get_or_create
 from async_goc._lookup.lookup import bind
-from async_goc._turns.key import Key, key_of
+from async_goc._turns.key import Key, key_of, keys_of
 
 # Nothing here connects.
 ENGINE = create_async_engine("postgresql+asyncpg://nowhere/none")
@@ -189,6 +189,11 @@ def test_what_knows_no_bounds_has_no_key() -> None:
     assert key(Setting, data=Broken()) is None
     assert key(Typed, uuid="no uuid") is not None
     assert key(Tag, name=Unfreezable()) == key(Tag, name=Unfreezable())
+    session = AsyncSession(ENGINE)
+    bound = bind(session, Setting, (), {"data": 1})
+    where = (session.get_bind(Setting), {}, None)
+    keys = keys_of(bound, [{"data": BOTTOMLESS}, {"data": 1}], where)
+    assert keys == [None, key(Setting, data=1)]
 
 
 def test_keys_are_short() -> None:
