@@ -45,12 +45,14 @@ class Writer:
         self._is_shared = isinstance(engine.pool, StaticPool)
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, Line]
         self._lines = WeakKeyDictionary()
-        # Connections in AUTOCOMMIT.
-        self._autocommits: WeakSet[PoolProxiedConnection] = WeakSet()
+        # The driver's connections in AUTOCOMMIT. An execution option says it in the
+        # caller's spelling; all that sets a level, or resets it, comes by the dialect.
+        self._autocommits: WeakSet[Any] = WeakSet()
+        self._set_level = dialect.set_isolation_level
+        dialect.set_isolation_level = self.set_isolation_level
         self._begin, dialect.do_begin = dialect.do_begin, self.begin
         self._commit, dialect.do_commit = dialect.do_commit, self.commit
         self._rollback, dialect.do_rollback = dialect.do_rollback, self.rollback
-        event.listen(engine, "begin", self._note_autocommit)
         event.listen(engine, "checkin", lambda *_: self.line().check())
         event.listen(engine, "handle_error", self._keep_connection)
 
@@ -58,7 +60,9 @@ class Writer:
         """Begin a transaction, in turn; SQLAlchemy calls this before each."""
         if connection.info.get(_IS_READER):
             _execute(connection, "BEGIN")
-        elif self.statement is None or connection in self._autocommits:
+        elif self.statement is None or (
+            connection.driver_connection in self._autocommits
+        ):
             self._begin(connection)
         # A listener of the caller's may have begun one.
         elif not is_in_transaction(connection) or self.is_anothers(connection):
@@ -72,6 +76,13 @@ class Writer:
         """Begin, in turn, a transaction that SQLAlchemy takes for begun."""
         run = partial(connection.exec_driver_sql, "BEGIN IMMEDIATE")
         self._run_in_turn(connection.connection, run)
+
+    def set_isolation_level(self, connection: Any, level: str) -> None:
+        """Set the level, and note AUTOCOMMIT; SQLAlchemy gives it in upper case."""
+        self._set_level(connection, level)
+        is_in_autocommit = level == "AUTOCOMMIT"
+        note = self._autocommits.add if is_in_autocommit else self._autocommits.discard
+        note(connection.driver_connection)
 
     def commit(self, connection: PoolProxiedConnection) -> None:
         """Commit, and let the next transaction begin."""
@@ -139,13 +150,6 @@ class Writer:
         # Without the lock, SQLite may have let it in: others had better wait for it.
         if has_lock or line.take(hold):
             enter(hold)
-
-    def _note_autocommit(self, connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("isolation_level") == "AUTOCOMMIT":
-            self._autocommits.add(connection.connection)
-        else:
-            self._autocommits.discard(connection.connection)
 
     def _keep_connection(self, context: ExceptionContext) -> None:
         # SQLAlchemy closes a connection whose statement is cancelled. In line, none was

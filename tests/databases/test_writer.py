@@ -459,6 +459,38 @@ async def test_who_takes_no_turn(url: str, kind: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "autocommit"])
+@pytest.mark.parametrize("place", ["connection", "session", "copy", "create_engine"])
+@pytest.mark.parametrize("configured", ["root", "copy"])
+async def test_what_autocommit_writes_is_kept(
+    url: str, level: str, place: str, configured: str
+) -> None:
+    """However it is asked for, and whichever copy of the engine was configured.
+
+    Fails without `set_isolation_level` in `Writer.__init__`.
+    """
+    options: dict[str, Any] = {"isolation_level": level}
+    engine = create_async_engine(url, **options if place == "create_engine" else {})
+    copy = engine.execution_options(compiled_cache=None)
+    sqlite.configure(copy if configured == "copy" else engine)
+    insert = text("INSERT INTO tag (name) VALUES ('kept')")
+    used = engine.execution_options(**options) if place == "copy" else engine
+    if place == "session":
+        async with AsyncSession(used) as session:
+            await session.connection(execution_options=options)
+            await session.execute(insert)
+    else:
+        async with used.connect() as connection:
+            if place == "connection":
+                await connection.execution_options(**options)
+            await connection.execute(insert)
+    assert await names(engine) == {"kept"}
+    async with engine.begin() as connection:  # The level has ended with its user.
+        await connection.execute(select(Tag))
+        assert (line_of(engine).holder is None) is (place == "create_engine")
+    await engine.dispose()
+
+
 async def test_an_expired_attribute(engine: AsyncEngine) -> None:
     """Read without an await, it still says so, with a line and without one.
 
