@@ -35,4 +35,4 @@ from .facts import (
 from .order import comparable, may_be_refused, ordering
 from .stored import as_stored, stores_another
 from .tables import Source
-from .writer import has_line, mark_as_reader, writer_of
+from .writer import find_writer, has_line, mark_as_reader, writer_of

@@ -39,8 +39,11 @@ class Writer:
         self.statement: str | None = None
         # Seconds for which one transaction may keep the others waiting.
         self.limit = 5.0
-        # The engine that only reads, where one was asked for.
+        # The engine that only reads, where one was asked for. It has no options of the
+        # caller's, because all copies of the engine share it.
         self.reader: Engine | None = None
+        # The process that opened its connections.
+        self.reader_process = 0
         # All sessions share one connection, so even readers take turns.
         self._is_shared = isinstance(engine.pool, StaticPool)
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, Line]
