@@ -104,7 +104,11 @@ class Line:
     def is_in_vain(self) -> bool:
         """Whether the holder waits for this task, or has kept the lock too long."""
         holder = self.holder
-        return holder is not None and (holder.is_overdue or holder in _around.get())
+        return holder is not None and (holder.is_overdue or self.is_inside())
+
+    def is_inside(self) -> bool:
+        """Whether this task is inside the holder's transaction."""
+        return self.holder in _around.get()
 
     async def wait(self, hold: Hold, limit: float) -> bool:
         """Wait for the lock; say whether *hold* has it, or else goes on without it.

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.util import await_only
 
 from .line import Line, enter, is_in_transaction
+from .savepoints import Savepoints, execute, locked
 
 _KEY: Final = "_async_goc_writer"
 _IS_READER: Final = "async_goc.is_reader"
@@ -37,6 +38,8 @@ class Writer:
         dialect: Any = engine.dialect
         # The statement that begins a transaction; None: sqlite3 begins them.
         self.statement: str | None = None
+        # The transactions inside another one's, on a shared connection.
+        self._inner = Savepoints()
         # Seconds for which one transaction may keep the others waiting.
         self.limit = 5.0
         # The engine that only reads, where one was asked for. It has no options of the
@@ -62,14 +65,17 @@ class Writer:
     def begin(self, connection: PoolProxiedConnection) -> None:
         """Begin a transaction, in turn; SQLAlchemy calls this before each."""
         if connection.info.get(_IS_READER):
-            _execute(connection, "BEGIN")
+            execute(connection, "BEGIN")
         elif self.statement is None or (
             connection.driver_connection in self._autocommits
         ):
+            if self.is_anothers(connection):
+                self._run_in_turn(connection, lambda: None)
+                self.line().check()  # It has begun nothing, so it keeps nobody waiting.
             self._begin(connection)
         # A listener of the caller's may have begun one.
         elif not is_in_transaction(connection) or self.is_anothers(connection):
-            run = partial(_execute, connection, self.statement)
+            run = partial(execute, connection, self.statement)
             if self._is_shared or not self.statement.endswith("DEFERRED"):
                 self._run_in_turn(connection, run)
             else:
@@ -89,15 +95,21 @@ class Writer:
 
     def commit(self, connection: PoolProxiedConnection) -> None:
         """Commit, and let the next transaction begin."""
-        self._commit(connection)
+        if connection in self._inner:
+            self._inner.commit(connection)
+        elif not self.is_anothers(connection):
+            self._commit(connection)
         self.line().check()
 
     def rollback(self, connection: PoolProxiedConnection) -> None:
         """Roll back, but not another session's transaction on a shared connection."""
         # The pool sends a ROLLBACK whenever a connection returns, most often for
         # nothing. On a shared one, it would undo what another session is doing.
-        if is_in_transaction(connection) and not self.is_anothers(connection):
+        if connection in self._inner:
+            self._inner.rollback(connection)
+        elif is_in_transaction(connection) and not self.is_anothers(connection):
             self._rollback(connection)
+            self._inner.lose_all()
         self.line().check()
 
     def has_begun(self, connection: PoolProxiedConnection) -> bool:
@@ -108,7 +120,8 @@ class Writer:
 
     def is_anothers(self, connection: PoolProxiedConnection) -> bool:
         """Whether another session holds the lock on this same connection."""
-        holder = self.line().holder if self._is_shared else None
+        is_alone = not self._is_shared or connection in self._inner
+        holder = None if is_alone else self.line().holder
         held = None if holder is None else holder.connection()
         return held is not None and held is not connection
 
@@ -141,9 +154,14 @@ class Writer:
             except BaseException as error:
                 error.__dict__[_KEY] = True  # It was raised in line.
                 raise
+        if not has_lock and self.is_anothers(connection):
+            if not line.is_inside():
+                raise locked(self.statement or "BEGIN IMMEDIATE")
+            self._inner.begin(connection)
+            return
         try:
-            # On a shared connection, another's transaction may go on: this joins it.
             if not is_in_transaction(connection):
+                self._inner.forget()
                 run()
         except Exception:
             line.end(hold)
@@ -184,12 +202,3 @@ def writer_of(engine: Engine) -> Writer:
 def mark_as_reader(info: dict[Any, Any]) -> None:
     """Let transactions begin without a turn on the connection that has this *info*."""
     info[_IS_READER] = True
-
-
-def _execute(connection: PoolProxiedConnection, statement: str) -> None:
-    adapted: Any = connection.dbapi_connection
-
-    async def send(driver: Any) -> None:
-        await driver.execute(statement)
-
-    adapted.run_async(send)
