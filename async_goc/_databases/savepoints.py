@@ -69,6 +69,12 @@ def locked(statement: str) -> OperationalError:
     return OperationalError(statement, (), error)
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether SQLite has waited for a lock in vain."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
+
+
 def execute(connection: PoolProxiedConnection, statement: str) -> None:
     """Send a statement that no listener of the caller's is to see."""
     adapted: Any = connection.dbapi_connection

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, StaticPool, ev
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.util import await_only
 
-from .line import Line, enter, is_in_transaction
-from .savepoints import Savepoints, execute, locked
+from .line import Hold, Line, enter, is_in_transaction
+from .savepoints import Savepoints, execute, is_busy, locked
 
 _KEY: Final = "_async_goc_writer"
 _IS_READER: Final = "async_goc.is_reader"
@@ -143,34 +143,54 @@ class Writer:
         return found
 
     def _run_in_turn(
-        self, connection: PoolProxiedConnection, run: Callable[[], object]
+        self,
+        connection: PoolProxiedConnection,
+        run: Callable[[], object],
+        *,
+        is_last_try: bool = False,
     ) -> None:
         line = self.line()
         hold = line.hold_for(connection)
-        has_lock = line.take(hold)
-        if not has_lock and not line.is_in_vain():
-            try:
-                has_lock = await_only(line.wait(hold, self.limit))
-            except BaseException as error:
-                error.__dict__[_KEY] = True  # It was raised in line.
-                raise
-        if not has_lock and self.is_anothers(connection):
-            if not line.is_inside():
-                raise locked(self.statement or "BEGIN IMMEDIATE")
-            self._inner.begin(connection)
-            return
+        passed = self._stand_in_line(line, hold)
         try:
+            if passed is not None and self.is_anothers(connection):
+                self._begin_inside(connection, line)
+                return
             if not is_in_transaction(connection):
                 self._inner.forget()
                 run()
-        except Exception:
+        except Exception as error:
             line.end(hold)
-            raise
+            # SQLite knows no order, so others of the line may have been quicker than
+            # this, each of them for a moment only. The line has room again.
+            has_room = passed is not None and passed is not line.holder
+            if is_last_try or not has_room or not is_busy(error):
+                raise
+        else:
+            # Without the lock, SQLite may have let it in: others should wait for it.
+            if passed is None or line.take(hold):
+                enter(hold)
+            return
         finally:
             hold.has_begun = True
-        # Without the lock, SQLite may have let it in: others had better wait for it.
-        if has_lock or line.take(hold):
-            enter(hold)
+        self._run_in_turn(connection, run, is_last_try=True)
+
+    def _begin_inside(self, connection: PoolProxiedConnection, line: Line) -> None:
+        if not line.is_inside():
+            raise locked(self.statement or "BEGIN IMMEDIATE")
+        self._inner.begin(connection)
+
+    def _stand_in_line(self, line: Line, hold: Hold) -> Hold | None:
+        """Return the holder that *hold* goes past; None: it has the lock."""
+        if line.take(hold):
+            return None
+        if line.is_in_vain():
+            return line.holder
+        try:
+            return await_only(line.wait(hold, self.limit))
+        except BaseException as error:
+            error.__dict__[_KEY] = True  # It was raised in line.
+            raise
 
     def _keep_connection(self, context: ExceptionContext) -> None:
         # SQLAlchemy closes a connection whose statement is cancelled. In line, none was

@@ -121,7 +121,7 @@ async def test_one_beside_another(memory: AsyncEngine, write: Any) -> None:
     """It does not go on inside a transaction that is none of its business.
 
     SQLite, which sees one connection, would let it in. Fails without `locked` in
-    `Writer._run_in_turn`.
+    `Writer._begin_inside`.
     """
 
     async def beside(session: AsyncSession) -> None:

@@ -364,6 +364,41 @@ async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
         await task
 
 
+@pytest.mark.parametrize("is_inside", [False, True], ids=["overdue", "inside"])
+@pytest.mark.parametrize("is_free_again", [True, False])
+async def test_standing_in_line_again(
+    brief: AsyncEngine, is_inside: bool, is_free_again: bool
+) -> None:
+    """What went past a holder that has ended stands in line, once, before it fails.
+
+    Fails without `has_room` in `Writer._run_in_turn`.
+    """
+    line, first = line_of(brief), await brief.connect()
+    await first.execute(select(Tag))
+    assert line.holder is not None
+    line.holder.is_overdue = not is_inside
+    # It goes on holding the line's lock, and lets go of SQLite's.
+    await first.exec_driver_sql("COMMIT")
+    await first.exec_driver_sql("BEGIN")
+    rival = sqlite3.connect(brief.url.database or "", isolation_level=None)
+    rival.execute("BEGIN IMMEDIATE")
+    begun: list[object] = []
+    event.listen(brief.sync_engine, "begin", begun.append)
+    task = asyncio.create_task(write(brief)) if is_inside else aside(write(brief))
+    await until(lambda: bool(begun))  # It has gone past the line.
+    await first.close()
+    await until(lambda: line.holder is not None)
+    if is_free_again:
+        rival.rollback()
+        await task
+    else:
+        with LOCKED:
+            await task
+    rival.close()
+    assert await names(brief) == ({"x"} if is_free_again else set())
+    assert line.holder is None
+
+
 @pytest.mark.parametrize("is_child", [False, True], ids=["same task", "child"])
 async def test_waiting_for_oneself(brief: AsyncEngine, is_child: bool) -> None:
     """A second transaction inside the first is not in line, and harms none that are.
