@@ -1,10 +1,11 @@
 """Let SQLite's transactions begin in turn, whatever code begins them."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, StaticPool, event
@@ -16,8 +17,6 @@ from .savepoints import Savepoints, execute, is_busy, locked
 
 _KEY: Final = "_async_goc_writer"
 _IS_READER: Final = "async_goc.is_reader"
-# Two threads may meet one engine at the same time, and it gets one writer.
-_guard: Final = Lock()
 
 
 # The writer's lock is taken where a transaction begins, and there is one such place:
@@ -33,6 +32,9 @@ _guard: Final = Lock()
 
 class Writer:
     """The turns of one engine's transactions, in all event loops."""
+
+    # Two threads may meet one engine at the same time, and it gets one writer.
+    guard: ClassVar = Lock()
 
     def __init__(self, engine: Engine) -> None:
         dialect: Any = engine.dialect
@@ -134,7 +136,7 @@ class Writer:
         found = self._lines.get(loop)
         if found is None:
             found = Line(loop)
-            with _guard:
+            with Writer.guard:
                 # The future of a waiter refers to its loop. A loop that was closed in
                 # the middle of a wait would therefore stay here for ever.
                 for other in [each for each in self._lines if each.is_closed()]:
@@ -212,11 +214,21 @@ def has_line(dialect: Dialect) -> bool:
 
 def writer_of(engine: Engine) -> Writer:
     """Make the engine's transactions begin in turn, from now on."""
-    with _guard:
+    with Writer.guard:
         found = find_writer(engine)
         if found is None:
             found = engine.dialect.__dict__[_KEY] = Writer(engine)
         return found
+
+
+def _start_in_child() -> None:
+    # It may be locked, by a thread that the child does not have.
+    Writer.guard = Lock()
+
+
+# Where there is no fork, `dict` takes the argument, and nothing comes of it.
+_at_fork: Callable[..., object] = getattr(os, "register_at_fork", dict[str, Any])
+_at_fork(after_in_child=_start_in_child)
 
 
 def mark_as_reader(info: dict[Any, Any]) -> None:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 import steps
 from backends import on_sqlite
+from children import in_child
 from models import Tag
 from sqlalchemy import NullPool, event, func, select, text
 from sqlalchemy.exc import MissingGreenlet, OperationalError
@@ -27,7 +28,7 @@ from waiting import until
 
 from async_goc import get_or_create, sqlite
 from async_goc._databases.line import Line
-from async_goc._databases.writer import writer_of
+from async_goc._databases.writer import Writer, _start_in_child, writer_of
 
 # Connections that are cancelled, or dropped, are left to the collector; since Python
 # 3.13, sqlite3 warns of it.
@@ -587,6 +588,24 @@ async def test_loops_and_threads(url: str) -> None:
     threads = [asyncio.to_thread(asyncio.run, several(letter)) for letter in "abc"]
     await asyncio.gather(several("d"), *threads)
     assert len(await names(engine)) == 41
+
+
+def test_forked_child_configures(url: str) -> None:
+    """Whatever a thread of its parent was doing.
+
+    Fails without `_start_in_child`.
+    """
+
+    def limit() -> float:
+        engine = sqlite.configure(create_async_engine(url), busy_timeout=7)
+        return writer_of(engine.sync_engine).limit
+
+    # As another thread has it that meets a new engine.
+    with Writer.guard:
+        assert in_child("fork", limit) == 7
+        # What the child has done first.
+        _start_in_child()
+        assert limit() == 7
 
 
 async def test_healed_engines_take_turns(plain: AsyncEngine) -> None:
