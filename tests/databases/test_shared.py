@@ -98,20 +98,22 @@ async def test_ends_out_of_order(memory: AsyncEngine) -> None:
     with pytest.raises(OperationalError, match="was rolled back"):
         await three.commit()
     await three.rollback()
+    await call(two, "2")
     await call(three, "3")
     await outer.rollback()
-    with pytest.raises(OperationalError, match="was rolled back"):
-        await three.commit()
-    await three.rollback()
+    await two.rollback()
     await call(outer, "0")
+    with pytest.raises(OperationalError, match="was rolled back"):
+        await three.commit()  # Not even in another transaction.
+    await three.rollback()
     await call(one, "1")
     await outer.commit()
     await call(
         two, "2"
     )  # A transaction of its own, which the others are not inside of.
-    await one.rollback()
-    await two.commit()
-    assert await names(memory) == set("012")
+    await one.commit()
+    await two.rollback()
+    assert await names(memory) == set("01")
     for session in sessions:
         await session.close()
 
@@ -138,6 +140,30 @@ async def test_one_beside_another(memory: AsyncEngine, write: Any) -> None:
         await first.commit()
         await aside(beside(second))
     assert await names(memory) == {"first"}
+
+
+async def test_a_transaction_that_outlives_its_hold(memory: AsyncEngine) -> None:
+    """The next one goes on in it, because it cannot begin another.
+
+    Fails without `is_in_transaction` in `Writer._run_in_turn`.
+    """
+
+    async def follow() -> None:
+        async with AsyncSession(memory) as session:
+            await call(session, "next")
+            await session.commit()
+
+    writer = writer_of(memory.sync_engine)
+    line = writer.line()
+    async with AsyncSession(memory) as first:
+        await call(first, "first")
+        writer.limit = 60
+        task = aside(follow())
+        await until(line.has_waiters)
+        assert line.holder is not None
+        line.end(line.holder)
+        await task
+    assert await names(memory) == {"first", "next"}
 
 
 async def test_a_plain_session_waits(memory: AsyncEngine) -> None:

@@ -365,6 +365,22 @@ async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
         await task
 
 
+async def test_let_in_past_a_holder(brief: AsyncEngine) -> None:
+    """What SQLite lets in takes the lock from nothing that holds it in the line."""
+    line, first = line_of(brief), await brief.connect()
+    await first.execute(select(Tag))
+    holder = line.holder
+    assert holder is not None
+    holder.is_overdue = True
+    await first.exec_driver_sql("COMMIT")
+    await first.exec_driver_sql("BEGIN")
+    async with brief.connect() as second:
+        await aside(second.execute(select(Tag)))
+        assert line.holder is holder
+    await first.close()
+    assert line.holder is None
+
+
 @pytest.mark.parametrize("is_inside", [False, True], ids=["overdue", "inside"])
 @pytest.mark.parametrize("is_free_again", [True, False])
 async def test_standing_in_line_again(
