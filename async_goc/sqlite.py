@@ -11,7 +11,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ._databases import mark_as_reader, writer_of
+from ._databases import find_writer, mark_as_reader, writer_of
 
 __all__ = ["configure", "reading"]
 
@@ -87,8 +87,9 @@ def reading(engine: AsyncEngine) -> AsyncEngine:
 
     It has a pool of its own, of the same size and with the same settings, because the
     connections of *engine* may all be in use by transactions that wait for their turn
-    to write. It is disposed of with *engine*. Listeners on *engine* are not its own.
-    However often this is called, *engine* has one such pool.
+    to write. It is disposed of with *engine*. Listeners on *engine* are not its own,
+    but its execution options are. However often this is called, *engine* and its copies
+    with other execution options have one such pool.
 
     Args:
         engine: An engine with the ``sqlite+aiosqlite`` dialect and a database file,
@@ -98,14 +99,21 @@ def reading(engine: AsyncEngine) -> AsyncEngine:
         The engine that reads.
 
     Raises:
-        ValueError: The engine is not SQLite, or its database is in memory, where all
-            sessions share one connection, or each connection has a database of its own.
+        ValueError: The engine is not SQLite, or was not configured, or its database is
+            in memory, where all sessions share one connection, or each connection has a
+            database of its own.
     """
     _check_file(engine)
-    writer = writer_of(engine.sync_engine)
+    writer = find_writer(engine.sync_engine)
+    if writer is None or writer.statement is None:
+        # Its reader would never have the settings of a later call of configure().
+        msg = f"{engine!r} was not configured; call async_goc.sqlite.configure() first"
+        raise ValueError(msg)
     if writer.reader is None:
         writer.reader = _make_reader(engine.sync_engine)
-    return AsyncEngine(writer.reader)
+        writer.reader_process = os.getpid()
+    options = engine.sync_engine.get_execution_options()
+    return AsyncEngine(writer.reader.execution_options(**options))
 
 
 def _check_file(engine: AsyncEngine) -> None:
@@ -124,7 +132,7 @@ def _check_file(engine: AsyncEngine) -> None:
 
 
 def _make_reader(engine: Engine) -> Engine:
-    pool, process = engine.pool.recreate(), os.getpid()
+    pool = engine.pool.recreate()
     echo: Any = engine.echo
 
     def on_connect(connection: Any, entry: ConnectionPoolEntry) -> None:
@@ -149,17 +157,23 @@ def _make_reader(engine: Engine) -> Engine:
         engine.dialect,
         engine.url,
         echo=echo,
-        execution_options=engine.get_execution_options(),
         hide_parameters=engine.hide_parameters,
     )
     event.listen(engine, "handle_error", on_error)
 
-    @event.listens_for(engine, "engine_disposed")
-    def _dispose(_: Engine) -> None:
-        # A child process lets go of its parent's connections without closing them.
-        reader.dispose(close=os.getpid() == process)
-
     return reader
+
+
+# For all engines, because a listener on a copy with other execution options would not
+# hear of the original.
+@event.listens_for(Engine, "engine_disposed")
+def _dispose_reader(engine: Engine) -> None:
+    writer = find_writer(engine)
+    if writer is None or writer.reader is None or writer.reader.pool is engine.pool:
+        return
+    # A child process lets go of its parent's connections without closing them.
+    writer.reader.dispose(close=os.getpid() == writer.reader_process)
+    writer.reader_process = os.getpid()
 
 
 def _check(

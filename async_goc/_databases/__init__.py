@@ -5,8 +5,8 @@ where the driver does not. `blockers` asks what an INSERT has met, and `stored` 
 a value as the column stores it. `tables` gives a statement many rows of values in a
 text that does not depend on how many there are, `uniform` makes a driver take values of
 several types for one column, and `order` says which values a database takes for equal.
-`writer` lets SQLite's transactions begin one after the other, and `line` is where they
-wait.
+`writer` lets SQLite's transactions begin one after the other, `line` is where they
+wait, and `savepoints` keeps them apart on a connection that they share.
 """
 
 # pyright: reportUnusedImport=false
@@ -35,4 +35,4 @@ from .facts import (
 from .order import comparable, may_be_refused, ordering
 from .stored import as_stored, stores_another
 from .tables import Source
-from .writer import has_line, mark_as_reader, writer_of
+from .writer import find_writer, has_line, mark_as_reader, writer_of

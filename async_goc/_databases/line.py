@@ -84,7 +84,7 @@ class Line:
         self._loop = None if loop is None else ref(loop)
         # In order of arrival; a plain dict finds its first item by walking past all
         # that were deleted before it.
-        self._waiting: OrderedDict[Hold, asyncio.Future[bool]] = OrderedDict()
+        self._waiting: OrderedDict[Hold, asyncio.Future[Hold | None]] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._limit = 0.0
 
@@ -104,17 +104,21 @@ class Line:
     def is_in_vain(self) -> bool:
         """Whether the holder waits for this task, or has kept the lock too long."""
         holder = self.holder
-        return holder is not None and (holder.is_overdue or holder in _around.get())
+        return holder is not None and (holder.is_overdue or self.is_inside())
 
-    async def wait(self, hold: Hold, limit: float) -> bool:
-        """Wait for the lock; say whether *hold* has it, or else goes on without it.
+    def is_inside(self) -> bool:
+        """Whether this task is inside the holder's transaction."""
+        return self.holder in _around.get()
+
+    async def wait(self, hold: Hold, limit: float) -> Hold | None:
+        """Wait for the lock; return None, or the holder that *hold* goes past.
 
         No holder keeps the others waiting for more than *limit* seconds.
         """
         loop, self._limit = asyncio.get_running_loop(), limit
         if self.holder is not None and not self._waiting:
             self.holder.since = loop.time()
-        answer: asyncio.Future[bool] = loop.create_future()
+        answer: asyncio.Future[Hold | None] = loop.create_future()
         self._waiting[hold] = answer
         if self._sweeper is None:
             self._sweep_later(loop)
@@ -138,7 +142,7 @@ class Line:
         self.holder = successor = next(live, None)
         if successor is not None:
             successor.since = asyncio.get_running_loop().time()
-            self._waiting.pop(successor).set_result(True)
+            self._waiting.pop(successor).set_result(None)
 
     def check(self) -> None:
         """Pass the lock on, if the holder's transaction has ended."""
@@ -192,7 +196,7 @@ class Line:
             *(seconds, self._limit, len(self._waiting)),
         )
         for answer in [each for each in self._waiting.values() if not each.done()]:
-            answer.set_result(False)
+            answer.set_result(holder)
         self._waiting.clear()
 
 

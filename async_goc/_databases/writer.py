@@ -1,22 +1,22 @@
 """Let SQLite's transactions begin in turn, whatever code begins them."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, StaticPool, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.util import await_only
 
-from .line import Line, enter, is_in_transaction
+from .line import Hold, Line, enter, is_in_transaction
+from .savepoints import Savepoints, execute, is_busy, locked
 
 _KEY: Final = "_async_goc_writer"
 _IS_READER: Final = "async_goc.is_reader"
-# Two threads may meet one engine at the same time, and it gets one writer.
-_guard: Final = Lock()
 
 
 # The writer's lock is taken where a transaction begins, and there is one such place:
@@ -33,36 +33,51 @@ _guard: Final = Lock()
 class Writer:
     """The turns of one engine's transactions, in all event loops."""
 
+    # Two threads may meet one engine at the same time, and it gets one writer.
+    guard: ClassVar = Lock()
+
     def __init__(self, engine: Engine) -> None:
         dialect: Any = engine.dialect
         # The statement that begins a transaction; None: sqlite3 begins them.
         self.statement: str | None = None
+        # The transactions inside another one's, on a shared connection.
+        self._inner = Savepoints()
         # Seconds for which one transaction may keep the others waiting.
         self.limit = 5.0
-        # The engine that only reads, where one was asked for.
+        # The engine that only reads, where one was asked for. It has no options of the
+        # caller's, because all copies of the engine share it.
         self.reader: Engine | None = None
+        # The process that opened its connections.
+        self.reader_process = 0
         # All sessions share one connection, so even readers take turns.
         self._is_shared = isinstance(engine.pool, StaticPool)
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, Line]
         self._lines = WeakKeyDictionary()
-        # Connections in AUTOCOMMIT.
-        self._autocommits: WeakSet[PoolProxiedConnection] = WeakSet()
+        # The driver's connections in AUTOCOMMIT. An execution option says it in the
+        # caller's spelling; all that sets a level, or resets it, comes by the dialect.
+        self._autocommits: WeakSet[Any] = WeakSet()
+        self._set_level = dialect.set_isolation_level
+        dialect.set_isolation_level = self.set_isolation_level
         self._begin, dialect.do_begin = dialect.do_begin, self.begin
         self._commit, dialect.do_commit = dialect.do_commit, self.commit
         self._rollback, dialect.do_rollback = dialect.do_rollback, self.rollback
-        event.listen(engine, "begin", self._note_autocommit)
         event.listen(engine, "checkin", lambda *_: self.line().check())
         event.listen(engine, "handle_error", self._keep_connection)
 
     def begin(self, connection: PoolProxiedConnection) -> None:
         """Begin a transaction, in turn; SQLAlchemy calls this before each."""
         if connection.info.get(_IS_READER):
-            _execute(connection, "BEGIN")
-        elif self.statement is None or connection in self._autocommits:
+            execute(connection, "BEGIN")
+        elif self.statement is None or (
+            connection.driver_connection in self._autocommits
+        ):
+            if self.is_anothers(connection):
+                self._run_in_turn(connection, lambda: None)
+                self.line().check()  # It has begun nothing, so it keeps nobody waiting.
             self._begin(connection)
         # A listener of the caller's may have begun one.
         elif not is_in_transaction(connection) or self.is_anothers(connection):
-            run = partial(_execute, connection, self.statement)
+            run = partial(execute, connection, self.statement)
             if self._is_shared or not self.statement.endswith("DEFERRED"):
                 self._run_in_turn(connection, run)
             else:
@@ -73,17 +88,30 @@ class Writer:
         run = partial(connection.exec_driver_sql, "BEGIN IMMEDIATE")
         self._run_in_turn(connection.connection, run)
 
+    def set_isolation_level(self, connection: Any, level: str) -> None:
+        """Set the level, and note AUTOCOMMIT; SQLAlchemy gives it in upper case."""
+        self._set_level(connection, level)
+        is_in_autocommit = level == "AUTOCOMMIT"
+        note = self._autocommits.add if is_in_autocommit else self._autocommits.discard
+        note(connection.driver_connection)
+
     def commit(self, connection: PoolProxiedConnection) -> None:
         """Commit, and let the next transaction begin."""
-        self._commit(connection)
+        if connection in self._inner:
+            self._inner.commit(connection)
+        elif not self.is_anothers(connection):
+            self._commit(connection)
         self.line().check()
 
     def rollback(self, connection: PoolProxiedConnection) -> None:
         """Roll back, but not another session's transaction on a shared connection."""
         # The pool sends a ROLLBACK whenever a connection returns, most often for
         # nothing. On a shared one, it would undo what another session is doing.
-        if is_in_transaction(connection) and not self.is_anothers(connection):
+        if connection in self._inner:
+            self._inner.rollback(connection)
+        elif is_in_transaction(connection) and not self.is_anothers(connection):
             self._rollback(connection)
+            self._inner.lose_all()
         self.line().check()
 
     def has_begun(self, connection: PoolProxiedConnection) -> bool:
@@ -94,7 +122,8 @@ class Writer:
 
     def is_anothers(self, connection: PoolProxiedConnection) -> bool:
         """Whether another session holds the lock on this same connection."""
-        holder = self.line().holder if self._is_shared else None
+        is_alone = not self._is_shared or connection in self._inner
+        holder = None if is_alone else self.line().holder
         held = None if holder is None else holder.connection()
         return held is not None and held is not connection
 
@@ -107,7 +136,7 @@ class Writer:
         found = self._lines.get(loop)
         if found is None:
             found = Line(loop)
-            with _guard:
+            with Writer.guard:
                 # The future of a waiter refers to its loop. A loop that was closed in
                 # the middle of a wait would therefore stay here for ever.
                 for other in [each for each in self._lines if each.is_closed()]:
@@ -116,36 +145,54 @@ class Writer:
         return found
 
     def _run_in_turn(
-        self, connection: PoolProxiedConnection, run: Callable[[], object]
+        self,
+        connection: PoolProxiedConnection,
+        run: Callable[[], object],
+        *,
+        is_last_try: bool = False,
     ) -> None:
         line = self.line()
         hold = line.hold_for(connection)
-        has_lock = line.take(hold)
-        if not has_lock and not line.is_in_vain():
-            try:
-                has_lock = await_only(line.wait(hold, self.limit))
-            except BaseException as error:
-                error.__dict__[_KEY] = True  # It was raised in line.
-                raise
+        passed = self._stand_in_line(line, hold)
         try:
-            # On a shared connection, another's transaction may go on: this joins it.
+            if passed is not None and self.is_anothers(connection):
+                self._begin_inside(connection, line)
+                return
             if not is_in_transaction(connection):
+                self._inner.forget()
                 run()
-        except Exception:
+        except Exception as error:
             line.end(hold)
-            raise
+            # SQLite knows no order, so others of the line may have been quicker than
+            # this, each of them for a moment only. The line has room again.
+            has_room = passed is not None and passed is not line.holder
+            if is_last_try or not has_room or not is_busy(error):
+                raise
+        else:
+            # Without the lock, SQLite may have let it in: others should wait for it.
+            if passed is None or line.take(hold):
+                enter(hold)
+            return
         finally:
             hold.has_begun = True
-        # Without the lock, SQLite may have let it in: others had better wait for it.
-        if has_lock or line.take(hold):
-            enter(hold)
+        self._run_in_turn(connection, run, is_last_try=True)
 
-    def _note_autocommit(self, connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("isolation_level") == "AUTOCOMMIT":
-            self._autocommits.add(connection.connection)
-        else:
-            self._autocommits.discard(connection.connection)
+    def _begin_inside(self, connection: PoolProxiedConnection, line: Line) -> None:
+        if not line.is_inside():
+            raise locked(self.statement or "BEGIN IMMEDIATE")
+        self._inner.begin(connection)
+
+    def _stand_in_line(self, line: Line, hold: Hold) -> Hold | None:
+        """Return the holder that *hold* goes past; None: it has the lock."""
+        if line.take(hold):
+            return None
+        if line.is_in_vain():
+            return line.holder
+        try:
+            return await_only(line.wait(hold, self.limit))
+        except BaseException as error:
+            error.__dict__[_KEY] = True  # It was raised in line.
+            raise
 
     def _keep_connection(self, context: ExceptionContext) -> None:
         # SQLAlchemy closes a connection whose statement is cancelled. In line, none was
@@ -167,22 +214,23 @@ def has_line(dialect: Dialect) -> bool:
 
 def writer_of(engine: Engine) -> Writer:
     """Make the engine's transactions begin in turn, from now on."""
-    with _guard:
+    with Writer.guard:
         found = find_writer(engine)
         if found is None:
             found = engine.dialect.__dict__[_KEY] = Writer(engine)
         return found
 
 
+def _start_in_child() -> None:
+    # It may be locked, by a thread that the child does not have.
+    Writer.guard = Lock()
+
+
+# Where there is no fork, `dict` takes the argument, and nothing comes of it.
+_at_fork: Callable[..., object] = getattr(os, "register_at_fork", dict[str, Any])
+_at_fork(after_in_child=_start_in_child)
+
+
 def mark_as_reader(info: dict[Any, Any]) -> None:
     """Let transactions begin without a turn on the connection that has this *info*."""
     info[_IS_READER] = True
-
-
-def _execute(connection: PoolProxiedConnection, statement: str) -> None:
-    adapted: Any = connection.dbapi_connection
-
-    async def send(driver: Any) -> None:
-        await driver.execute(statement)
-
-    adapted.run_async(send)

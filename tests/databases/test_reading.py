@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from pathlib import Path
 from typing import Any
 
 import pytest
 from backends import on_sqlite
 from models import Tag
-from sqlalchemy import NullPool, QueuePool, event, select, text
+from sqlalchemy import NullPool, QueuePool, event, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -104,7 +105,7 @@ async def test_the_same_settings(url: str) -> None:
         cursor.close()
 
     reader = sqlite.reading(engine)
-    assert sqlite.reading(engine).sync_engine is reader.sync_engine
+    assert sqlite.reading(engine).pool is reader.pool
     assert isinstance(reader.pool, QueuePool)
     assert reader.pool is not engine.pool
     assert reader.pool.size() == 3
@@ -147,13 +148,57 @@ async def test_what_cannot_be_read_beside(
     await engine.dispose()
 
 
-async def test_an_engine_that_was_not_configured(url: str) -> None:
-    """It can be read beside, too."""
+@pytest.mark.parametrize("has_writer", [False, True])
+async def test_an_engine_that_was_not_configured(url: str, has_writer: bool) -> None:
+    """Its reader would never have the settings, so the error says what comes first.
+
+    Fails without `find_writer` in `reading`.
+    """
     engine = create_async_engine(url)
-    reader = sqlite.reading(engine)
-    async with AsyncSession(engine) as session:
-        await get_or_create(session, Tag, name="x")
-        await session.commit()
-    async with AsyncSession(reader) as session:
-        assert (await session.scalars(select(Tag.name))).all() == ["x"]
+    if has_writer:
+        async with AsyncSession(engine) as session:
+            await get_or_create(session, Tag, name="x")
+    with pytest.raises(ValueError, match=r"call async_goc\.sqlite\.configure"):
+        sqlite.reading(engine)
+    assert sqlite.reading(sqlite.configure(engine)).pool.checkedout() == 0
     await engine.dispose()
+
+
+@pytest.mark.parametrize("disposed", ["root", "copy", "other copy"])
+async def test_copies_with_other_options(
+    url: str, tmp_path: Path, disposed: str
+) -> None:
+    """Each reads with its own options; disposing any disposes the pool of them all.
+
+    Fails without `get_execution_options` in `reading`.
+    """
+    root = sqlite.configure(create_async_engine(url))
+
+    @event.listens_for(root.sync_engine, "connect")
+    def _attach(connection: Any, _entry: object) -> None:
+        cursor = connection.cursor()
+        for name in "ab":
+            cursor.execute(f"ATTACH '{tmp_path}/{name}.db' AS tenant_{name}")
+        cursor.close()
+
+    tenants = {
+        name: root.execution_options(schema_translate_map={None: f"tenant_{name}"})
+        for name in "ab"
+    }
+    for name, tenant in tenants.items():
+        async with tenant.begin() as connection:
+            await connection.run_sync(Tag.metadata.create_all)
+            await connection.execute(insert(Tag).values(name=name))
+    readers = {name: sqlite.reading(tenant) for name, tenant in tenants.items()}
+    for name, reader in readers.items():
+        async with AsyncSession(reader) as session:
+            assert (await session.scalars(select(Tag.name))).all() == [name]
+    pool = readers["a"].pool
+    assert pool.checkedin() == 1
+    engines = {"root": root, "copy": tenants["a"], "other copy": tenants["b"]}
+    await engines[disposed].dispose()
+    assert pool.checkedin() == 0
+    assert readers["b"].pool is readers["a"].pool is not pool
+    async with AsyncSession(sqlite.reading(root)) as session:
+        assert (await session.scalars(select(Tag.name))).all() == []
+    await root.dispose()

@@ -13,6 +13,7 @@ import anyio
 import pytest
 import steps
 from backends import on_sqlite
+from children import in_child
 from models import Tag
 from sqlalchemy import NullPool, event, func, select, text
 from sqlalchemy.exc import MissingGreenlet, OperationalError
@@ -27,7 +28,7 @@ from waiting import until
 
 from async_goc import get_or_create, sqlite
 from async_goc._databases.line import Line
-from async_goc._databases.writer import writer_of
+from async_goc._databases.writer import Writer, _start_in_child, writer_of
 
 # Connections that are cancelled, or dropped, are left to the collector; since Python
 # 3.13, sqlite3 warns of it.
@@ -364,6 +365,57 @@ async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
         await task
 
 
+async def test_let_in_past_a_holder(brief: AsyncEngine) -> None:
+    """What SQLite lets in takes the lock from nothing that holds it in the line."""
+    line, first = line_of(brief), await brief.connect()
+    await first.execute(select(Tag))
+    holder = line.holder
+    assert holder is not None
+    holder.is_overdue = True
+    await first.exec_driver_sql("COMMIT")
+    await first.exec_driver_sql("BEGIN")
+    async with brief.connect() as second:
+        await aside(second.execute(select(Tag)))
+        assert line.holder is holder
+    await first.close()
+    assert line.holder is None
+
+
+@pytest.mark.parametrize("is_inside", [False, True], ids=["overdue", "inside"])
+@pytest.mark.parametrize("is_free_again", [True, False])
+async def test_standing_in_line_again(
+    brief: AsyncEngine, is_inside: bool, is_free_again: bool
+) -> None:
+    """What went past a holder that has ended stands in line, once, before it fails.
+
+    Fails without `has_room` in `Writer._run_in_turn`.
+    """
+    line, first = line_of(brief), await brief.connect()
+    await first.execute(select(Tag))
+    assert line.holder is not None
+    line.holder.is_overdue = not is_inside
+    # It goes on holding the line's lock, and lets go of SQLite's.
+    await first.exec_driver_sql("COMMIT")
+    await first.exec_driver_sql("BEGIN")
+    rival = sqlite3.connect(brief.url.database or "", isolation_level=None)
+    rival.execute("BEGIN IMMEDIATE")
+    begun: list[object] = []
+    event.listen(brief.sync_engine, "begin", begun.append)
+    task = asyncio.create_task(write(brief)) if is_inside else aside(write(brief))
+    await until(lambda: bool(begun))  # It has gone past the line.
+    await first.close()
+    await until(lambda: line.holder is not None)
+    if is_free_again:
+        rival.rollback()
+        await task
+    else:
+        with LOCKED:
+            await task
+    rival.close()
+    assert await names(brief) == ({"x"} if is_free_again else set())
+    assert line.holder is None
+
+
 @pytest.mark.parametrize("is_child", [False, True], ids=["same task", "child"])
 async def test_waiting_for_oneself(brief: AsyncEngine, is_child: bool) -> None:
     """A second transaction inside the first is not in line, and harms none that are.
@@ -459,6 +511,38 @@ async def test_who_takes_no_turn(url: str, kind: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "autocommit"])
+@pytest.mark.parametrize("place", ["connection", "session", "copy", "create_engine"])
+@pytest.mark.parametrize("configured", ["root", "copy"])
+async def test_what_autocommit_writes_is_kept(
+    url: str, level: str, place: str, configured: str
+) -> None:
+    """However it is asked for, and whichever copy of the engine was configured.
+
+    Fails without `set_isolation_level` in `Writer.__init__`.
+    """
+    options: dict[str, Any] = {"isolation_level": level}
+    engine = create_async_engine(url, **options if place == "create_engine" else {})
+    copy = engine.execution_options(compiled_cache=None)
+    sqlite.configure(copy if configured == "copy" else engine)
+    insert = text("INSERT INTO tag (name) VALUES ('kept')")
+    used = engine.execution_options(**options) if place == "copy" else engine
+    if place == "session":
+        async with AsyncSession(used) as session:
+            await session.connection(execution_options=options)
+            await session.execute(insert)
+    else:
+        async with used.connect() as connection:
+            if place == "connection":
+                await connection.execution_options(**options)
+            await connection.execute(insert)
+    assert await names(engine) == {"kept"}
+    async with engine.begin() as connection:  # The level has ended with its user.
+        await connection.execute(select(Tag))
+        assert (line_of(engine).holder is None) is (place == "create_engine")
+    await engine.dispose()
+
+
 async def test_an_expired_attribute(engine: AsyncEngine) -> None:
     """Read without an await, it still says so, with a line and without one.
 
@@ -520,6 +604,24 @@ async def test_loops_and_threads(url: str) -> None:
     threads = [asyncio.to_thread(asyncio.run, several(letter)) for letter in "abc"]
     await asyncio.gather(several("d"), *threads)
     assert len(await names(engine)) == 41
+
+
+def test_forked_child_configures(url: str) -> None:
+    """Whatever a thread of its parent was doing.
+
+    Fails without `_start_in_child`.
+    """
+
+    def limit() -> float:
+        engine = sqlite.configure(create_async_engine(url), busy_timeout=7)
+        return writer_of(engine.sync_engine).limit
+
+    # As another thread has it that meets a new engine.
+    with Writer.guard:
+        assert in_child("fork", limit) == 7
+        # What the child has done first.
+        _start_in_child()
+        assert limit() == 7
 
 
 async def test_healed_engines_take_turns(plain: AsyncEngine) -> None:
