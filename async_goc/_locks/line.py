@@ -53,9 +53,12 @@ class Line:
     The first in line is the one that arrived first of those with the highest rank.
     """
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, key: Hashable, since: float) -> None:
+        self.key = key
         # When the present holder began to keep others waiting, by the loop's clock.
         self.since = since
+        # The earliest time to look again whether a scout can be sent.
+        self.again = 0.0
         # What has gone to the database without the key, while the others wait.
         self.scout: Owner | None = None
         # The first in line that has a limit, and the timer that sends it.

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .line import Waiter
+    from .line import Line, Waiter
 
 
 class Answer(Enum):
@@ -28,14 +28,22 @@ class Answer(Enum):
 class Owner(ABC):
     """What may hold keys: for the rooms above, a transaction."""
 
-    __slots__ = ("__weakref__", "is_overdue", "keys", "waits")
+    __slots__ = ("__weakref__", "is_overdue", "keys", "scouted", "waits")
 
     def __init__(self) -> None:
-        # All three are written by `Queues` only: {key: when it was given}; the owner's
-        # place in a line; and whether it has kept one of its keys for too long.
+        # All are written by `Queues` only: {key: when it was given}; the owner's place
+        # in a line; whether it has kept one of its keys for too long; and the line that
+        # has sent a scout because of that.
         self.keys: dict[Hashable, float] = {}
         self.waits: Waiter | None = None
         self.is_overdue: bool = False
+        self.scouted: Line | None = None
+
+    @property
+    def has_scout(self) -> bool:
+        """Whether a waiter for one of its keys is in the database already."""
+        line = self.scouted
+        return line is not None and line.scout is not None and line.key in self.keys
 
     @abstractmethod
     def is_alive(self) -> bool:

@@ -68,7 +68,7 @@ class Queues:
             if owner.waits is not None or not outranks:
                 return False
             if line is not None and is_scout:
-                line.scout = holder  # It is about to meet the scout's row.
+                line.scout, owner.scouted = holder, line  # It will meet our row.
             else:
                 self._lose(key, holder)
         self._give(key, owner)
@@ -84,9 +84,8 @@ class Queues:
         on_timeout: Callable[[float], object] | None = None,
     ) -> Answer:
         """Wait for *key*, which its holder may keep for *limit* seconds."""
-        # `around` are owners that cannot go on before this wait has ended: waiting for
-        # one of them is a cycle, too. `on_timeout` is told, once for each holder, how
-        # long that one has had the key.
+        # `around` are owners that cannot go on before this wait ends: waiting for one
+        # is a cycle. `on_timeout` is told, once for each holder, how long it kept it.
         if self._is_cycle(key, owner, around):
             self.counts.deadlocks_avoided += 1
             return Answer.DEADLOCK
@@ -156,7 +155,7 @@ class Queues:
     def _lose(self, key: Hashable, owner: Owner) -> None:
         del owner.keys[key]
         if not owner.keys:
-            owner.is_overdue = False
+            owner.is_overdue, owner.scouted = False, None
 
     def _is_cycle(self, key: Hashable, owner: Owner, around: Collection[Owner]) -> bool:
         """Whether waiting would close a cycle; its members then stop waiting, too."""
@@ -179,7 +178,7 @@ class Queues:
         key = waiter.key
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(self.home.time())
+            line = self._lines[key] = Line(key, self.home.time())
         line.add(waiter)
         waiter.owner.waits = waiter
         self._waiting.add(waiter)
@@ -225,7 +224,7 @@ class Queues:
         if first is not None and first.limit is not None:
             # A bulk call would wait for each of its keys anew.
             wait = 0.0 if self._holders[key].is_overdue else first.limit
-            due = line.since + wait
+            due = max(line.since + wait, 0.0 if first.rank else line.again)
             line.timer = self.home.call_at(due, self._send_scout, key, line, first)
 
     def _send_scout(self, key: Hashable, line: Line, scout: Waiter) -> None:
@@ -233,13 +232,14 @@ class Queues:
         if not scout.is_live:
             return  # It was cancelled in the tick in which the timer fires.
         holder = self._holders[key]
-        if holder.is_in_line(key):
-            line.since = self.home.time() + SWEEP
+        # One that needs a connection goes alone, whichever key of the holder it is for.
+        if holder.is_in_line(key) or (holder.has_scout and not scout.rank):
+            line.again = self.home.time() + SWEEP
             self._arrange(key, line)
             return
         self.counts.timeouts += 1
         if line.scout is None:
-            line.scout = scout.owner
+            line.scout, holder.scouted = scout.owner, line
             scout.owner.keys[key] = perf_counter()
             self._answer(scout, Answer.TIMEOUT)
         for waiter in line.connected(has_limit=True):

@@ -184,10 +184,17 @@ class Registry(Simulation):
 
     def check_limits(self) -> None:
         """4. Liveness: no holder keeps the first in line for longer than its limit."""
-        for key, (_, since) in self.kept.items():
+        for key, (holder, since) in self.kept.items():
+            # Those without a connection go one by one, for all keys of the holder.
+            if holder.has_scout or self.scout(key):
+                self.asked[holder] = self.loop.now
             limited = [c for c in self.queue(key) if c.limit is not None]
-            if limited and (self.scout(key) is None or limited[0].rank):
-                assert self.loop.now - since <= limited[0].limit + TICK
+            is_alone = self.scout(key) is None and not holder.has_scout
+            if limited and (limited[0].rank or is_alone):
+                asked = -1 if limited[0].rank else self.asked.get(holder, -1)
+                # Whether one of them is back is looked at from time to time.
+                most = limited[0].limit + (TICK if limited[0].rank else SWEEP + TICK)
+                assert self.loop.now - max(since, asked) <= most + TICK / 2
 
     @invariant()
     def keys_are_exclusive(self) -> None:

@@ -173,6 +173,29 @@ async def test_a_holder_is_overdue_only_once(queues: Queues) -> None:
     assert len(told) == 2
 
 
+async def test_scouts_of_one_holder_go_one_by_one(queues: Queues) -> None:
+    """One that holds many keys sends no more of the pool than one that holds one.
+
+    Those that have a connection need no more of it. Fails without `has_scout` in
+    `Queues._send_scout`.
+    """
+    holder, first, second, connected = Holder(1), Holder(), Holder(), Holder(1)
+    for key in "abc":
+        queues.take(key, holder)
+    (asks,) = await line_up(queues, first, key="a", limit=0)
+    assert await asks is Answer.TIMEOUT
+    (waits,) = await line_up(queues, second, key="b", limit=0)
+    assert await queues.wait("c", connected, 0) is Answer.TIMEOUT
+    for _ in range(9):
+        await tick()
+    assert not waits.done()
+    queues.release("c", connected)
+    queues.release("a", first)
+    assert await waits is Answer.TIMEOUT
+    queues.release("b", second)
+    queues.reclaim(holder)
+
+
 async def test_those_without_a_limit_are_passed_by(queues: Queues) -> None:
     """The first in line that has a limit goes, whatever stands before it."""
     holder, *patient, brief = [Holder() for _ in range(4)]

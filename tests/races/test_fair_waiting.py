@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from waiting import until
 
-from async_goc import KeyedLocks, Policy, get_or_create
+from async_goc import KeyedLocks, Policy, get_or_create, get_or_create_many
 
 pytestmark = [
     pytest.mark.heavy,
@@ -117,6 +117,36 @@ async def test_slow_creators_in_a_row(
     assert [type(result) for result in results[-slow:]] == [asyncio.CancelledError] * 3
     # The one that creates the row at last may have kept a scout waiting, too.
     assert len(caplog.records) <= (0 if limit is None else slow + 1)
+    assert locks.statistics().held == 0
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_one_slow_creator_of_many_rows(
+    small_pool: AsyncEngine, locks: KeyedLocks, limit: float | None
+) -> None:
+    """However many keys it holds, one of the waiters asks the database at a time.
+
+    Fails without `has_scout` in `Queues._send_scout`: the pool is empty.
+    """
+    sessions = async_sessionmaker(small_pool)
+    policy = Policy(locks=locks, wait_timeout=limit)
+    names = [f"row {number}" for number in range(10)]
+
+    async def ask(name: str) -> bool:
+        async with sessions.begin() as session:
+            _, created = await get_or_create(session, Tag, name=name, policy=policy)
+        return created
+
+    async with sessions() as slow:
+        await get_or_create_many(slow, Tag, names, key="name", policy=policy)
+        waiting = [asyncio.create_task(ask(name)) for name in names * 2]
+        scouts = 0 if limit is None else 1
+        await until(lambda: locks.statistics().waiting == len(waiting) - scouts)
+        await until(lambda: checked_out(small_pool) == 1 + scouts)
+        assert await ask("unrelated")
+        assert checked_out(small_pool) == 1 + scouts
+        await slow.commit()
+    assert await asyncio.gather(*waiting) == [False] * len(waiting)
     assert locks.statistics().held == 0
 
 

@@ -96,6 +96,8 @@ class Simulation(RuleBasedStateMachine):
         self.stuck: dict[str, tuple[Owner, float]] = {}
         # {key: (its holder, since when it is seen to have kept others waiting)}
         self.kept: dict[str, tuple[Any, float]] = {}
+        # {holder: when it was last seen to have a scout}
+        self.asked: dict[Any, float] = {}
 
     def holder(self, key: str) -> Any:
         return self.queues._holders.get(key)
