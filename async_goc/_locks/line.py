@@ -54,11 +54,11 @@ class Line:
     """
 
     def __init__(self, key: Hashable, since: float) -> None:
-        self.key = key
+        self.key: Hashable = key
         # When the present holder began to keep others waiting, by the loop's clock.
         self.since = since
         # The earliest time to look again whether a scout can be sent.
-        self.again = 0.0
+        self.again: float = 0.0
         # What has gone to the database without the key, while the others wait.
         self.scout: Owner | None = None
         # The first in line that has a limit, and the timer that sends it.
