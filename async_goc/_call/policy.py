@@ -1,5 +1,6 @@
 """How a call behaves, as one value."""
 
+import sys
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -108,8 +109,9 @@ def _check_number(name: str, value: Any, kind: Any, least: int, wanted: str) -> 
     # True is an int, and was meant for something else.
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     _check_type(name, value, is_number, wanted)
-    # NaN is neither less nor more.
-    if not value >= least:
+    # NaN is neither less nor more; and no clock takes what no float can be.
+    is_huge = isinstance(value, int) and value > sys.float_info.max
+    if is_huge or not value >= least:
         msg = f"{name} is {value!r}; give {wanted}"
         raise ValueError(msg)
 

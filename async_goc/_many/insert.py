@@ -77,9 +77,9 @@ async def _insert_natively(
 
 def _are_mixed_up(shape: Shape, rows: Sequence[Row], made: Sequence[object]) -> bool:
     """Whether the rows have come back in another order than they were sent in."""
-    # They never did. But no database promises it, and one row would be taken for
-    # another. (A key that is stored as another value, or changed by a trigger, says
-    # nothing.)
+    # This was never seen. But no database promises an order, and without it one row
+    # would be taken for another. (A key that is stored as another value, or that a
+    # trigger has changed, says nothing about the order.)
     sent, returned = [row.key for row in rows], shape.keys_of(made)
     return sent != returned and are_plain(sent) and set(sent) == set(returned)
 
@@ -91,7 +91,7 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
     if isinstance(made, Failure):
         if made.error is not None and not is_duplicate_key(made.error):
             raise made.error
-        # Inserting them one by one, which comes next, shows which have a rival.
+        # The caller looks for the rows of rivals next, and inserts the others again.
         return
     for row, instance in zip(rows, made, strict=True):
         row.instance, row.is_created = instance, True

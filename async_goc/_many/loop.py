@@ -114,8 +114,8 @@ class Bulk:
                 name = self._shape.mapper.class_.__name__
                 msg = (
                     f"some of the {name} were inserted with other keys than they were "
-                    "given, as by a trigger, and some were skipped: which is which, "
-                    "cannot be told; get or create them one by one"
+                    "given, as by a trigger, and some were skipped, so that they "
+                    "cannot be told apart; get or create them one by one"
                 )
                 raise AsyncGocError(msg)
             unknown: list[Row] = [row for row in rest if row.instance is None]

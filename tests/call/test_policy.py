@@ -37,7 +37,7 @@ Verb = Callable[..., Awaitable[Any]]
         (TypeError, "attempts", [1.5, True, "3", None, Decimal(3), Stats()]),
         (ValueError, "attempts", [0, -1]),
         (TypeError, "wait_timeout", ["1", True, 1j, Decimal(1), Fraction(1), []]),
-        (ValueError, "wait_timeout", [-1, -0.1, float("nan"), float("-inf")]),
+        (ValueError, "wait_timeout", [-1, -0.1, float("nan"), float("-inf"), 10**400]),
         (TypeError, "observer", [5, "print", []]),
         (TypeError, "locks", ["none", True, {}]),
         (TypeError, "namespace", [[], {}, ([],)]),
