@@ -110,6 +110,7 @@ def reading(engine: AsyncEngine) -> AsyncEngine:
         msg = f"{engine!r} was not configured; call async_goc.sqlite.configure() first"
         raise ValueError(msg)
     if writer.reader is None:
+        _heed_disposals()
         writer.reader = _make_reader(engine.sync_engine)
         writer.reader_process = os.getpid()
     options = engine.sync_engine.get_execution_options()
@@ -164,9 +165,14 @@ def _make_reader(engine: Engine) -> Engine:
     return reader
 
 
-# For all engines, because a listener on a copy with other execution options would not
-# hear of the original.
-@event.listens_for(Engine, "engine_disposed")
+def _heed_disposals() -> None:
+    # For all engines, because a listener on a copy with other execution options would
+    # not hear of the original. Only where there is a reader: SQLAlchemy executes every
+    # statement in another, slower way once anything listens to all engines.
+    if not event.contains(Engine, "engine_disposed", _dispose_reader):
+        event.listen(Engine, "engine_disposed", _dispose_reader)
+
+
 def _dispose_reader(engine: Engine) -> None:
     writer = find_writer(engine)
     if writer is None or writer.reader is None or writer.reader.pool is engine.pool:
