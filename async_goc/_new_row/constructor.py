@@ -47,7 +47,7 @@ def has_generated_constructor(mapper: Mapper[Any]) -> bool:
     """Whether the constructor only sets its arguments, and its fields' defaults."""
     init: Any = own_constructor(mapper)
     if init is None:
-        return True
+        return not _overrides(mapper.class_, object)
     code = getattr(init, "__code__", None)
     if code is not None and code.co_qualname == _BY_DATACLASSES:
         has_hook = hasattr(mapper.class_, "__post_init__")

@@ -102,6 +102,25 @@ def new_fields() -> Any:
     return Fields
 
 
+def on_setting_without(_: Any) -> type[Any]:
+    """A hook where there is no constructor but SQLAlchemy's."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Made(Base):
+        __tablename__ = "made"
+        name: Mapped[str] = mapped_column(primary_key=True)
+        size: Mapped[int | None]
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "name":
+                self.size = 8
+
+    return Made
+
+
 def after_fields(_: Any) -> type[Any]:
     class Made(new_fields(), table=True):
         __tablename__ = "made"
@@ -232,7 +251,7 @@ def one_child(_: Any) -> type[Any]:
 @pytest.mark.parametrize(
     "make",
     [
-        *(after_init, by_hand, by_hand_in_parent, on_setting),
+        *(after_init, by_hand, by_hand_in_parent, on_setting, on_setting_without),
         *(after_fields, fields_by_hand, private_field, by_hand_all_the_same),
         *(children, one_child),
     ],
@@ -242,7 +261,8 @@ async def test_constructors_that_may_do_more(
 ) -> None:
     """The unit of work inserts what they make, by whatever verb.
 
-    Fails without `fills_relationship` in `_of_model`.
+    Fails without `fills_relationship` in `_of_model`, and without `_overrides` in
+    `has_generated_constructor`.
     """
     model = make(new_base())
     await create_tables(session, model)
