@@ -23,12 +23,22 @@ Values = Sequence[Any]
 
 def uniform(values: Values, type_: TypeEngine[Any], dialect: Dialect) -> Values | None:
     """Return the values as one Python type; ``None``: they have none in common."""
-    if len(kinds_of(values)) <= 1 and not isinstance(type_, TypeDecorator):
+    kinds = kinds_of(values)
+    is_plain = len(kinds) <= 1 and not _has_lists(kinds)
+    if is_plain and not isinstance(type_, TypeDecorator):
         return values
     converted = converted_to(type_, values, dialect)
     # A decorated type may make values of several types out of one.
     sent = processed(converted, type_, dialect)
-    return None if sent is None or len(kinds_of(sent)) > 1 else converted
+    sent_kinds = kinds_of(sent or ())
+    if sent is None or len(sent_kinds) > 1 or _has_lists(sent_kinds):
+        return None
+    return converted
+
+
+def _has_lists(kinds: set[Any]) -> bool:
+    """Whether an array of the values would be one of arrays."""
+    return any(isinstance(k, type) and issubclass(k, (list, tuple)) for k in kinds)
 
 
 def processed(

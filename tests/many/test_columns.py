@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from backends import on_postgres
 from filled import Generated, Owner
-from models import Unnamed
+from models import Tag, Unnamed
 from sqlalchemy import (
     inspect,
     select,
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from wide import Arrays, Beast, Dog, Host, Keys, Wide, Wrapped
 
-from async_goc import Policy, get_or_create_many
+from async_goc import Policy, get_or_create, get_or_create_many
 
 
 async def test_readable(session: AsyncSession) -> None:
@@ -147,3 +147,28 @@ async def test_type_that_sql_wraps(session: AsyncSession) -> None:
     rows = [{"name": name, "text": name} for name in "ab"]
     result = await get_or_create_many(session, Wrapped, rows, key="name")
     assert [wrapped.text for wrapped, _ in result] == ["[a]", "[b]"]
+
+
+@on_postgres
+@pytest.mark.parametrize("value", [["a"], ["a", "b"], [["a"]], [], ("a",)])
+async def test_list_where_no_array_is(session: AsyncSession, value: Any) -> None:
+    """A list is stored, or refused, as in one row: an array of lists is flattened.
+
+    Fails without `_has_lists` in `uniform`: a list of one is stored as its member.
+    """
+    seen: list[Any] = []
+    for is_many in (False, True):
+        try:
+            async with session.begin_nested() as savepoint:
+                if is_many:
+                    rows = [{"name": "a", "colour": value}]
+                    ((tag, _),) = await get_or_create_many(session, Tag, rows)
+                else:
+                    given = {"colour": value}
+                    tag, _ = await get_or_create(session, Tag, name="a", defaults=given)
+                query = select(Tag.colour).where(Tag.id == tag.id)
+                seen.append(await session.scalar(query))
+                await savepoint.rollback()
+        except DBAPIError as error:
+            seen.append(type(error))
+    assert seen[0] == seen[1]
