@@ -41,6 +41,8 @@ class Event:
         waited: Seconds spent in the queue of this process.
         elapsed: Seconds from the call to its end.
         error: What the call raised, if it failed.
+        lane: How a call in a transaction of its own reached the database: ``"driver"``,
+            ``"cursor"`` or ``"session"``. ``None``: it ran in the caller's session.
     """
 
     verb: str
@@ -51,6 +53,7 @@ class Event:
     waited: float
     elapsed: float
     error: BaseException | None = None
+    lane: str | None = None
 
 
 class Observer(Protocol):

@@ -33,6 +33,7 @@ async def test_one_event_per_call(session: AsyncSession) -> None:
         ("get_or_create", Tag, Outcome.FAILED, 0, raised.value),
     ]
     assert all(event.elapsed > 0 for event in events)
+    assert all(event.lane is None for event in events)
 
 
 async def test_a_call_that_has_not_begun_is_not_reported(

@@ -43,6 +43,7 @@ def count(event: Event, /) -> None:
     assert_type(async_goc.__version__, str)
     assert_type(event.outcome, Outcome)
     assert_type(event.error, BaseException | None)
+    assert_type(event.lane, str | None)
 
 
 async def colour() -> str:
