@@ -4,6 +4,7 @@ from . import exceptions, sqlite
 from ._call import DEFAULT_POLICY, Event, Observer, Outcome, Policy, Stats
 from ._locks import KeyedLocks, LockStatistics
 from ._many import get_or_create_many, update_or_create_many
+from ._own import run_in_transaction
 from ._single import get_or_create, update_or_create
 from ._unique import UniqueMixin
 
@@ -22,6 +23,7 @@ __all__ = [
     "exceptions",
     "get_or_create",
     "get_or_create_many",
+    "run_in_transaction",
     "sqlite",
     "update_or_create",
     "update_or_create_many",

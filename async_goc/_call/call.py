@@ -3,7 +3,6 @@
 from asyncio import get_running_loop
 from contextlib import suppress
 from contextvars import ContextVar
-from logging import getLogger
 from time import perf_counter
 from typing import Any, Final, Self
 
@@ -13,11 +12,10 @@ from sqlalchemy.orm import Mapper, class_mapper
 
 from .._locks import Owner
 from ..exceptions import ContradictionError
-from .events import Event, Observer, Outcome
+from .events import Event, Observer, Outcome, tell
 from .policy import DEFAULT_POLICY, Policy
 from .routing import send_anywhere, send_to_writer
 
-_log: Final = getLogger("async_goc")
 _KEY: Final = "async_goc.call"
 # Where an application keeps the policy of its sessions.
 _POLICY: Final = "async_goc.policy"
@@ -64,11 +62,11 @@ class Call:
     ) -> None:
         if policy is not None:
             _check_policy(model, policy)
-        _check_loop()
+        check_loop()
         self._verb = verb
         self.session: AsyncSession = _resolved(session)
         self.model = model
-        self.policy: Policy = policy or _policy_of(self.session)
+        self.policy: Policy = policy or policy_of(self.session)
         # The report. Nothing in here decides what the call does next.
         self.strategy: str = self.policy.strategy
         self.attempts = 0
@@ -102,16 +100,7 @@ class Call:
             elapsed=perf_counter() - self._started,
             error=error,
         )
-        try:
-            observer(event)
-        # What the call has done is done, whether or not it could be reported.
-        except Exception:  # noqa: BLE001 - an observer may raise anything
-            _log.exception(
-                "the observer of %s(%s) raised an exception, which changes nothing for "
-                "the call; let the observer handle its own errors",
-                self._verb,
-                self.model.__name__,
-            )
+        tell(observer, event)
 
     def use_writer(self, mapper: Mapper[Any]) -> bool:
         """From now on, read where rows are written; say if that is another place.
@@ -180,7 +169,7 @@ def _resolved(session: AnySession) -> AsyncSession:
     return found
 
 
-def _check_loop() -> None:
+def check_loop() -> None:
     """Refuse to run under trio, or under nothing, before a driver fails there."""
     try:
         get_running_loop()
@@ -203,7 +192,7 @@ def _check_policy(model: type[object], policy: object) -> None:
         raise TypeError(msg)
 
 
-def _policy_of(session: AsyncSession) -> Policy:
+def policy_of(session: AsyncSession) -> Policy:
     """Return the policy of calls that have none of their own."""
     policy: Any = session.sync_session.info.get(_POLICY, DEFAULT_POLICY)
     if not isinstance(policy, Policy):

@@ -3,7 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from logging import getLogger
+from typing import Final, Protocol
+
+_log: Final = getLogger("async_goc")
 
 
 class Outcome(StrEnum):
@@ -67,6 +70,19 @@ class Observer(Protocol):
 
     def __call__(self, event: Event, /) -> None:
         """Take one event."""
+
+
+def tell(observer: Observer, event: Event) -> None:
+    """Report what is done, whether or not the observer can take it."""
+    try:
+        observer(event)
+    except Exception:  # noqa: BLE001 - an observer may raise anything
+        _log.exception(
+            "the observer of %s(%s) raised an exception, which changes nothing for "
+            "the call; let the observer handle its own errors",
+            event.verb,
+            event.model.__name__,
+        )
 
 
 class Stats:

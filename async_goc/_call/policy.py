@@ -74,17 +74,17 @@ class Policy:
     observer: Observer | None = None
 
     def __post_init__(self) -> None:
-        _check_number("attempts", self.attempts, int, 1, _ATTEMPTS)
+        check_number("attempts", self.attempts, int, 1, _ATTEMPTS)
         if self.wait_timeout is not None:
-            _check_number("wait_timeout", self.wait_timeout, (int, float), 0, _SECONDS)
+            check_number("wait_timeout", self.wait_timeout, (int, float), 0, _SECONDS)
         _check_choice("strategy", self.strategy, Strategy)
         _check_choice("hold", self.hold, Hold)
         _check_choice("missing_constraint", self.missing_constraint, MissingConstraint)
-        _check_type("locks", self.locks, _is_registry(self.locks), _REGISTRY)
+        check_type("locks", self.locks, _is_registry(self.locks), _REGISTRY)
         is_observer = self.observer is None or callable(self.observer)
-        _check_type("observer", self.observer, is_observer, _OBSERVER)
+        check_type("observer", self.observer, is_observer, _OBSERVER)
         has_hash = _is_hashable(self.namespace)
-        _check_type("namespace", self.namespace, has_hash, "a hashable value")
+        check_type("namespace", self.namespace, has_hash, "a hashable value")
 
 
 def _is_registry(value: object) -> bool:
@@ -99,16 +99,16 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
-def _check_type(name: str, value: object, is_right: object, wanted: str) -> None:
+def check_type(name: str, value: object, is_right: object, wanted: str) -> None:
     if not is_right:
         msg = f"{name} is of type {type(value).__name__}; give {wanted}"
         raise TypeError(msg)
 
 
-def _check_number(name: str, value: Any, kind: Any, least: int, wanted: str) -> None:
+def check_number(name: str, value: Any, kind: Any, least: int, wanted: str) -> None:
     # True is an int, and was meant for something else.
     is_number = isinstance(value, kind) and not isinstance(value, bool)
-    _check_type(name, value, is_number, wanted)
+    check_type(name, value, is_number, wanted)
     # NaN is neither less nor more; and no clock takes what no float can be.
     is_huge = isinstance(value, int) and value > sys.float_info.max
     if is_huge or not value >= least:

@@ -22,6 +22,10 @@ from .connections import (
 from .errors import (
     Failure,
     Violation,
+    asks_to_run_again,
+    code_of,
+    has_lost_connection,
+    is_answer,
     is_duplicate_key,
     is_serialization_failure,
     violation,

@@ -1,17 +1,69 @@
-"""Tell a lost race from every other database error."""
+"""Tell by its code what a database error means: a lost race, or another attempt."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-# asyncpg and psycopg: SQLSTATE unique_violation, exclusion_violation.
-_SQLSTATES: Final = frozenset({"23505", "23P01"})
-# aiosqlite: SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE, _ROWID (extended result codes).
-_SQLITE_CODES: Final = frozenset({1555, 2067, 2579})
-# asyncmy and aiomysql: ER_DUP_ENTRY, ER_DUP_ENTRY_WITH_KEY_NAME. Their SQLSTATE,
-# 23000, stands for foreign keys and NULLs as well.
-_ERRNOS: Final = frozenset({1062, 1586})
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """What has one meaning, and a code of its own in each driver."""
+
+    # asyncpg and psycopg: SQLSTATE, or its first two characters, which are its class.
+    sqlstates: frozenset[str] = frozenset()
+    # aiosqlite: result codes; the lowest byte of an extended one is its primary code.
+    results: frozenset[int] = frozenset()
+    # asyncmy and aiomysql: error numbers. One SQLSTATE of theirs, such as 23000, stands
+    # for many things.
+    errnos: frozenset[int] = frozenset()
+
+    def __contains__(self, error: DBAPIError) -> bool:
+        cause = error.orig
+        result = getattr(cause, "sqlite_errorcode", None)
+        if result is not None:
+            return result in self.results or result & 0xFF in self.results
+        sqlstate = getattr(cause, "sqlstate", None)
+        if sqlstate is not None:
+            return sqlstate in self.sqlstates or sqlstate[:2] in self.sqlstates
+        return _errno(error) in self.errnos
+
+
+_DUPLICATE: Final = Codes(
+    # unique_violation, exclusion_violation.
+    sqlstates=frozenset({"23505", "23P01"}),
+    # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE, _ROWID.
+    results=frozenset({1555, 2067, 2579}),
+    # ER_DUP_ENTRY, ER_DUP_ENTRY_WITH_KEY_NAME.
+    errnos=frozenset({1062, 1586}),
+)
+_RETRY: Final = Codes(
+    # serialization_failure, deadlock_detected.
+    sqlstates=frozenset({"40001", "40P01"}),
+    # SQLITE_BUSY, SQLITE_LOCKED.
+    results=frozenset({5, 6}),
+    # ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT, ER_CHECKREAD.
+    errnos=frozenset({1213, 1205, 1020}),
+)
+# The transaction had failed before, and the error before says why.
+_CONSEQUENCE: Final = Codes(
+    # in_failed_sql_transaction.
+    sqlstates=frozenset({"25P02"}),
+    # ER_SP_DOES_NOT_EXIST: a deadlock has ended the transaction, with its savepoints.
+    errnos=frozenset({1305}),
+)
+# The connection has ended, whatever it was doing.
+_LOST: Final = Codes(
+    # connection_exception; statement_completion_unknown; admin_shutdown and its
+    # siblings; idle_in_transaction_session_timeout, transaction_timeout.
+    sqlstates=frozenset(
+        {"08", "40003", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"}
+    ),
+    # Whatever the client has found; and ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED,
+    # ER_SESSION_WAS_KILLED, ER_CLIENT_INTERACTION_TIMEOUT.
+    errnos=frozenset({0, *range(2000, 3000), 1053, 1927, 3169, 4031}),
+)
 _SERIALIZATION_FAILURE: Final = "40001"
 
 
@@ -42,18 +94,63 @@ class Failure:
 
 def is_duplicate_key(error: DBAPIError) -> bool:
     """Whether another row was in the way, not a NULL, CHECK or foreign key."""
-    cause = error.orig
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None:
-        return code in _SQLITE_CODES
-    if getattr(cause, "sqlstate", None) in _SQLSTATES:
-        return True
-    return bool(cause is not None and cause.args and cause.args[0] in _ERRNOS)
+    return error in _DUPLICATE
 
 
 def is_serialization_failure(error: DBAPIError) -> bool:
     """Whether PostgreSQL wants the whole transaction to be run again."""
     return getattr(error.orig, "sqlstate", None) == _SERIALIZATION_FAILURE
+
+
+def asks_to_run_again(error: DBAPIError) -> bool:
+    """Whether the database wants the whole transaction to be run again."""
+    return any(each in _RETRY for each in _reasons(error))
+
+
+def has_lost_connection(error: DBAPIError) -> bool:
+    """Whether the connection ended before there was an answer."""
+    return error.connection_invalidated or error in _LOST
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether a database has refused what it was sent, and did not do it."""
+    if not isinstance(error, DBAPIError) or has_lost_connection(error):
+        return False
+    return code_of(error) is not None
+
+
+def code_of(error: DBAPIError) -> str | int | None:
+    """Return the database's code; a driver's own errors have none."""
+    cause, code = error.orig, None
+    for name in ("sqlite_errorcode", "sqlstate"):
+        if code is None:
+            code = getattr(cause, name, None)
+    return _errno(error) if code is None else code
+
+
+def _errno(error: DBAPIError) -> int | None:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
+def _reasons(error: DBAPIError) -> Iterator[DBAPIError]:
+    """The error; and where it says that the transaction had failed, what came before.
+
+    MariaDB ends the transaction because of a deadlock, and all that is seen then is
+    that a SAVEPOINT is gone.
+    """
+    chain: list[BaseException | None] = [error]
+    seen = set[int]()
+    while chain:
+        each = chain.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, DBAPIError):
+            yield each
+            if each not in _CONSEQUENCE:
+                continue
+        chain += (each.__cause__, each.__context__)
 
 
 def violation(error: DBAPIError) -> Violation:

@@ -35,6 +35,8 @@ class Savepoints:
         name = self._names.pop(connection)
         if name is None:
             error = sqlite3.OperationalError("the transaction around was rolled back")
+            error.sqlite_errorcode = sqlite3.SQLITE_ABORT_ROLLBACK
+            error.sqlite_errorname = "SQLITE_ABORT_ROLLBACK"
             raise OperationalError("COMMIT", (), error)
         # RELEASE would release the later ones as well; the end of all does it, too.
         if is_last and is_in_transaction(connection):

@@ -8,7 +8,13 @@ constraint covers.
 
 # pyright: reportUnusedImport=false
 
-from .arguments import add_lock, check_options, parents_of, refuse_autocommit
+from .arguments import (
+    add_lock,
+    check_options,
+    is_in_autocommit,
+    parents_of,
+    refuse_autocommit,
+)
 from .cover import require_cover, warn_if_not_covered, warn_on_hit
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for

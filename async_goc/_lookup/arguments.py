@@ -101,12 +101,16 @@ def _loading_beside(mapper: Mapper[Any]) -> Sequence[ORMOption]:
     return [selectinload(getattr(mapper.class_, r.key)) for r in relationships]
 
 
+def is_in_autocommit(session: Session, bind: Engine | Connection) -> bool:
+    """Whether each statement commits itself."""
+    level = isolation_level_of(session, bind) or level_on_connect(bind.dialect)
+    return level is not None and level.upper() == "AUTOCOMMIT"
+
+
 def refuse_autocommit(session: Session, bind: Engine | Connection) -> None:
     """Refuse a session without transactions, where the database needs one."""
-    if not facts_of(bind.dialect).refuses_autocommit:
-        return
-    level = isolation_level_of(session, bind) or level_on_connect(bind.dialect)
-    if level is not None and level.upper() == "AUTOCOMMIT":
+    refuses = facts_of(bind.dialect).refuses_autocommit
+    if refuses and is_in_autocommit(session, bind):
         msg = (
             "the session is in AUTOCOMMIT, where there is no transaction to undo a "
             "failed INSERT in, and no lock lasts; give it an engine or a connection of "

@@ -129,6 +129,8 @@ def test_policy_is_a_value() -> None:
         exceptions.SnapshotConflictError(Tag, ["name"], "tag_name_key"),
         exceptions.ContentionError(Tag, ["name"], 3, "tag_name_key"),
         exceptions.ContentionError(Tag, ["name"], 4, has_vanished=True),
+        exceptions.OutcomeUnknownError("COMMIT"),
+        exceptions.OutcomeUnknownError("COMMIT", 3, is_partial=True),
         exceptions.SqliteTransactionWarning("a", "b"),
     ],
     ids=repr,

@@ -64,7 +64,7 @@ async def test_lost_race(
 ) -> None:
     """A rival's equal row is a lost race.
 
-    Fails without `_SQLSTATES` in `is_duplicate_key`: IntegrityError.
+    Fails without `_DUPLICATE` in `is_duplicate_key`: IntegrityError.
     """
     key = {"room": ROOM, "hours": MORNING}
     defaults = after_rival(engine, Booking(**key, note="rival"), {"note": "mine"})

@@ -16,7 +16,8 @@ DIALECTS = (
     *("asyncpg", "psycopg", "asyncmy", "citext", "sqlalchemy.dialects"),
 )
 # `sqlite` is a public name; and users read which database an error is about.
-DATABASES = {"__init__.py", "sqlite.py", "exceptions.py"}
+EXCEPTIONS = {f"exceptions/{name}.py" for name in ("__init__", "errors", "warnings")}
+DATABASES = {"__init__.py", "sqlite.py", *EXCEPTIONS}
 # Public, in spite of their names.
 PUBLIC = {"_mapping", "_make"}
 

@@ -3,7 +3,12 @@
 from typing import assert_type
 
 from sqlalchemy import func, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, undefer
 
 import async_goc
@@ -20,6 +25,7 @@ from async_goc import (
     exceptions,
     get_or_create,
     get_or_create_many,
+    run_in_transaction,
     sqlite,
     update_or_create,
     update_or_create_many,
@@ -99,6 +105,9 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     assert_type(sqlite.reading(engine), AsyncEngine)
     assert_type(error.matches, tuple[str, ...])
     assert_type(error.fields, tuple[str, ...])
+    unknown = exceptions.OutcomeUnknownError("COMMIT", 2)
+    assert_type((unknown.what, unknown.attempts), tuple[str, int])
+    assert_type(unknown.is_partial, bool)
 
 
 async def other_verbs(session: AsyncSession) -> None:
@@ -114,3 +123,28 @@ async def other_verbs(session: AsyncSession) -> None:
     )
     assert_type(many, list[tuple[Tag, bool]])
     assert_type(await Tag.as_unique(session, name="red"), Tag)
+
+
+class OwnSession(AsyncSession):
+    pass
+
+
+async def rename(session: AsyncSession, name: str, colour: str | None = None) -> Tag:
+    tag, _ = await get_or_create(session, Tag, name=name)
+    tag.colour = colour
+    return tag
+
+
+async def tell(session: OwnSession) -> None:
+    pass
+
+
+async def own_transactions(
+    sessions: async_sessionmaker[AsyncSession], own: async_sessionmaker[OwnSession]
+) -> None:
+    assert_type(await run_in_transaction(sessions, rename, "red", "f00"), Tag)
+    assert_type(await run_in_transaction(own, rename, "red", attempts=9), Tag)
+    await run_in_transaction(own, tell, is_idempotent=True)
+    await run_in_transaction(sessions, tell)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run_in_transaction(sessions, rename, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await run_in_transaction(sessions, rename)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType,reportCallIssue]

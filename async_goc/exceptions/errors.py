@@ -1,31 +1,6 @@
-"""Say what went wrong, and what to do about it.
-
-* AsyncGocError
-  * UnknownFieldError       (also a ValueError)
-  * ContradictionError      (also a ValueError)
-  * MissingConstraintError
-  * SnapshotConflictError
-  * ContentionError
-* AsyncGocWarning           (a UserWarning)
-  * MissingConstraintWarning
-  * SqliteTransactionWarning
-
-Any other error of the database passes through unchanged.
-"""
+"""What a call raises that is not the database's own error."""
 
 from collections.abc import Sequence
-
-__all__ = [
-    "AsyncGocError",
-    "AsyncGocWarning",
-    "ContentionError",
-    "ContradictionError",
-    "MissingConstraintError",
-    "MissingConstraintWarning",
-    "SnapshotConflictError",
-    "SqliteTransactionWarning",
-    "UnknownFieldError",
-]
 
 # Each class hands all its data to `super().__init__` and builds its text in `__str__`.
 # Pickle calls the class with `args` again, so a finished text in there would become the
@@ -119,7 +94,7 @@ class ContradictionError(AsyncGocError, ValueError):
         )
 
 
-class _MissingConstraint(Exception):  # noqa: N818
+class MissingConstraint(Exception):  # noqa: N818
     """What the error and the warning about a missing constraint have in common."""
 
     def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
@@ -137,7 +112,7 @@ class _MissingConstraint(Exception):  # noqa: N818
         )
 
 
-class MissingConstraintError(_MissingConstraint, AsyncGocError):
+class MissingConstraintError(MissingConstraint, AsyncGocError):
     """No unique constraint covers the lookup, and the policy asks for one.
 
     Attributes:
@@ -220,31 +195,40 @@ class ContentionError(AsyncGocError):
         )
 
 
-class AsyncGocWarning(UserWarning):
-    """Base class of this library's warnings, and of no others."""
+class OutcomeUnknownError(AsyncGocError):
+    """A COMMIT was sent, and whether it took effect is not known.
 
-
-class MissingConstraintWarning(_MissingConstraint, AsyncGocWarning):
-    """No unique constraint covers the lookup: duplicates are possible.
-
-    Attributes:
-        model: The mapped class.
-        lookup: The names looked up.
-    """
-
-
-class SqliteTransactionWarning(AsyncGocWarning):
-    """This SQLite engine cannot keep the library's promises.
+    Most often the connection broke before the answer came. The cause is the database's
+    error.
 
     Attributes:
-        reason: What is wrong with the engine.
-        remedy: What to do about it.
+        what: The statement that was sent.
+        attempts: How often the transaction was run, the last time included.
+        is_partial: Whether the session had several connections, of which at least one
+            has committed and another has not.
     """
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        self.reason = reason
-        self.remedy = remedy
-        super().__init__(reason, remedy)
+    def __init__(
+        self,
+        what: str,
+        attempts: int = 1,
+        is_partial: bool = False,  # noqa: FBT001, FBT002 - pickle knows positions only
+    ) -> None:
+        self.what = what
+        self.attempts = attempts
+        self.is_partial: bool = is_partial
+        super().__init__(what, attempts, is_partial)
 
     def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}"
+        happened = (
+            f"{self.what} succeeded on one connection of the session and failed on "
+            "another"
+            if self.is_partial
+            else f"{self.what} was sent, and the connection ended before the database "
+            "had said whether it took effect"
+        )
+        return (
+            f"{happened} (attempt {self.attempts}); look which of the changes are "
+            "there, or, where running the work twice does no harm, let it be run "
+            "again: run_in_transaction(..., is_idempotent=True)"
+        )

@@ -1,0 +1,43 @@
+"""Say what went wrong, and what to do about it.
+
+* AsyncGocError
+  * UnknownFieldError       (also a ValueError)
+  * ContradictionError      (also a ValueError)
+  * MissingConstraintError
+  * SnapshotConflictError
+  * ContentionError
+  * OutcomeUnknownError
+* AsyncGocWarning           (a UserWarning)
+  * MissingConstraintWarning
+  * SqliteTransactionWarning
+
+Any other error of the database passes through unchanged.
+"""
+
+from .errors import (
+    AsyncGocError,
+    ContentionError,
+    ContradictionError,
+    MissingConstraintError,
+    OutcomeUnknownError,
+    SnapshotConflictError,
+    UnknownFieldError,
+)
+from .warnings import (
+    AsyncGocWarning,
+    MissingConstraintWarning,
+    SqliteTransactionWarning,
+)
+
+__all__ = [
+    "AsyncGocError",
+    "AsyncGocWarning",
+    "ContentionError",
+    "ContradictionError",
+    "MissingConstraintError",
+    "MissingConstraintWarning",
+    "OutcomeUnknownError",
+    "SnapshotConflictError",
+    "SqliteTransactionWarning",
+    "UnknownFieldError",
+]
