@@ -4,7 +4,7 @@ from . import exceptions, sqlite
 from ._call import DEFAULT_POLICY, Event, Observer, Outcome, Policy, Stats
 from ._locks import KeyedLocks, LockStatistics
 from ._many import get_or_create_many, update_or_create_many
-from ._own import run_in_transaction
+from ._own import Batch, GetOrCreator, run_in_transaction
 from ._single import get_or_create, update_or_create
 from ._unique import UniqueMixin
 
@@ -12,7 +12,9 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DEFAULT_POLICY",
+    "Batch",
     "Event",
+    "GetOrCreator",
     "KeyedLocks",
     "LockStatistics",
     "Observer",

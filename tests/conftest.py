@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import servers
 import slippery
+import steps
 import vague
 import wide
 from backends import BACKENDS, Sessions
@@ -30,6 +31,12 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector look at what tests make, and not at all modules."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def cheap_collections() -> None:
+    """For tests that collect often: what is there before them is left out."""
+    steps.cheap_collections()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ not lag to where the session writes.
 
 # pyright: reportUnusedImport=false
 
-from .call import Call, check_loop, policy_of
+from .call import Call, check_loop, check_policy, policy_of
 from .events import Event, Observer, Outcome, Stats, tell
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_number, check_type
 from .routing import routes, writer_of

@@ -61,7 +61,7 @@ class Call:
         policy: Policy | None,
     ) -> None:
         if policy is not None:
-            _check_policy(model, policy)
+            check_policy(model, policy)
         check_loop()
         self._verb = verb
         self.session: AsyncSession = _resolved(session)
@@ -181,7 +181,7 @@ def check_loop() -> None:
         raise RuntimeError(msg) from None
 
 
-def _check_policy(model: type[object], policy: object) -> None:
+def check_policy(model: type[object], policy: object) -> None:
     """Refuse what is no policy, such as a value to look up a column by."""
     if not isinstance(policy, Policy):
         msg = (

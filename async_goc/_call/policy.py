@@ -50,13 +50,16 @@ class Policy:
             this process queue for it. Then the first in the queue asks the database all
             the same, and the others go on waiting, for whichever of the two ends first.
             It starts anew when the key passes on. ``None``: no limit, so that a
-            transaction which never ends blocks the others for ever.
+            transaction which never ends blocks the others for ever. On PostgreSQL, the
+            INSERT of a :class:`GetOrCreator` waits as long for a rival's row before a
+            session is asked, which waits on.
         missing_constraint: What to do when no unique constraint covers the
             lookup, or the lookup contains NULL: ``"warn"`` on a miss, and on the first
             hit of each set of names, once per model and lookup, ``"error"`` before any
             SQL, or ``"ignore"``.
-        namespace: Keeps apart, in the queues, what the engine cannot: tenants that
-            differ by ``search_path``, say. Any hashable value.
+        namespace: Keeps apart, in the queues and among calls that share an answer, what
+            the engine cannot: tenants that differ by ``search_path``, say. Any hashable
+            value. Such calls are not asked for in batches.
         observer: Called with one :class:`~async_goc.Event` per call.
 
     Raises:

@@ -5,6 +5,8 @@ where the driver does not. `blockers` asks what an INSERT has met, and `stored` 
 a value as the column stores it. `tables` gives a statement many rows of values in a
 text that does not depend on how many there are, `uniform` makes a driver take values of
 several types for one column, and `order` says which values a database takes for equal.
+`direct` sends a statement past SQLAlchemy's execution, by one of `lanes`, and `steps`
+many, on SQLite.
 `writer` lets SQLite's transactions begin one after the other, `line` is where they
 wait, and `savepoints` keeps them apart on a connection that they share.
 """
@@ -18,6 +20,16 @@ from .connections import (
     is_in_file,
     isolation_level_of,
     schemas_of,
+)
+from .direct import (
+    CANCELLED,
+    Lane,
+    NoAnswerError,
+    NoConnectionError,
+    NoLaneError,
+    SeveredError,
+    Wire,
+    fetch,
 )
 from .errors import (
     Failure,
@@ -36,7 +48,9 @@ from .facts import (
     inserts_natively,
     skipping_insert,
 )
+from .lanes import lane_of
 from .order import comparable, may_be_refused, ordering
+from .steps import Step, look as look_in_steps, write as write_in_steps
 from .stored import as_stored, stores_another
-from .tables import Source
+from .tables import Source, bounded_wait
 from .writer import find_writer, has_line, mark_as_reader, writer_of

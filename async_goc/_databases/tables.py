@@ -217,3 +217,13 @@ def expanding_list(types: Types, values: Columns, first: int) -> Source:
 
 def _names(types: Types) -> list[str]:
     return ["number", *(f"value_{place}" for place in range(len(types)))]
+
+
+def bounded_wait(milliseconds: sa.BindParameter[str]) -> sa.FromClause:
+    """Return a table of one row; a statement that reads it waits no longer for a lock.
+
+    It is PostgreSQL's, and the setting ends with the transaction.
+    """
+    # MATERIALIZED keeps the call where it is, although nothing reads what it returns.
+    setting = func.set_config("lock_timeout", milliseconds, True)  # noqa: FBT003
+    return sa.select(setting).cte("bounded_wait").prefix_with("MATERIALIZED")

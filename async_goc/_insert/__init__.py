@@ -9,10 +9,15 @@ decides what a database error means: a lost race, or an error of the caller's.
 
 # pyright: reportUnusedImport=false
 
-from .bulk import insert_many
+from .bulk import (
+    filled_by,
+    insert_from_table,
+    insert_many,
+    sent_columns,
+)
 from .completion import complete_created, complete_found, complete_updated, fill_empty
 from .constructed import constructed
-from .native import insert_natively
+from .native import insert_natively, returning_insert
 from .obstacles import is_watched, obstacle_to_many, strategy_for
 from .savepoint import Guard, insert_all, insert_in_savepoint, update
 from .verdict import explain, find_rival, refuse_many

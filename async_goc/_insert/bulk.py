@@ -5,7 +5,7 @@ from functools import partial
 from itertools import chain, groupby
 from typing import Any, Final
 
-from sqlalchemy import Column, select
+from sqlalchemy import Column, FromClause, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 
@@ -46,16 +46,12 @@ def _insert_all(
     # Unlike a flush, this does not call the class: the instances are as a SELECT would
     # load them.
     named = set(chain.from_iterable(rows))
-    sent, others = _columns(mapper)
-    columns = columns_of(mapper)
-    # What a row is looked up by is stored as it is: None as NULL, and not as a default.
-    sent = {**sent, **{n: None for n in key if not is_generated(columns[n])}}
-    others = {n: others[n] for n in others if n in named and n not in key}
+    sent, others = sent_columns(mapper, key)
+    others = {n: others[n] for n in others if n in named}
     made: list[Any] = []
 
     def filled(row: Row) -> tuple[str, ...]:
-        names = [n for n in others if n in row and (row[n] is not None or others[n])]
-        return tuple(names)
+        return filled_by(row, others)
 
     # One INSERT has one list of columns, so rows that fill the same ones go together;
     # and in the order of the rows, so that rivals wait for each other in one order.
@@ -75,7 +71,7 @@ def _insert(
     session: Session, mapper: Mapper[Any], makers: dict[str, Maker | None], rows: Rows
 ) -> Iterable[Any]:
     dialect, names = session.get_bind(mapper).dialect, tuple(makers)
-    columns = [_values(name, make, rows) for name, make in makers.items()]
+    columns = [_values_of(name, make, rows) for name, make in makers.items()]
     key = ("insert", dialect.name, names)
     source, statement = recall(mapper, key, lambda: _statement(mapper, dialect, names))
     values: Any = None if source is None else source.pack(columns, dialect)
@@ -90,7 +86,25 @@ def _insert(
     return result.unique() if has_joins(mapper) else result
 
 
-def _values(name: str, make: Maker | None, rows: Rows) -> list[Any]:
+def sent_columns(
+    mapper: Mapper[Any], key: Collection[str]
+) -> tuple[dict[str, Maker | None], dict[str, bool]]:
+    """Return the columns that rows with that key always send, and the others."""
+    sent, others = _columns(mapper)
+    columns = columns_of(mapper)
+    # What a row is looked up by is stored as it is: None as NULL, and not as a default.
+    sent = {**sent, **{n: None for n in key if not is_generated(columns[n])}}
+    return sent, {n: others[n] for n in others if n not in key}
+
+
+def filled_by(row: Row, others: Mapping[str, bool]) -> tuple[str, ...]:
+    """Return those of the other columns that the row has values for."""
+    names = [n for n in others if n in row and (row[n] is not None or others[n])]
+    return tuple(names)
+
+
+def _values_of(name: str, make: Maker | None, rows: Rows) -> list[Any]:
+    """Return a column's values, with defaults where a row has None."""
     values = [row.get(name) for row in rows]
     return values if make is None else [make() if v is None else v for v in values]
 
@@ -98,7 +112,19 @@ def _values(name: str, make: Maker | None, rows: Rows) -> list[Any]:
 def _statement(
     mapper: Mapper[Any], dialect: Dialect, names: Sequence[str]
 ) -> tuple[Source | None, Any]:
-    """Return an INSERT from a table of values, if the database can have one."""
+    source, inserting = insert_from_table(mapper, dialect, names)
+    if inserting is not None:
+        inserting = select(mapper.class_).from_statement(inserting)
+    return source, inserting
+
+
+def insert_from_table(
+    mapper: Mapper[Any], dialect: Dialect, names: Sequence[str], *also: FromClause
+) -> tuple[Source | None, Any]:
+    """Return an INSERT from a table of values, if the database can have one.
+
+    The rows are selected from *also*, too.
+    """
     known, table = columns_of(mapper), mapper.local_table
     columns = [known[name] for name in names]
     # A SELECT would have one default for all rows, of the columns that are not sent.
@@ -109,9 +135,8 @@ def _statement(
     source = facts.table_of(dialect, [column.type for column in columns])
     if source is None:
         return None, None
-    rows = select(*source.columns).order_by(source.number)
-    inserting = returning_insert(mapper, dialect).from_select(columns, rows)
-    return source, select(mapper.class_).from_statement(inserting)
+    rows = select(*source.columns).select_from(*also).order_by(source.number)
+    return source, returning_insert(mapper, dialect).from_select(columns, rows)
 
 
 @remembered

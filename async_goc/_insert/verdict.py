@@ -120,7 +120,7 @@ def explain(
             "row others, or look up by that constraint's columns"
         )
     then = (
-        f"Only {undone} has been undone: the transaction goes on"
+        f"Only {undone} has been undone by that"
         if undone
         else "Roll the transaction back: the strategy 'native' has no SAVEPOINT"
     )

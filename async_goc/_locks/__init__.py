@@ -12,6 +12,7 @@ of them, under the public name). `statistics` is what they count.
 
 # pyright: reportUnusedImport=false
 
+from .home import HomeLoop
 from .owner import Answer, Owner
 from .queues import Queues
 from .registry import DEFAULT_LOCKS, KeyedLocks

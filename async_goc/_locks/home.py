@@ -19,6 +19,13 @@ class HomeLoop:
         loop = self._loop()
         return loop is None or loop.is_closed()
 
+    def is_running(self) -> bool:
+        """Whether it runs in this thread."""
+        try:
+            return asyncio.get_running_loop() is self._loop()
+        except RuntimeError:  # None does.
+            return False
+
     def time(self) -> float:
         """Return the loop's own time, in seconds."""
         return self._running().time()
@@ -31,11 +38,7 @@ class HomeLoop:
 
     def run(self, function: Callable[..., object], *args: Any) -> None:
         """Call *function* in the loop's thread: at once, if this is the one."""
-        try:
-            is_here = asyncio.get_running_loop() is self._loop()
-        except RuntimeError:  # no loop runs in this thread
-            is_here = False
-        if is_here:
+        if self.is_running():
             function(*args)
         else:
             self.run_soon(function, *args)

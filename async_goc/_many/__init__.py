@@ -7,4 +7,6 @@ apart and puts them in order. `loop` has the steps of the loop for one row; `loo
 
 # pyright: reportUnusedImport=false
 
+from .input import Progress, Rows
+from .rows import are_mixed_up
 from .verbs import get_or_create_many, update_or_create_many

@@ -20,7 +20,7 @@ from .._lookup import bind
 from .._loop import find_or_create
 from .._new_row import NewRow, has_constructor
 from .input import Input
-from .rows import Row, Shape, Values, are_plain
+from .rows import Row, Values, are_mixed_up
 
 _log: Final = getLogger("async_goc")
 
@@ -67,21 +67,13 @@ async def _insert_natively(
     mapper = wanted.shape.mapper
     made = await insert_many(wanted.call, mapper, values, wanted.shape.names)
     fill_empty(made, mapper)
-    if len(made) < len(rows) or _are_mixed_up(wanted.shape, rows, made):
+    sent, returned = [row.key for row in rows], wanted.shape.keys_of(made)
+    if len(made) < len(rows) or are_mixed_up(sent, returned):
         # The database says which is which, when it is asked for all of them.
         return {id(instance): instance for instance in made}
     for row, instance in zip(rows, made, strict=True):
         row.instance, row.is_created = instance, True
     return {}
-
-
-def _are_mixed_up(shape: Shape, rows: Sequence[Row], made: Sequence[object]) -> bool:
-    """Whether the rows have come back in another order than they were sent in."""
-    # This was never seen. But no database promises an order, and without it one row
-    # would be taken for another. (A key that is stored as another value, or that a
-    # trigger has changed, says nothing about the order.)
-    sent, returned = [row.key for row in rows], shape.keys_of(made)
-    return sent != returned and are_plain(sent) and set(sent) == set(returned)
 
 
 async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:

@@ -118,6 +118,16 @@ def by_nulls(keys: Sequence[Sequence[object]]) -> Mapping[Nulls, Sequence[int]]:
     return places
 
 
-def are_plain(keys: Iterable[tuple[Any, ...]]) -> bool:
+def are_mixed_up(
+    sent: Sequence[tuple[Any, ...]], returned: Sequence[tuple[Any, ...]]
+) -> bool:
+    """Whether the rows have come back in another order than they were sent in."""
+    # This was never seen. But no database promises an order, and without it one row
+    # would be taken for another. (A key that is stored as another value, or that a
+    # trigger has changed, says nothing about the order.)
+    return sent != returned and _are_plain(sent) and set(sent) == set(returned)
+
+
+def _are_plain(keys: Iterable[tuple[Any, ...]]) -> bool:
     """Whether Python takes only those keys for equal that every database does."""
     return PLAIN.issuperset(map(type, chain.from_iterable(keys)))

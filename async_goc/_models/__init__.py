@@ -35,8 +35,10 @@ from .mapping import (
 from .private import (
     as_flushing,
     can_register,
+    class_listeners,
     is_executing,
     level_on_connect,
+    may_have_listeners,
     register_loaded,
     register_pending,
     reset_savepoint_count,

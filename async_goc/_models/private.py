@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
@@ -45,6 +45,24 @@ STATEMENT_LOCK = "_execute_mutex"
 # documentation of SQLAlchemy. There is no public way to ask it where a flush would go.
 # Without it, a session that goes by nothing else looks again where it has looked.
 FLUSHING = "_flushing"
+
+# The listeners of a target's class, which may be added and removed at any time. There
+# is a public way to ask whether there are any, but it takes a function call for each of
+# some 40 events. Without it, that is what it takes.
+LISTENERS_OF_CLASS = "parent_listeners"
+
+
+# Whether an engine, or its dialect, has ever had a listener. The public ways ask for
+# each event, which takes a call that asks for one row longer than the rest. Without it,
+# that is what happens.
+HAS_EVENTS = "_has_events"
+
+
+def may_have_listeners(engine: Engine) -> bool:
+    """Whether anything may listen to what the engine executes."""
+    return bool(
+        getattr(engine, HAS_EVENTS, True) or getattr(engine.dialect, HAS_EVENTS, True)
+    )
 
 
 def level_on_connect(dialect: Dialect) -> str | None:
@@ -105,3 +123,12 @@ def register_loaded(session: Session, instances: Iterable[object]) -> None:
     transaction = session.get_nested_transaction() or session.get_transaction()
     new: dict[Any, bool] = getattr(transaction, NEW_IN_TRANSACTION)
     new.update(dict.fromkeys(map(instance_state, instances), True))
+
+
+def class_listeners(collection: Any) -> Iterable[Any]:
+    """Return the collections that *collection* puts together, whose lengths change."""
+    listed = getattr(collection, LISTENERS_OF_CLASS, None)
+    if listed is None:
+        return [collection]
+    own: Any = collection.listeners
+    return [listed] if isinstance(own, tuple) else [listed, own]

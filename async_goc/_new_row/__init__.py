@@ -14,4 +14,4 @@ from .constructor import (
     sets_parent,
 )
 from .new_row import Factory, NewRow, all_unknown, takes_argument
-from .values import Defaults, NewValues, called
+from .values import Defaults, NewValues, called, is_mapping

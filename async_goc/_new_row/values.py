@@ -62,7 +62,7 @@ class NewValues:
 
     def _checked(self, defaults: object, *, is_flushed: bool) -> dict[str, Any]:
         """Return *defaults* by name, or raise if one is not legal."""
-        if not _is_mapping(defaults):
+        if not is_mapping(defaults):
             kind = type(defaults).__name__
             msg = f"defaults is of type {kind}; give a mapping, or a function of one"
             raise TypeError(msg)
@@ -107,7 +107,7 @@ def unknown_names(
     mapper: Mapper[Any], defaults: object, takes: Callable[[str], bool] | None = None
 ) -> list[str]:
     """Return the names in *defaults* that are not legal; of a lazy mapping, none."""
-    keys = defaults if _is_mapping(defaults) else ()
+    keys = defaults if is_mapping(defaults) else ()
     names = [_name(key, mapper.class_) for key in keys]
     unknown = [name for name in names if default_field(mapper, name) is None]
     return unknown if takes is None else [n for n in unknown if not takes(n)]
@@ -119,8 +119,9 @@ async def called(function: Callable[[], Any]) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def _is_mapping(defaults: object) -> TypeGuard[Values]:
-    return isinstance(defaults, Mapping)
+def is_mapping(given: object) -> TypeGuard[Values]:
+    """Whether names, or attributes, with values are given."""
+    return isinstance(given, Mapping)
 
 
 def _name(key: Any, model: type[object]) -> str:

@@ -3,54 +3,29 @@
 import random
 from collections.abc import Awaitable, Callable
 from logging import getLogger
-from time import perf_counter
-from typing import Any, Final, Generic, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import anyio
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from .._call import (
-    Event,
-    Outcome,
-    check_loop,
-    check_number,
-    check_type,
-    policy_of,
-    tell,
-)
-from .._databases import asks_to_run_again, code_of, has_lost_connection, is_answer
-from ..exceptions import OutcomeUnknownError, SnapshotConflictError
-from .closing import close
-from .commits import Commits
+from .._call import check_loop, check_number, check_type
+from .._databases import code_of
+from .attempt import Attempt
 
 S = TypeVar("S", bound=AsyncSession)
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 _log: Final = getLogger("async_goc")
-_ATTEMPTS: Final = "a whole number of attempts, at least 1"
-_SESSIONS: Final = "an async_sessionmaker, which makes a new session for each attempt"
+ATTEMPTS: Final = "a whole number of attempts, at least 1"
+SESSIONS: Final = "an async_sessionmaker, which makes a new session for each attempt"
 _WORK: Final = "a coroutine function that takes a session, and then the other arguments"
 # Seconds. The longest pause doubles from attempt to attempt, up to a limit; and the
 # pause is anything between nothing and that, so that rivals that have met once do not
 # meet again.
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
-
-_UNKNOWN: Final = (
-    "The COMMIT had been sent, and it is not known whether it took effect; look before "
-    "you run the transaction again."
-)
-_COMMITTED: Final = "The transaction had been committed before that."
-_CALLERS: Final = (
-    "It was not run again, because the session's connection was in a transaction that "
-    "began before; run that one again."
-)
-_PARTLY_COMMITTED: Final = (
-    "It was not run again, because some of its work may have been committed already; "
-    "see what of it is there."
-)
 
 
 async def run_in_transaction(
@@ -99,13 +74,17 @@ async def run_in_transaction(
             how many there were; or one that another attempt would not help.
         Exception: Whatever else *work* raises.
     """
-    check_number("attempts", attempts, int, 1, _ATTEMPTS)
+    check_number("attempts", attempts, int, 1, ATTEMPTS)
     check_loop()
     given: Any = sessions
-    check_type("sessions", given, isinstance(given, async_sessionmaker), _SESSIONS)
+    check_type("sessions", given, isinstance(given, async_sessionmaker), SESSIONS)
     check_type("work", work, callable(work), _WORK)
     how: Any = {"attempts": attempts, "is_idempotent": is_idempotent}
     return await run(sessions, lambda session: work(session, *args), **how)
+
+
+def _is_never_harmless(_: object) -> bool:
+    return False
 
 
 async def run(
@@ -114,15 +93,20 @@ async def run(
     *,
     attempts: int,
     is_idempotent: bool = False,
+    is_harmless: Callable[[R], bool] = _is_never_harmless,
     model: type[object] = object,
 ) -> R:
-    """Run *work* as :func:`run_in_transaction` does; *model* is for the observer."""
+    """Run *work* as :func:`run_in_transaction` does; *model* is for the observer.
+
+    Where *is_harmless*, given the result of *work*, says that nothing was written, it
+    may be run again whatever became of the COMMIT.
+    """
     number = 0
     while True:
         number += 1
         attempt = Attempt(make_session(), number)
         try:
-            return await attempt.run(work)
+            return await attempt.run(work, is_harmless)
         except BaseException as error:
             if not attempt.may_be_repeated(error, is_idempotent=is_idempotent):
                 raise
@@ -140,92 +124,6 @@ async def run(
                 pause,
             )
         await anyio.sleep(pause)
-
-
-class Attempt(Generic[S]):
-    """One session, its transaction, and what became of it."""
-
-    def __init__(self, session: S, number: int) -> None:
-        self._session = session
-        self._number = number
-        self._policy = policy_of(session)
-        self._commits = Commits(session.sync_session)
-        self._is_committed = False
-        self._started = perf_counter()
-
-    async def run(self, work: Callable[[S], Awaitable[R]]) -> R:
-        """Run *work*, commit, and close the session."""
-        session = self._session
-        try:
-            result = await work(session)
-            if session.in_transaction():
-                await self._commit()
-            self._is_committed = True
-        except GeneratorExit:
-            raise  # Nothing can be awaited here any more, not even the end.
-        except BaseException:
-            await close(session, has_failed=True)
-            raise
-        else:
-            await close(session, has_failed=False)
-        finally:
-            self._commits.forget()
-        return result
-
-    async def _commit(self) -> None:
-        try:
-            await self._session.commit()
-        except BaseException:
-            self._commits.note_answers()
-            raise
-
-    def may_be_repeated(self, error: BaseException, *, is_idempotent: bool) -> bool:
-        """Whether another attempt makes sense, and does no harm.
-
-        Raises OutcomeUnknownError where only the caller can say.
-        """
-        commits = self._commits
-        if not isinstance(error, Exception):
-            if commits.is_unknown:
-                error.add_note(_UNKNOWN)
-            elif self._is_committed:
-                error.add_note(_COMMITTED)
-            return False
-        is_unknown = commits.is_partial or (commits.is_unknown and not is_answer(error))
-        if is_unknown and not is_idempotent:
-            unknown = OutcomeUnknownError("COMMIT", self._number, commits.is_partial)
-            raise unknown from error
-        if not (is_unknown or _is_passing(error)):
-            return False
-        if commits.is_callers:
-            error.add_note(_CALLERS)
-            return False
-        if commits.has_committed and not is_idempotent:
-            error.add_note(_PARTLY_COMMITTED)
-            return False
-        return True
-
-    def report(self, error: BaseException, model: type[object]) -> None:
-        """Tell the observer of the session's policy, if there is one."""
-        if self._policy.observer is not None:
-            event = Event(
-                verb=run_in_transaction.__name__,
-                model=model,
-                outcome=Outcome.FAILED,
-                strategy=self._policy.strategy,
-                attempts=self._number,
-                waited=0.0,
-                elapsed=perf_counter() - self._started,
-                error=error,
-            )
-            tell(self._policy.observer, event)
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether the same work may succeed in another transaction."""
-    if isinstance(error, DBAPIError):
-        return asks_to_run_again(error) or has_lost_connection(error)
-    return isinstance(error, SnapshotConflictError)
 
 
 def _pause_after(number: int) -> float:

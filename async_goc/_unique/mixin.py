@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from inspect import iscoroutine
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper
@@ -12,7 +12,7 @@ from .._call import Call, Outcome, Policy
 from .._lookup import Lookup, bind, check_options, require_cover
 from .._loop import find_or_create
 from .._models import Criterion, default_field, differs
-from .._new_row import Defaults, Factory, NewRow, all_unknown, called
+from .._new_row import Defaults, Factory, NewRow, all_unknown, called, is_mapping
 from ..exceptions import ContradictionError, UnknownFieldError
 from .key import exact, key_of, no_coroutine
 from .memory import Known, known_by, remember
@@ -165,7 +165,7 @@ def _check(
 
 def _are_unrelated(known: Known, lookup: Mapping[str, Any], defaults: Any) -> bool:
     """Whether the defaults are legal, and cannot contradict the lookup."""
-    if not _is_mapping(defaults):
+    if not is_mapping(defaults):
         # What a function returns is checked after a miss.
         return defaults is None or callable(defaults)
     is_known = known.unrelated.issuperset(defaults)
@@ -186,7 +186,7 @@ def _with_lookup(
     }
 
     def combined(given: Any) -> Any:
-        if not _is_mapping(given):
+        if not is_mapping(given):
             return given  # It will be refused.
         # The keys are names, or mapped attributes.
         by_name = {getattr(key, "key", key): value for key, value in given.items()}
@@ -206,10 +206,6 @@ def _with_lookup(
         return combined(await called(function))
 
     return lazily
-
-
-def _is_mapping(given: object) -> TypeGuard[Mapping[Any, Any]]:
-    return isinstance(given, Mapping)
 
 
 def _is_read_only(mapper: Mapper[Any], name: str) -> bool:

@@ -196,10 +196,10 @@ class ContentionError(AsyncGocError):
 
 
 class OutcomeUnknownError(AsyncGocError):
-    """A COMMIT was sent, and whether it took effect is not known.
+    """A transaction was to be committed, and whether it was is not known.
 
-    Most often the connection broke before the answer came. The cause is the database's
-    error.
+    Most often the connection ended before the answer came, to a COMMIT or to an INSERT
+    that commits by itself. The cause is the database's error.
 
     Attributes:
         what: The statement that was sent.
@@ -229,6 +229,6 @@ class OutcomeUnknownError(AsyncGocError):
         )
         return (
             f"{happened} (attempt {self.attempts}); look which of the changes are "
-            "there, or, where running the work twice does no harm, let it be run "
-            "again: run_in_transaction(..., is_idempotent=True)"
+            "there, or run it again where that does no harm, as "
+            "run_in_transaction(..., is_idempotent=True) does by itself"
         )

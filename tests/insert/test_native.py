@@ -152,7 +152,7 @@ async def test_errors_of_an_sqlite_statement(sessions: Sessions) -> None:
             return
         with pytest.raises(IntegrityError) as raised:
             await get_or_create(session, Tag, name="red", defaults={"colour": "bad"})
-        assert "goes on" in raised.value.__notes__[0]
+        assert "has been undone by that" in raised.value.__notes__[0]
         await session.execute(select(1))
 
 
@@ -167,7 +167,7 @@ async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
             session, Tag, name="red", defaults={"slug": "s"}, policy=policy
         )
     assert "slug" in raised.value.__notes__[0]
-    assert "goes on" in raised.value.__notes__[0]
+    assert "has been undone by that" in raised.value.__notes__[0]
     assert [(e.strategy, e.attempts) for e in events] == [("savepoint", 1)]
     assert await session.scalar(select(func.count(Tag.id))) == 1
 

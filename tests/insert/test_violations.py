@@ -85,7 +85,7 @@ async def test_other_violations_pass_through(
                 session, model, defaults=defaults, policy=policy, **lookup
             )
         assert raised.value.__cause__ is raised.value.orig
-        assert "goes on" in raised.value.__notes__[0]
+        assert "has been undone by that" in raised.value.__notes__[0]
         assert (ann.name, ann.books[0].title) == ("Ann", "one")
     async with sessions() as session:
         assert await count(session, Author) == 1

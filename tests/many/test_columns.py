@@ -51,7 +51,7 @@ async def test_none_in_a_key(session: AsyncSession) -> None:
 async def test_generated_key(session: AsyncSession) -> None:
     """What the database computes finds the row, and is not sent to it.
 
-    Fails without `is_generated` in `_insert_all`.
+    Fails without `is_generated` in `sent_columns`.
     """
     session.add(Owner(id=1))
     rows = [{"slug": name.lower(), "name": name} for name in ("Ann", "Bob")]

@@ -130,7 +130,7 @@ async def test_key_that_becomes_the_key_of_another(
     """A row that has got the key of another one is not taken for that.
 
     If all keys are there, in another order, the database says which row has which.
-    Fails without `_are_mixed_up` in `_insert_natively`.
+    Fails without `are_mixed_up` in `_insert_natively`.
     """
     await create_with_trigger(session, change)
     rows = [{"number": number, "phone": f"of {number}"} for number in (1, 2, 3)]

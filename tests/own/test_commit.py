@@ -244,6 +244,7 @@ async def cancel_scope(work: Coroutine[Any, Any, object], k: int) -> bool:
 WAYS: list[Way] = [cancel, cancel_late, cancel_scope]
 
 
+@pytest.mark.usefixtures("cheap_collections")
 @pytest.mark.parametrize("way", WAYS)
 async def test_cancelled_anywhere(
     engine: AsyncEngine, sessions: Sessions, way: Way

@@ -276,7 +276,8 @@ async def test_deadlock(sessions: Sessions) -> None:
         run_in_transaction(sessions, work, "a", "b"),
         run_in_transaction(sessions, work, "b", "a"),
     )
-    assert runs == 3
+    # The second may take its first row once more before the other wakes up.
+    assert runs >= 3
     async with sessions() as session:
         assert set(await session.scalars(select(Tag.colour))) == {"xx"}
 

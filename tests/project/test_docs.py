@@ -53,7 +53,10 @@ async def readme_names(session: AsyncSession) -> dict[str, Any]:
     await names["engine"].dispose()
     names["session"] = session
     for block in others:
+        # SQLite has one writer, and the block may have a transaction of its own.
+        await session.commit()
         await run(block, names)
+    await names["engine"].dispose()
     return names
 
 

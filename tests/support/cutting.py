@@ -24,6 +24,7 @@ class Network:
         self.is_late = False
         self.slow = b""
         self.delay = 0.3
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(
         self,
@@ -32,6 +33,7 @@ class Network:
         back: asyncio.StreamWriter,
     ) -> None:
         there, forth = await asyncio.open_connection(*address)
+        self.writers.append(forth)
         answers = asyncio.create_task(_forward(there, back))
         try:
             is_cut = await self._send(here, forth)
@@ -78,7 +80,8 @@ async def through_network(url: str) -> AsyncIterator[tuple[Network, AsyncEngine]
     address = (server.host, server.port)
     tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(here: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+    def serve(here: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        network.writers.append(back)
         tasks.add(asyncio.create_task(network.serve(address, here, back)))
 
     proxy = await asyncio.start_server(serve, "127.0.0.1")
@@ -90,4 +93,7 @@ async def through_network(url: str) -> AsyncIterator[tuple[Network, AsyncEngine]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)  # The transports close in the next turn.
+    for writer in network.writers:
+        writer.close()
+    closed = (writer.wait_closed() for writer in network.writers)
+    await asyncio.gather(*closed, return_exceptions=True)

@@ -63,6 +63,36 @@ class Steps(Awaitable[T]):
             self.interrupt()
 
 
+class Held(Awaitable[T]):
+    """*work*, which does *meanwhile* before it goes on after its k-th suspension.
+
+    That for which it was suspended has happened by then, but *work* does not know yet.
+    """
+
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, T],
+        meanwhile: Callable[[], Awaitable[object]],
+        k: int,
+    ) -> None:
+        self.work = work
+        self.meanwhile = meanwhile
+        self.k = k
+        self.count = 0
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps, sent = self.work.__await__(), None
+        while True:
+            try:
+                waits_for = steps.send(sent)
+            except StopIteration as end:
+                return end.value
+            self.count += 1
+            sent = yield waits_for
+            if self.count == self.k:
+                yield from self.meanwhile().__await__()
+
+
 Way = Callable[[Coroutine[Any, Any, object], int], Awaitable[bool]]
 
 

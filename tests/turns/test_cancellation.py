@@ -18,16 +18,14 @@ from async_goc import KeyedLocks, Policy, get_or_create
 
 # aiosqlite's close() may be cancelled, too, and its connection left to the collector.
 # It is so without get_or_create(), too; since Python 3.13, sqlite3 warns of it.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
+    pytest.mark.usefixtures("cheap_collections"),
+]
 
 Ask = Callable[[AsyncSession], Awaitable[tuple[Tag, bool]]]
 Answer = tuple[int, bool]
 Transaction = Callable[[Sessions, Ask], Coroutine[Any, Any, Answer]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_collections() -> None:
-    steps.cheap_collections()
 
 
 @pytest.fixture(autouse=True)

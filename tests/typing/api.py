@@ -14,7 +14,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, undefer
 import async_goc
 from async_goc import (
     DEFAULT_POLICY,
+    Batch,
     Event,
+    GetOrCreator,
     KeyedLocks,
     LockStatistics,
     Observer,
@@ -148,3 +150,41 @@ async def own_transactions(
     await run_in_transaction(sessions, tell)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await run_in_transaction(sessions, rename, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await run_in_transaction(sessions, rename)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType,reportCallIssue]
+
+
+async def creators(sessions: async_sessionmaker[AsyncSession]) -> None:
+    batch = Batch(max_size=100, max_delay=0.1)
+    assert_type((batch.max_size, batch.max_delay), tuple[int, float])
+    GetOrCreator(sessions, batch=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    policy = Policy(observer=count)
+    async with GetOrCreator(
+        sessions, policy=policy, attempts=9, batch=batch
+    ) as creator:
+        assert_type(creator, GetOrCreator)
+        one = await creator.get_or_create(Tag, name="red", defaults={"colour": colour})
+        assert_type(one, tuple[Tag, bool])
+        one = await creator.get_or_create(
+            Tag,
+            func.lower(Tag.name) == "red",
+            defaults=defaults,
+            factory=make,
+            options=[undefer(Tag.colour)],
+            with_for_update=True,
+            policy=None,
+        )
+        assert_type(one, tuple[Tag, bool])
+        one = await creator.update_or_create(
+            Tag, Tag.is_active, name="red", defaults=defaults, create_defaults={}
+        )
+        assert_type(one, tuple[Tag, bool])
+        many = await creator.get_or_create_many(
+            Tag, ["red"], key="name", defaults=defaults, policy=Policy(attempts=1)
+        )
+        assert_type(many, list[tuple[Tag, bool]])
+        many = await creator.update_or_create_many(
+            Tag, iter([{"name": "red"}]), key=["name"], update=["colour"], chunk_size=10
+        )
+        assert_type(many, list[tuple[Tag, bool]])
+        await creator.get_or_create("Tag", name="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await creator.get_or_create(Tag, "red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await creator.aclose(), None)

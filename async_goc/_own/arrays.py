@@ -1,0 +1,202 @@
+"""Find or insert many rows by arrays: one SELECT, and one INSERT of what is missing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Engine, and_, select
+
+from .._databases import (
+    Lane,
+    NoAnswerError,
+    SeveredError,
+    Source,
+    Wire,
+    comparable,
+    facts_of,
+    fetch,
+)
+from .._many import are_mixed_up
+from .._models import columns_of
+from .asks import Answer, Ask, Sought, answers, noting_cancellation, unknown_outcome
+from .inserts import Inserts
+from .rows import Loader, Row
+from .statements import Statement, are_plain, compile_
+
+# What a statement is about is told by the rows' numbers, and never by comparing values.
+# An INSERT returns its rows in the order in which they were sent; where some are
+# missing, the SELECT is asked once more which of them are there.
+#
+# A statement that fails because of one row is sent again for each half of the rows, so
+# that the one row fails alone, after a few statements.
+
+
+class Arrays:
+    """Answers many calls with one set of lookup names."""
+
+    def __init__(
+        self, lane: Lane, engine: Engine, loader: Loader[Any], inserts: Inserts
+    ) -> None:
+        self._lane = lane
+        self._engine = engine
+        self._loader = loader
+        self._inserts = inserts
+        self._names = inserts.names
+        columns = columns_of(loader.mapper)
+        self._types = [columns[name].type for name in self._names]
+        self._places = [loader.names.index(name) for name in self._names]
+        self._source, self._select = self._compile()
+
+    async def answer(
+        self, asks: Sequence[Ask], lock_timeout: float | None
+    ) -> list[Answer]:
+        """Find or insert what the calls ask for, each row once."""
+        sought = self._distinct(asks)
+        if sought:
+            await self._look(sought)
+        missing = [each for each in sought if each.is_missing]
+        asked = [each.ask for each in missing if each.ask is not None]
+        filled = self._inserts.complete(asked)
+        for each, values in zip(missing, filled, strict=True):
+            each.values = values
+        known = [each for each in missing if each.values is not None]
+        skipped: list[Sought] = []
+        for _, alike in groupby(known, self._columns_of):
+            skipped += await self._insert([*alike], lock_timeout)
+        if skipped:
+            await self._look(skipped)
+        return answers(len(asks), sought)
+
+    def _columns_of(self, sought: Sought) -> tuple[str, ...]:
+        return self._inserts.names_of(sought.values or {})
+
+    def _distinct(self, asks: Sequence[Ask]) -> list[Sought]:
+        """Return what is asked for, in the order of the keys; nothing: unknown."""
+        keys = [tuple([ask.lookup[name] for name in self._names]) for ask in asks]
+        places = [place for place, key in enumerate(keys) if are_plain(key)]
+        ranks = self._ranks([keys[place] for place in places])
+        if ranks is None:
+            # Some may be of a type that the column does not have.
+            kinds = {place: tuple(map(type, keys[place])) for place in places}
+            [(most, _)] = Counter(kinds.values()).most_common(1)
+            places = [place for place in places if kinds[place] == most]
+            ranks = self._ranks([keys[place] for place in places])
+        found: dict[Any, Sought] = {}
+        for rank, place in zip(ranks or (), places if ranks else (), strict=True):
+            sought = found.setdefault(rank, Sought(asks[place].lookup))
+            sought.add(place, asks[place])
+        return [found[rank] for rank in sorted(found)]
+
+    def _ranks(self, keys: Sequence[tuple[Any, ...]]) -> Sequence[Any] | None:
+        """Return a rank for each key, the same for equal ones; None: unknown."""
+        columns: list[Any] = [
+            comparable(column, type_, self._engine.dialect)
+            for column, type_ in zip(zip(*keys, strict=True), self._types, strict=False)
+        ]
+        is_unknown = any(column is None for column in columns)
+        return None if is_unknown else [*zip(*columns, strict=True)]
+
+    async def _look(self, sought: Sequence[Sought]) -> None:
+        """Give each its row, if the database has it."""
+        columns = [[each.lookup[name] for each in sought] for name in self._names]
+        prepared = self._prepare(columns)
+        if prepared is None:
+            _lose(sought)
+            return
+        wire, packed = prepared
+        try:
+            rows = await fetch(self._lane, self._engine, wire, packed)
+        except NoAnswerError as error:
+            for half in _halves(sought, error):
+                await self._look(half)
+        except SeveredError:
+            _lose(sought)
+        else:
+            for row in rows:
+                number: int = row[-1]
+                self._found(sought[number], Row(wire, row[:-1]))
+
+    def _found(self, sought: Sought, row: Row) -> None:
+        if sought.row is not None:
+            # The database lacks the constraint. A session raises what that means.
+            sought.is_lost = True
+        sought.row = row
+        key = self._loader.key_of(row)
+        sought.is_created = key in sought.made
+        # What Python takes for two rows may be one, as the database compares them.
+        sought.made.discard(key)
+
+    def _prepare(self, columns: list[list[Any]]) -> tuple[Wire, list[Any]] | None:
+        if self._source is None or self._select is None:
+            return None
+        values = self._source.pack(columns, self._engine.dialect)
+        packed = None if values is None else self._select.pack(values)
+        return None if packed is None else (self._select.wire, packed)
+
+    async def _insert(
+        self, sought: Sequence[Sought], lock_timeout: float | None
+    ) -> Sequence[Sought]:
+        """Insert rows that fill the same columns; return those to look for again."""
+        rows: Any = [each.values for each in sought]
+        prepared = self._inserts.prepare_many(rows, lock_timeout)
+        if prepared is None:
+            _lose(sought)
+            return ()
+        statement, values = prepared
+        try:
+            with noting_cancellation():
+                rows = await fetch(self._lane, self._engine, statement.wire, values)
+        except NoAnswerError as error:
+            again: list[Sought] = []
+            for half in _halves(sought, error):
+                again += await self._insert(half, lock_timeout)
+            return again
+        except SeveredError as error:
+            for each in sought:
+                each.error = unknown_outcome(error)
+            return ()
+        return self._assign(sought, [Row(statement.wire, row) for row in rows])
+
+    def _assign(
+        self, sought: Sequence[Sought], rows: Sequence[Row]
+    ) -> Sequence[Sought]:
+        loaded = [self._loader.values(row) for row in rows]
+        sent = [tuple([each.lookup[name] for name in self._names]) for each in sought]
+        keys = [tuple([values[place] for place in self._places]) for values in loaded]
+        if len(rows) == len(sought) and not are_mixed_up(sent, keys):
+            for each, row in zip(sought, rows, strict=True):
+                each.row, each.is_created = row, True
+            return ()
+        # Which of them have come is told by the SELECT.
+        made = {*map(self._loader.key_of, rows)}
+        for each in sought:
+            each.made = made
+        return sought
+
+    def _compile(self) -> tuple[Source | None, Statement | None]:
+        dialect, class_ = self._engine.dialect, self._loader.mapper.class_
+        source = facts_of(dialect).table_of(dialect, self._types)
+        if source is None:
+            return None, None
+        pairs = zip(self._names, source.columns, strict=True)
+        are_equal = and_(*(getattr(class_, name) == column for name, column in pairs))
+        selected = select(*self._loader.columns, source.number)
+        joined = selected.join(source.table, are_equal)
+        return source, compile_(joined, dialect)
+
+
+def _lose(sought: Sequence[Sought]) -> None:
+    for each in sought:
+        each.is_lost = True
+
+
+def _halves(
+    sought: Sequence[Sought], error: NoAnswerError
+) -> Sequence[Sequence[Sought]]:
+    """Return what to try by itself after an error; the rest is lost."""
+    if not error.is_about_values or len(sought) == 1:
+        _lose(sought)
+        return ()
+    middle = len(sought) // 2
+    return sought[:middle], sought[middle:]

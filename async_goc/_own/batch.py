@@ -1,0 +1,166 @@
+"""Answer concurrent calls for different rows by one set of statements."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from .._call import Outcome, check_number
+from .asks import Ask
+from .direct import Direct
+from .flights import Flight, Signal, depart
+
+# A call that finds nothing under way asks at once, by itself. What comes while it waits
+# is queued, and one task takes from the queue as much as fits into a batch, again and
+# again until it is empty: the busier the database, the larger the batches, without a
+# timer. More such tasks made nothing faster. Calls of one queue have the model and the
+# names of the lookup in common, and so the statements.
+
+# How many batches may wait in the queue, before calls wait to get into it.
+_QUEUED: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """How a :class:`GetOrCreator` gathers concurrent calls for different rows.
+
+    Attributes:
+        max_size: How many rows one set of statements asks for at most.
+        max_delay: Seconds for which the first call of a batch waits for others. With 0,
+            the default, no call waits for calls that may not come: a batch is what has
+            been asked for while the one before was on its way.
+
+    Raises:
+        ValueError: A value is out of its range.
+        TypeError: A value is of the wrong type.
+    """
+
+    max_size: int = 500
+    max_delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("max_size", self.max_size, int, 1, "a number of rows, at least 1")
+        seconds = "seconds, 0 or more"
+        check_number("max_delay", self.max_delay, (int, float), 0, seconds)
+
+
+class Queued(NamedTuple):
+    """What a call asks for, and what has its answer."""
+
+    ask: Ask
+    flight: Flight
+
+
+class Queue:
+    """The calls for one kind of lookup that wait for the next batch."""
+
+    def __init__(
+        self, direct: Direct[Any], batch: Batch, lock_timeout: float | None
+    ) -> None:
+        self._direct, self._batch = direct, batch
+        # Seconds that a batch may wait for the uncommitted row of a rival.
+        self._lock_timeout = lock_timeout
+        self._waiting = deque[Queued]()
+        # How many calls ask by themselves.
+        self.alone = 0
+        self._task: asyncio.Task[None] | None = None
+        self._is_hurried = False
+        # Set when there is enough for a batch.
+        self._is_enough = asyncio.Event()
+        # A semaphore lets in first what has come first.
+        self._room = asyncio.Semaphore(_QUEUED * batch.max_size)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def is_used(self) -> bool:
+        """Whether calls are in the queue, or ask by themselves."""
+        return self.alone > 0 or self._task is not None
+
+    def is_idle(self) -> bool:
+        """Whether a call has nothing to wait for."""
+        return not (self.is_used() or self._batch.max_delay)
+
+    def hurry(self) -> None:
+        """Wait for no more calls, because there will be none."""
+        self._is_hurried = True
+        self._is_enough.set()
+
+    async def wait(self) -> None:
+        """Wait for the end of the batch that is under way."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def put(self, queued: Queued) -> None:
+        """Queue for the next batch; wait as long as the queue is full."""
+        await self._room.acquire()
+        self._waiting.append(queued)
+        if len(self._waiting) >= self._batch.max_size:
+            self._is_enough.set()
+        if self._task is None:
+            # Nothing of the call that happens to be first is the others' business.
+            self._task = asyncio.get_running_loop().create_task(
+                self._drain(), context=Context()
+            )
+            # One that is cancelled before its first step does nothing at all.
+            self._task.add_done_callback(self._stop)
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                if self._batch.max_delay and not self._is_hurried:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self._batch.max_delay):
+                            await self._is_enough.wait()
+                await self._answer(self._take())
+        finally:
+            self._stop(self._task)
+
+    def _stop(self, task: asyncio.Task[None] | None) -> None:
+        if self._task is not task:
+            return
+        self._task = None
+        # There are some left only if the loop, or a fault, has ended the task.
+        for each in self._take(len(self._waiting)):
+            each.flight.end(Signal.LEAVE_BATCH)
+
+    def _take(self, size: int | None = None) -> list[Queued]:
+        """Take the oldest asks, but for those that nobody waits for any more."""
+        size = min(len(self._waiting), size or self._batch.max_size)
+        taken = [self._waiting.popleft() for _ in range(size)]
+        if len(self._waiting) < self._batch.max_size:
+            self._is_enough.clear()
+        for each in taken:
+            self._room.release()
+            if each.flight.is_deserted():
+                each.flight.end(Signal.START_OVER)
+        return [each for each in taken if not each.flight.is_deserted()]
+
+    async def _answer(self, queued: Sequence[Queued]) -> None:
+        """Ask the database, and hand out its answers."""
+        depart([each.flight for each in queued])
+        try:
+            answers = await self._direct.find_or_insert_many(
+                [each.ask for each in queued],
+                lock_timeout=self._lock_timeout,
+            )
+        except Exception as error:  # noqa: BLE001 - each call raises it
+            for each in queued:
+                each.flight.fail(error)
+            return
+        except BaseException:
+            for each in queued:
+                each.flight.end(Signal.LEAVE_BATCH)
+            raise
+        for each, answer in zip(queued, answers, strict=True):
+            if answer is None:
+                each.flight.end(Signal.LEAVE_BATCH)
+            elif isinstance(answer, Exception):
+                each.flight.fail(answer)
+            else:
+                row, is_created = answer
+                outcome = Outcome.CREATED if is_created else Outcome.HIT
+                each.flight.land(self._direct, row, outcome, is_leaders=False)

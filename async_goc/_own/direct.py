@@ -1,0 +1,204 @@
+"""Answer a call past SQLAlchemy's execution, where that is certain to give the same.
+
+A direct lane is a short cut. It answers what it can answer with certainty, and else
+says ``None``: "ask by a session". So errors, warnings and notes come from there.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from logging import getLogger
+from typing import Any, Final, Generic
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Mapper, Session, class_mapper
+
+from .._databases import (
+    Lane,
+    NoAnswerError,
+    NoLaneError,
+    SeveredError,
+    facts_of,
+    fetch,
+    lane_of,
+)
+from .._models import T
+from .arrays import Arrays
+from .asks import Answer, Ask, noting_cancellation, unknown_outcome
+from .inserts import Inserts
+from .judgement import Judge, are_apart, plain_plan
+from .rows import Loader, Row
+from .statements import Statement, are_plain, compile_
+from .steps import Steps
+
+_log: Final = getLogger("async_goc")
+_NOT_PLAIN: Final = "the lookup is not by plain columns that are unique together"
+_REFUSED: Final = "the driver is to keep no prepared statements"
+# Where a session keeps its lanes, and how many at most.
+_KEY: Final = "async_goc.direct"
+_MOST_LANES: Final = 200
+
+
+class Missing(Enum):
+    """What the database has answered where there is no row."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+class Direct(Generic[T]):
+    """The direct lane of one model and one set of lookup names, for one session."""
+
+    def __init__(
+        self, engine: Engine, loader: Loader[T], select: Statement, inserts: Inserts
+    ) -> None:
+        lane = lane_of(engine)
+        assert lane is not None  # noqa: S101 - the judge has asked
+        # As an event names it: "driver" or "cursor".
+        self.lane: str = lane.name
+        self._lane: Lane = lane
+        # Whether its connections have turned out to be for SQLAlchemy only.
+        self.is_refused = False
+        self._engine = engine
+        self._loader = loader
+        self._select = select
+        self._inserts = inserts
+        self._steps: Steps | None = None
+        self._arrays: Arrays | None = None
+        if facts_of(engine.dialect).has_one_writer:
+            self._steps = Steps(lane, engine, select, inserts)
+        else:
+            self._arrays = Arrays(lane, engine, loader, inserts)
+
+    async def find(self, lookup: Mapping[str, Any]) -> Row | Missing | None:
+        """Return the row, by one statement, or MISSING; None: it cannot be told."""
+        values = self._select.pack(lookup) if are_plain(lookup.values()) else None
+        if values is None:
+            return None
+        wire = self._select.wire
+        try:
+            rows = await fetch(self._lane, self._engine, wire, values)
+        except (NoAnswerError, SeveredError) as error:
+            self.is_refused |= isinstance(error, NoLaneError)
+            return None
+        if len(rows) > 1:
+            return None  # A session raises it.
+        return Row(wire, rows[0]) if rows else MISSING
+
+    async def insert(
+        self,
+        lookup: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        *,
+        lock_timeout: float | None = None,
+    ) -> Row | None:
+        """Insert the row, by one statement; None: it was skipped, or cannot be told.
+
+        Raises OutcomeUnknownError where the connection broke.
+        """
+        if not are_plain(lookup.values()):
+            return None
+        [row] = self._inserts.complete([Ask(lookup, defaults)])
+        if row is None:
+            return None
+        if self._steps is not None:
+            return await self._steps.insert(row)
+        prepared = self._inserts.prepare(row, lock_timeout)
+        if prepared is None:
+            return None
+        statement, values = prepared
+        try:
+            with noting_cancellation():
+                rows = await fetch(self._lane, self._engine, statement.wire, values)
+        except NoAnswerError:
+            return None
+        except SeveredError as error:
+            raise unknown_outcome(error) from error.__cause__
+        return Row(statement.wire, rows[0]) if rows else None
+
+    async def find_or_insert_many(
+        self, asks: Sequence[Ask], *, lock_timeout: float | None
+    ) -> list[Answer]:
+        """Answer many calls at once: the row, and whether this call has created it.
+
+        Where the answer is None, it is to be asked for by itself; where the connection
+        broke during its INSERT, it is an OutcomeUnknownError. *lock_timeout* is in
+        seconds: how long an INSERT waits for the rows of rivals before it leaves all
+        rows out.
+        """
+        many = self._steps or self._arrays
+        assert many is not None  # noqa: S101 - it is one of the two
+        return await many.answer(asks, lock_timeout)
+
+    def instance(self, row: Row, *, is_created: bool) -> T:
+        """Return a new detached instance of the row, which shares nothing mutable."""
+        return self._loader.load(row, is_created=is_created)
+
+
+def direct_for(
+    session: Session,
+    model: type[T],
+    names: tuple[str, ...],
+    default_names: frozenset[str] | None,
+) -> Direct[T] | None:
+    """Return the direct lane for calls with these names; None: ask by a session.
+
+    *session* is one of those that would be asked, and is never connected.
+    """
+    lanes: dict[Any, _Lookup[T]] | None = session.info.get(_KEY)
+    if lanes is None:
+        lanes = session.info[_KEY] = {}
+    key = (model, names, default_names)
+    found = lanes.get(key)
+    if found is None:
+        while len(lanes) >= _MOST_LANES:
+            lanes.pop(next(iter(lanes)), None)
+        found = lanes[key] = _Lookup(session, model, names, default_names)
+    return found.direct()
+
+
+class _Lookup(Generic[T]):
+    """Calls of one session with the same names, and what is known of them."""
+
+    def __init__(
+        self,
+        session: Session,
+        model: type[T],
+        names: tuple[str, ...],
+        default_names: Collection[str] | None,
+    ) -> None:
+        self._names = names
+        self._default_names = default_names
+        self._session = session
+        self._mapper: Mapper[T] = class_mapper(model)
+        self._judge = Judge(session, self._mapper)
+        self._direct: Direct[T] | None = None
+        self._noted: str | None = None
+
+    def direct(self) -> Direct[T] | None:
+        obstacle = self._judge.obstacle()
+        if obstacle is None:
+            found = self._direct = self._direct or self._make()
+            if found is not None and not found.is_refused:
+                return found
+            obstacle = _NOT_PLAIN if found is None else _REFUSED
+        if obstacle != self._noted:
+            self._noted = obstacle
+            text = "%s is asked for by a session: %s"
+            _log.debug(text, self._mapper.class_.__name__, obstacle)
+        return None
+
+    def _make(self) -> Direct[T] | None:
+        plan = plain_plan(self._mapper, self._names)
+        if plan is None or not are_apart(plan, self._default_names or ()):
+            return None
+        dialect = self._judge.engine.dialect
+        loader = Loader(self._mapper, dialect)
+        where: Any = plan.statement.whereclause
+        values = {parameter: name for parameter, name, _ in plan.binds}
+        found = compile_(select(*loader.columns).where(where), dialect, values)
+        if found is None:
+            return None
+        inserts = Inserts(self._session, self._mapper, self._names, self._default_names)
+        return Direct(self._judge.engine, loader, found, inserts)

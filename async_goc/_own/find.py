@@ -1,0 +1,113 @@
+"""The loop of a creator: join an equal call, or look, insert, and look once more."""
+
+import asyncio
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar
+
+from .._call import Outcome
+from .._models import T
+from .asks import Ask
+from .batch import Queue, Queued
+from .direct import MISSING
+from .flights import Answer, Flight, Signal, answer_of
+from .under_way import UnderWay
+from .wanted import Wanted
+
+R = TypeVar("R")
+
+# The direct lane asks past SQLAlchemy, and answers what is certain. A call for which it
+# does not know an answer, for whatever reason, is done once more in a session, which
+# tells the truth in all cases: so all ways have one meaning, and one set of errors.
+
+
+async def find_or_create(wanted: Wanted[T]) -> tuple[T, bool]:
+    """Return the row, detached and readable, and whether this call has created it."""
+    call, here, is_in_batches = wanted.call, wanted.call.under_way, True
+    while wanted.key is not None:
+        queue = here.queue_for(wanted.direct, call.policy)
+        flight = here.flights.get(wanted.key)
+        if flight is not None:
+            ending = await call.wait(answer_of(flight.join()))
+        elif queue is None or not is_in_batches or queue.is_idle():
+            return await _lead(wanted, here, queue)
+        else:
+            ending = await call.wait(_wait_for_batch(wanted, here, queue))
+        if isinstance(ending, Answer) and wanted.direct is not None:
+            return wanted.answered(*ending)
+        if ending is Signal.LEAVE_BATCH:
+            is_in_batches = False
+        elif ending is not Signal.START_OVER:
+            break
+    return await _ask(wanted, Flight(here.flights, None))
+
+
+async def _lead(
+    wanted: Wanted[T], here: UnderWay, queue: Queue | None
+) -> tuple[T, bool]:
+    """Ask, and share the answer with equal calls that come in the meantime."""
+    flight = Flight(here.flights, wanted.key)
+    if queue is not None:
+        queue.alone += 1
+    # If this call fails, the others find out at once, each by itself: they may have
+    # other defaults, and no time to fail one after the other.
+    ending, end = Signal.GO_ALONE, flight.end
+    try:
+        result = await _ask(wanted, flight)
+        if wanted.direct is not None:
+            ending = Signal.START_OVER
+    except asyncio.CancelledError:
+        ending = Signal.START_OVER
+        raise
+    except GeneratorExit:
+        # The garbage collector closes a call in any thread.
+        ending, end = Signal.START_OVER, partial(here.home.run, flight.end)
+        raise
+    else:
+        return result
+    finally:
+        if queue is not None:
+            queue.alone -= 1
+        end(ending)
+
+
+async def _wait_for_batch(
+    wanted: Wanted[T], here: UnderWay, queue: Queue
+) -> Answer | Signal:
+    flight = Flight(here.flights, wanted.key)
+    future = flight.join()
+    try:
+        # What is still to be worked out can only be found.
+        ask = Ask(wanted.lookup, wanted.plain_defaults, copy_context())
+        await queue.put(Queued(ask, flight))
+    except BaseException:
+        here.home.run(flight.end, Signal.START_OVER)
+        raise
+    return await answer_of(future)
+
+
+async def _ask(wanted: Wanted[T], flight: Flight) -> tuple[T, bool]:
+    """Ask by the direct lane, and in a session if that does not know the answer."""
+    call, direct = wanted.call, wanted.direct
+    if direct is None:
+        return await wanted.in_session()
+    flight.depart(is_only_call=call.under_way.calls == 1)
+    row, outcome = await direct.find(wanted.lookup), Outcome.HIT
+    if row is MISSING:
+        # No connection is kept in the meantime.
+        direct = await wanted.evaluate()
+        defaults = wanted.plain_defaults
+        if direct is None or defaults is None:
+            return await wanted.in_session()
+        flight.depart()
+        call.attempts, limit = 1, call.policy.wait_timeout
+        row = await direct.insert(wanted.lookup, defaults, lock_timeout=limit)
+        outcome = Outcome.CREATED
+        if row is None:
+            flight.depart()
+            row, outcome = await direct.find(wanted.lookup), Outcome.LOST_RACE
+    if row is None or row is MISSING:
+        return await wanted.in_session()
+    if flight.waiting:
+        flight.land(direct, row, outcome, is_leaders=True)
+    return wanted.answered(direct, row, outcome)

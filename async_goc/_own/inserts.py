@@ -1,0 +1,173 @@
+"""Prepare INSERTs of rows that a plain statement makes as a flush would."""
+
+from collections.abc import Collection, Sequence
+from contextvars import Context
+from typing import Any, Final
+
+from sqlalchemy import Enum, bindparam, select
+from sqlalchemy.orm import Mapper, Session
+
+from .._databases import bounded_wait
+from .._insert import (
+    constructed,
+    filled_by,
+    insert_from_table,
+    obstacle_to_many,
+    returning_insert,
+    sent_columns,
+)
+from .._models import SQL, columns_of, default_field, readable
+from .._new_row import has_constructor
+from .asks import Ask, Values
+from .statements import Statement, compile_
+
+Packed = tuple[Statement, list[Any]]
+
+# How many lists of columns the rows of one lookup fill, for most lookups.
+_MOST_STATEMENTS: Final = 50
+_WAIT: Final = "async_goc_wait"
+
+
+class Inserts:
+    """The INSERTs of rows with one set of lookup names, for one session."""
+
+    def __init__(
+        self,
+        session: Session,
+        mapper: Mapper[Any],
+        names: tuple[str, ...],
+        default_names: Collection[str] | None,
+    ) -> None:
+        self._session = session
+        self._mapper = mapper
+        self.names = names
+        self._dialect = session.get_bind(mapper).dialect
+        self._is_possible = default_names is not None and (
+            # A default could contradict the lookup, or be none of a column.
+            not set(names).intersection(default_names)
+            and all(map(self._is_settable, (*names, *default_names)))
+        )
+        self._sent, self._others = sent_columns(mapper, names)
+        # What makes the defaults of columns that are always sent.
+        self._makers = {n: make for n, make in self._sent.items() if make is not None}
+        # What a column takes of a text may be more than what can be loaded again.
+        columns = columns_of(mapper)
+        self._members: dict[str, Collection[str]] = {
+            n: c.type.enums for n, c in columns.items() if isinstance(c.type, Enum)
+        }
+        self._statements: dict[Any, Any] = {}
+
+    def complete(self, asks: Sequence[Ask]) -> list[Values | None]:
+        """Return what each row gets; None: a plain statement cannot insert that."""
+        rows = [{**ask.lookup, **(ask.defaults or {})} for ask in asks]
+        plain = [row if self._is_plain(row) else None for row in rows]
+        known = [row for row in plain if row is not None]
+        if not known or obstacle_to_many(self._session, self._mapper, known):
+            return [None] * len(asks)
+        return [
+            None if row is None else self._filled(row, ask.context)
+            for row, ask in zip(plain, asks, strict=True)
+        ]
+
+    def _is_plain(self, row: Values) -> bool:
+        if not self._is_possible:
+            return False
+        for name, members in self._members.items():
+            value = row.get(name)
+            if isinstance(value, str) and value not in members:
+                return False
+        return not any(isinstance(v, SQL) or callable(v) for v in row.values())
+
+    def _filled(self, row: Values, context: Context | None) -> Values | None:
+        if not self._makers and not has_constructor(self._mapper):
+            return row
+        try:
+            return self._fill(row) if context is None else context.run(self._fill, row)
+        except Exception:  # noqa: BLE001 - functions of the model's may raise anything
+            return None  # A session raises it.
+
+    def _fill(self, row: Values) -> Values | None:
+        if has_constructor(self._mapper):
+            [row], obstacle = constructed(self._mapper, [row])
+            if obstacle is not None:
+                return None
+        missing = {n: make for n, make in self._makers.items() if row.get(n) is None}
+        return {**row, **{name: make() for name, make in missing.items()}}
+
+    def names_of(self, row: Values) -> tuple[str, ...]:
+        """Return the columns that are sent for the row."""
+        return (*self._sent, *filled_by(row, self._others))
+
+    def prepare(self, row: Values, lock_timeout: float | None) -> Packed | None:
+        """Return the INSERT and its parameters, if there is one for that row."""
+        names, is_bounded = self.names_of(row), lock_timeout is not None
+        key = ("one", names, is_bounded)
+        statement: Statement | None = self._known(key, self._compile, *key[1:])
+        values = {name: row.get(name) for name in names}
+        if lock_timeout is not None:
+            values[_WAIT] = _as_setting(lock_timeout)
+        return _packed(statement, values)
+
+    def prepare_many(
+        self, rows: Sequence[Values], lock_timeout: float | None
+    ) -> Packed | None:
+        """Return the INSERT of rows that fill the same columns, and its parameters."""
+        names, is_bounded = self.names_of(rows[0]), lock_timeout is not None
+        key = ("many", names, is_bounded)
+        source, statement = self._known(key, self._compile_many, *key[1:])
+        if source is None:
+            return None
+        columns = [[row.get(name) for row in rows] for name in names]
+        values = source.pack(columns, self._dialect)
+        if values is not None and lock_timeout is not None:
+            values[_WAIT] = _as_setting(lock_timeout)
+        return None if values is None else _packed(statement, values)
+
+    def _known(self, key: Any, make: Any, *args: Any) -> Any:
+        if key not in self._statements:
+            if len(self._statements) >= _MOST_STATEMENTS:
+                self._statements.clear()
+            self._statements[key] = make(*args)
+        return self._statements[key]
+
+    def _is_settable(self, name: str) -> bool:
+        field = default_field(self._mapper, name)
+        # What is deferred is not returned, and the object would lack what it was given.
+        is_loaded = name in columns_of(self._mapper) and name in readable(self._mapper)
+        return field is not None and is_loaded
+
+    def _compile(
+        self,
+        names: tuple[str, ...],
+        is_bounded: bool,  # noqa: FBT001
+    ) -> Statement | None:
+        columns = {name: columns_of(self._mapper)[name] for name in names}
+        inserting = returning_insert(self._mapper, self._dialect)
+        if not is_bounded:
+            keys = {column.key: name for name, column in columns.items()}
+            return compile_(inserting, self._dialect, keys, list(keys))
+        row: Any = [bindparam(name, type_=c.type) for name, c in columns.items()]
+        waiting = select(*row).select_from(bounded_wait(bindparam(_WAIT)))
+        inserting = inserting.from_select(list(columns.values()), waiting)
+        return compile_(inserting, self._dialect, {n: n for n in (*columns, _WAIT)})
+
+    def _compile_many(
+        self,
+        names: tuple[str, ...],
+        is_bounded: bool,  # noqa: FBT001
+    ) -> tuple[Any, Statement | None]:
+        also = [bounded_wait(bindparam(_WAIT))] if is_bounded else []
+        source, inserting = insert_from_table(self._mapper, self._dialect, names, *also)
+        if source is None:
+            return None, None
+        return source, compile_(inserting, self._dialect, {_WAIT: _WAIT})
+
+
+def _as_setting(seconds: float) -> str:
+    """Return a lock_timeout, of which PostgreSQL takes 0 for no limit."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def _packed(statement: Statement | None, values: Values) -> Packed | None:
+    packed = None if statement is None else statement.pack(values)
+    return None if statement is None or packed is None else (statement, packed)
