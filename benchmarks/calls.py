@@ -17,6 +17,7 @@ from platform import python_version
 from typing import Literal
 
 from cases import EXISTING, fill, fresh, mixed
+from claims import CREATOR
 from contenders import CONTENDERS, Call, Contender, Place
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
@@ -35,6 +36,7 @@ class Case:
         calls: How many are measured.
         warm_up: How many are made before. Some, and the interpreter has specialised
             its code, the driver has prepared its statements, and keys are known.
+        most: Thousands of instructions that a call of ours takes at most, if claimed.
     """
 
     what: Literal["hit", "miss", "bulk"]
@@ -43,6 +45,7 @@ class Case:
     by_hand: tuple[str, ...]
     calls: int = 100
     warm_up: int = 100
+    most: int | None = None
 
     @property
     def way(self) -> str:
@@ -59,6 +62,8 @@ _OURS = {
 }
 _NATIVE = {"async_goc, native": "contenders.ours:Native"}
 _UNKNOWN = {"async_goc, key not known": "contenders.ours:NothingKnown"}
+_CREATORS = {title: CONTENDERS[title] for title in (CREATOR, "GetOrCreator")}
+_IN_AUTOCOMMIT = ("asyncpg, autocommit", "Tortoise ORM", "Piccolo")
 _SELECTS = ("prebuilt select by hand", "select().filter_by() by hand")
 _RECIPE, _ON_CONFLICT = ("savepoint by hand",), ("ON CONFLICT by hand",)
 
@@ -69,6 +74,8 @@ CASES = {
     "savepoint miss": Case("miss", "request", _OURS, _RECIPE),
     "native miss in tx": Case("miss", "transaction", _NATIVE, _ON_CONFLICT),
     "native miss": Case("miss", "request", _NATIVE, _ON_CONFLICT),
+    "creator hit": Case("hit", "request", _CREATORS, _IN_AUTOCOMMIT, most=320),
+    "creator miss": Case("miss", "request", _CREATORS, _IN_AUTOCOMMIT),
     "bulk": Case("bulk", "request", _OURS, ("asyncpg",), calls=1, warm_up=1),
 }
 

@@ -26,8 +26,8 @@ async def fill(engine: AsyncEngine) -> None:
 
 def cases(*, is_quick: bool) -> list[Case]:
     if is_quick:
-        return [*_alone(4, 5), *_storms(2), _in_bulk(2, 50)]
-    return [*_alone(30, 20), *_storms(15), _in_bulk(5, 200)]
+        return [*_alone(4, 5), *_storms(2), thousand(1), _in_bulk(2, 50)]
+    return [*_alone(30, 20), *_storms(15), thousand(9), _in_bulk(5, 200)]
 
 
 def warm_up() -> list[Case]:
@@ -55,6 +55,11 @@ def _storms(rounds: int, size: int = 50) -> list[Case]:
         Case("hot storm", hot, _storm, _same_old, _none, rounds, size),
         Case("spread", spread, _storm, fresh, _all, rounds, size),
     ]
+
+
+def thousand(rounds: int, size: int = 1_000) -> Case:
+    about = f"{size:,} requests at once, each for a new row of its own"
+    return Case(f"{size:,} keys", about, _storm, fresh, _all, rounds, size)
 
 
 def _in_bulk(rounds: int, loop_size: int) -> Case:

@@ -4,8 +4,9 @@ from html import escape
 
 from race import Lanes
 
-DRAWN = ("hit", "miss", "cold storm", "hot storm", "spread")
-_LABEL, _COLUMN, _BAR, _ROW, _TOP = 190, 128, 78, 24, 62
+DRAWN = ("hit", "miss", "cold storm", "hot storm", "spread", "1,000 keys")
+OURS = ("async_goc", "GetOrCreator")
+_LABEL, _COLUMN, _BAR, _ROW, _TOP = 190, 116, 66, 24, 62
 
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2328 }
@@ -49,13 +50,17 @@ def _column(
             continue
         length = max(1.0, _BAR * ratio / most)
         place = f'x="{left}" y="{top - 11}" width="{length:.1f}"'
-        kind = "ours" if title.startswith("async_goc") else "other"
+        kind = "ours" if title.startswith(OURS) else "other"
         mark = "*" if lanes[title].failed else ""
         parts += [
             f'<rect {place} height="14" rx="2" class="{kind}"/>',
-            _text(left + length + 5, top, f"{ratio:.1f}{mark}"),
+            _text(left + length + 5, top, f"{_shown(ratio)}{mark}"),
         ]
     return parts
+
+
+def _shown(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 1 else f"{ratio:.1f}"
 
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from race import Lane, Lanes
 
 SAVEPOINT, NATIVE = "async_goc, savepoint", "async_goc, native"
+CREATOR = "GetOrCreator, batch"
 RECIPE = "savepoint by hand"
+TORTOISE, YARA = "Tortoise ORM", "yara-orm"
 DJANGO = ("Django, ASGI request", "Django, one thread", "Django, atomic")
 
 
@@ -47,4 +49,17 @@ CLAIMS = [
     ),
     Claim("bulk", SAVEPOINT, "asyncpg", 3.00),
     Claim("bulk", SAVEPOINT, "async_goc, in a loop", 1 / 30),
+    Claim("hit", CREATOR, TORTOISE, 0.55),
+    Claim("hit", CREATOR, "asyncpg", 0.50),
+    Claim("hit", CREATOR, YARA, 0.80),
+    Claim("miss", CREATOR, TORTOISE, 0.40),
+    Claim("miss", CREATOR, YARA, 0.60),
+    # Not held to yara-orm, most of whose calls raise there.
+    Claim("cold storm", CREATOR, TORTOISE, 0.12),
+    Claim("hot storm", CREATOR, TORTOISE, 0.17),
+    Claim("hot storm", CREATOR, YARA, 0.40),
+    Claim("spread", CREATOR, TORTOISE, 0.20),
+    Claim("spread", CREATOR, YARA, 0.40),
+    Claim("1,000 keys", CREATOR, TORTOISE, 1 / 12),
+    Claim("1,000 keys", CREATOR, YARA, 1 / 6),
 ]

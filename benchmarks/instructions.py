@@ -165,6 +165,15 @@ def rows(pythons: int, figures: dict[Task, Figure]) -> list[tuple[str, ...]]:
     return found
 
 
+def claims(figures: dict[Task, Figure]) -> Iterator[str]:
+    for task, figure in figures.items():
+        case = CASES[task.case]
+        if case.most is not None and task.way in case.ours:
+            verdict = "yes" if figure.amount <= case.most else "no"
+            shown = f"{figure.amount:>6,.0f} <= {case.most}"
+            yield f"{verdict:8}{shown}  {task.case}: {task.way}, {task.python + 1}"
+
+
 def wall(case: str, pythons: list[str], rounds: int) -> list[tuple[str, ...]]:
     """Take the milliseconds of ours; every other round begins at the other end."""
     taken: list[list[float]] = [[] for _ in pythons]
@@ -233,6 +242,8 @@ def main() -> None:
     heads = "|".join(["case", *map(str, numbers), *(f"{n} / 1" for n in numbers[1:])])
     title = "Thousands of instructions per call"
     show(screen, title, f"{heads}|ours / this", rows(len(pythons), figures))
+    for line in claims(figures):
+        screen.print(line)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import asyncio
 import gc
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,26 +22,33 @@ from typing import Any
 
 from cases import cases, fill, warm_up
 from chart import DRAWN, draw
-from claims import CLAIMS
+from claims import CLAIMS, CREATOR, RECIPE
 from contenders import CONTENDERS, POOL, Contender, Place
 from lab import console, pin, postgres, show, tables
 from race import Case, Lane, Lanes, race, why
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-BASE, RECIPE = "asyncpg", "savepoint by hand"
+BASE = "asyncpg"
+# Columns, and the contenders that the others are compared with there.
+COMPARED = {"to asyncpg": BASE, "to recipe": RECIPE, "to creator": CREATOR}
 PACKAGES = (
     "SQLAlchemy",
     "asyncpg",
     "advanced-alchemy",
     "tortoise-orm",
     "piccolo",
+    "yara-orm",
+    "oxyde",
     "Django",
     "psycopg",
 )
 
 
-async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
-    """Run all cases with all that can be opened; say of the others why not."""
+@asynccontextmanager
+async def opened(
+    where: str,
+) -> AsyncIterator[tuple[dict[str, Contender], dict[str, str]]]:
+    """Yield all that can be opened, with their connections; of the others, why not."""
     url = f"postgresql+asyncpg://{where}/postgres"
     # The last one back is the next one out, as in asyncpg's own pool.
     engine = create_async_engine(
@@ -61,6 +68,12 @@ async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
                 reasons[title] = why(error)
         for case in warm_up():
             await race(case, contenders)
+        yield contenders, reasons
+
+
+async def run(where: str, plan: list[Case]) -> dict[str, Lanes]:
+    """Run all cases."""
+    async with opened(where) as (contenders, reasons):
         # What has been imported is not to be looked through at each collection.
         gc.freeze()
         results = {case.title: await race(case, contenders) for case in plan}
@@ -75,10 +88,10 @@ def _in_order(lanes: Lanes) -> Lanes:
 def rows(case: Case, lanes: Lanes) -> Iterator[tuple[str, ...]]:
     for title, lane in lanes.items():
         if lane.reason:
-            yield title, "-", "-", "-", "-", f"cannot run: {lane.reason}"
+            yield title, *"-----", f"cannot run: {lane.reason}"
             continue
         failed = f"{lane.failed:.0f} of {case.size}" if lane.failed else ""
-        ratios = [lane.ratio(lanes[other]) for other in (BASE, RECIPE)]
+        ratios = [lane.ratio(lanes[other]) for other in COMPARED.values()]
         shown = ("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
         yield title, f"{lane.micros:,.0f}", *shown, failed, _remark(title)
 
@@ -91,7 +104,7 @@ def _remark(title: str) -> str:
 def report(plan: list[Case], results: dict[str, Lanes]) -> None:
     screen = console(150)
     screen.print(versions(), "\n")
-    heads = "contender|µs per call|to asyncpg|to recipe|failed|"
+    heads = "|".join(["contender", "µs per call", *COMPARED, "failed", ""])
     for case in plan:
         lanes = results[case.title]
         show(screen, f"{case.title}: {case.about}", heads, list(rows(case, lanes)))
@@ -145,8 +158,9 @@ def _figures(lane: Lane, lanes: Lanes) -> dict[str, Any]:
     return {
         "microseconds": round(lane.micros, 1),
         "range": [round(pick(series), 1) for pick in (min, max)],
-        "to asyncpg": _rounded(lane.ratio(lanes[BASE])),
-        "to recipe": _rounded(lane.ratio(lanes[RECIPE])),
+        **{
+            name: _rounded(lane.ratio(lanes[other])) for name, other in COMPARED.items()
+        },
         "failed": lane.failed,
     }
 

@@ -58,7 +58,7 @@ class Contender(ABC):
         """Commit, at its end, what the call that it yields has done."""
 
     async def request(self, name: str) -> bool:
-        """Connect, call, commit."""
+        """Connect, call, commit; in autocommit, if that is how the library does it."""
         async with self.transaction() as call:
             return await call(name)
 
@@ -83,16 +83,21 @@ class OnSession(Contender):
 # Imported when they are opened: a library that is not installed costs one row.
 CONTENDERS = {
     "asyncpg": "contenders.raw:Raw",
+    "asyncpg, autocommit": "contenders.raw:RawAutocommit",
     "select().filter_by() by hand": "contenders.recipes:FilterBy",
     "prebuilt select by hand": "contenders.recipes:Prebuilt",
     "async_goc, savepoint": "contenders.ours:Savepoint",
     "async_goc, native": "contenders.ours:Native",
     "async_goc, in a loop": "contenders.ours:Loop",
+    "GetOrCreator": "contenders.creators:Creator",
+    "GetOrCreator, batch": "contenders.creators:BatchCreator",
     "savepoint by hand": "contenders.recipes:SavepointRecipe",
     "ON CONFLICT by hand": "contenders.recipes:OnConflict",
     "advanced-alchemy": "contenders.with_advanced_alchemy:AdvancedAlchemy",
     "Tortoise ORM": "contenders.with_tortoise:TortoiseOrm",
     "Piccolo": "contenders.with_piccolo:Piccolo",
+    "yara-orm": "contenders.with_yara_orm:Yara",
+    "oxyde": "contenders.with_oxyde:Oxyde",
     "Django, ASGI request": "contenders.with_django:AsgiRequest",
     "Django, one thread": "contenders.with_django:OneThread",
     "Django, atomic": "contenders.with_django:Atomic",

@@ -1,7 +1,7 @@
 """Show the limit: what asyncpg alone takes, in an expert's hands."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ _INSERT_MANY = """
 """
 
 
-class Raw(Contender):
+class _Pooled(Contender):
     """asyncpg keeps each statement prepared, per connection, by its text."""
 
     has_bulk = True
@@ -39,6 +39,10 @@ class Raw(Contender):
     async def __aexit__(self, *_: object) -> None:
         await self._pool.close()
 
+
+class Raw(_Pooled):
+    """With BEGIN and COMMIT, as where the call is part of something."""
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Call]:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -46,18 +50,24 @@ class Raw(Contender):
 
     async def bulk(self, names: Sequence[str]) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
-            found = {
-                row["name"]: row for row in await connection.fetch(_LOOK_MANY, names)
-            }
-            # Sorted, so that rivals wait for each other in one order.
-            missing = sorted(set(names) - found.keys())
-            created = await connection.fetch(_INSERT_MANY, missing)
-            found |= {row["name"]: row for row in created}
-            if lost := [name for name in missing if name not in found]:
-                again = await connection.fetch(_LOOK_MANY, lost)
-                found |= {row["name"]: row for row in again}
-            assert len(found) == len(names)
-            return len(created)
+            return await _ask_many(connection, names)
+
+
+class RawAutocommit(_Pooled):
+    """Without, as where it is all that is done."""
+
+    remark = "autocommit"
+
+    def transaction(self) -> AbstractAsyncContextManager[Call]:
+        raise NotImplementedError("each statement is a transaction of its own")
+
+    async def request(self, name: str) -> bool:
+        async with self._pool.acquire() as connection:
+            return await _ask(connection, name)
+
+    async def bulk(self, names: Sequence[str]) -> int:
+        async with self._pool.acquire() as connection:
+            return await _ask_many(connection, names)
 
 
 async def _nothing(_: object) -> None: ...
@@ -70,3 +80,16 @@ async def _ask(connection: Any, name: str) -> bool:
         return True
     assert await connection.fetchrow(_LOOK, name) is not None
     return False
+
+
+async def _ask_many(connection: Any, names: Sequence[str]) -> int:
+    found = {row["name"]: row for row in await connection.fetch(_LOOK_MANY, names)}
+    # Sorted, so that rivals wait for each other in one order.
+    missing = sorted(set(names) - found.keys())
+    created = await connection.fetch(_INSERT_MANY, missing)
+    found |= {row["name"]: row for row in created}
+    if lost := [name for name in missing if name not in found]:
+        again = await connection.fetch(_LOOK_MANY, lost)
+        found |= {row["name"]: row for row in again}
+    assert len(found) == len(names)
+    return len(created)

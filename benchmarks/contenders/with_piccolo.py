@@ -18,6 +18,8 @@ class BenchmarkTag(Table):
 
 
 class Piccolo(Contender):
+    remark = "requests in autocommit"
+
     async def __aenter__(self) -> Self:
         dsn = f"postgresql://{self.place.where}/postgres"
         self._engine = PostgresEngine({"dsn": dsn})
@@ -28,6 +30,9 @@ class Piccolo(Contender):
 
     async def __aexit__(self, *_: object) -> None:
         await self._engine.close_connection_pool()
+
+    async def request(self, name: str) -> bool:
+        return await _ask(name)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Call]:

@@ -21,6 +21,8 @@ class Tag(Model):
 
 
 class TortoiseOrm(Contender):
+    remark = "requests in autocommit"
+
     async def __aenter__(self) -> Self:
         await Tortoise.init(
             db_url=f"asyncpg://{self.place.where}/postgres"
@@ -31,6 +33,9 @@ class TortoiseOrm(Contender):
 
     async def __aexit__(self, *_: object) -> None:
         await Tortoise.close_connections()
+
+    async def request(self, name: str) -> bool:
+        return await _ask(name)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Call]:
