@@ -72,6 +72,7 @@ async def relations(engine: AsyncEngine) -> AsyncIterator[None]:
         await connection.execute(text("DROP TABLE hit, all_visits CASCADE"))
 
 
+@pytest.mark.heavy
 @on_postgres
 @pytest.mark.usefixtures("relations")
 @pytest.mark.parametrize("model", [Hit, Visit, Seen])

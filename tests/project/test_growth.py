@@ -18,6 +18,7 @@ from async_goc._lookup.plan import plan_for
 from async_goc.exceptions import MissingConstraintWarning
 
 
+@pytest.mark.heavy
 async def test_many_keys(engine: AsyncEngine, strategy: str) -> None:
     """Plans and statements are per model and names; released keys are forgotten."""
     locks = KeyedLocks(known_keys=50)
@@ -41,6 +42,7 @@ async def test_many_keys(engine: AsyncEngine, strategy: str) -> None:
     assert policy.strategy == strategy
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("strategy")
 async def test_many_models(engine: AsyncEngine) -> None:
     """A model that is no longer used is collected, with its plans."""
@@ -124,6 +126,7 @@ async def test_one_warning_for_the_names(engine: AsyncEngine) -> None:
     assert kinds == [MissingConstraintWarning]
 
 
+@pytest.mark.heavy
 @on_sqlite
 async def test_unique_models_come_and_go(engine: AsyncEngine) -> None:
     """What models do to rows of others is known anew when one comes or goes.

@@ -62,6 +62,7 @@ async def still_there(session: AsyncSession, policy: Policy) -> bool:
     return True
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("way", [steps.cancel, steps.cancel_late])
 @by_savepoint
 async def test_cancelled_anywhere(
