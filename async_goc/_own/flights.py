@@ -15,7 +15,8 @@ from .direct import Direct
 # other's statement and this call, this call's own task may have written to the row. So
 # an answer serves those that had joined when the statement was sent, and the rest start
 # over, all together. (Calls in one turn of the event loop count as simultaneous: no
-# answer that a database gave after the statement was sent can have reached them.)
+# answer that a database gave after the statement was sent can have reached them. What
+# blocks the loop to write, and then calls in the same turn, is the exception.)
 #
 # Each that waits has a future of its own, so that cancelling one touches no other. And
 # whatever ends a flight without an answer wakes up all of them, so that nothing has to

@@ -5,9 +5,11 @@ from typing import Any
 
 from .._new_row import called, is_mapping
 
-# Left as it is, a default that is a function would be called again in each transaction
-# that a call needs. A function is therefore replaced by one that remembers its result.
-# Anything that is no legal default is left as it is, and refused by the verb.
+# A default that is a function would be called again in each transaction that a call
+# needs. So get_or_create() looks first with functions in their place that say only that
+# there is no row, and then calls the caller's, between two transactions. An update
+# calls them under its lock, by functions that remember their results. Anything that is
+# no legal default is left as it is, and refused by the verb.
 
 
 class MissError(Exception):
