@@ -12,6 +12,7 @@ from .._models import T
 from .._new_row import Defaults
 from .adopted import KeptRows, adopted_rows
 from .own_call import OwnCall
+from .retry import is_never_harmless
 from .transactions import OwnTransactions
 
 
@@ -59,7 +60,7 @@ class BulkVerbs(OwnTransactions):
         how: dict[str, Any] = {"chunk_size": chunk_size, "progress": progress}
         how |= {"key": key, "defaults": defaults, "options": options}
         with self._open("get_or_create_many", model, policy) as call:
-            return await self._many(call, get_or_create_many, rows, how)
+            return await self._many(call, get_or_create_many, rows, how, are_hits)
 
     async def update_or_create_many(
         self,
@@ -109,6 +110,7 @@ class BulkVerbs(OwnTransactions):
         verb: Callable[..., Awaitable[list[tuple[T, bool]]]],
         rows: Rows,
         how: Mapping[str, Any],
+        is_harmless: Callable[[list[tuple[T, bool]]], bool] = is_never_harmless,
     ) -> list[tuple[T, bool]]:
         # An iterator could be read by the first transaction only.
         kept: Any = KeptRows(rows) if isinstance(rows, Iterator) else rows
@@ -117,4 +119,9 @@ class BulkVerbs(OwnTransactions):
             own = await adopted_rows(session, kept)
             return await verb(session, call.model, own, policy=call.inner_policy, **how)
 
-        return await self._in_session(call, work)
+        return await self._in_session(call, work, is_harmless=is_harmless)
+
+
+def are_hits(found: list[tuple[Any, bool]]) -> bool:
+    """Whether a call has created no row, and so has written nothing."""
+    return not any(is_created for _, is_created in found)

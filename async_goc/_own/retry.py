@@ -83,7 +83,8 @@ async def run_in_transaction(
     return await run(sessions, lambda session: work(session, *args), **how)
 
 
-def _is_never_harmless(_: object) -> bool:
+def is_never_harmless(_: object) -> bool:
+    """Say of any result that something may have been written."""
     return False
 
 
@@ -93,7 +94,7 @@ async def run(
     *,
     attempts: int,
     is_idempotent: bool = False,
-    is_harmless: Callable[[R], bool] = _is_never_harmless,
+    is_harmless: Callable[[R], bool] = is_never_harmless,
     model: type[object] = object,
 ) -> R:
     """Run *work* as :func:`run_in_transaction` does; *model* is for the observer.

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import (
 from steps import Steps, Way, cancel, cancel_late
 from waiting import until
 
-from async_goc import exceptions, run_in_transaction
+from async_goc import GetOrCreator, exceptions, run_in_transaction
 
 Unknown = exceptions.OutcomeUnknownError
 
@@ -120,6 +120,29 @@ async def test_cut_at_the_commit(
     await until(lambda: checked_out(sessions.kw["bind"]) == 0)
     assert await names(engine) == there
     assert add.runs == 1 + is_idempotent
+
+
+@on_postgres
+async def test_a_hit_cut_at_the_commit(
+    engine: AsyncEngine, cut: tuple[Network, Sessions]
+) -> None:
+    """A creator's call that has written nothing is run again, one row or many.
+
+    Fails without `_is_harmless` in `Attempt.may_be_repeated`, and without `are_hits` in
+    `BulkVerbs.get_or_create_many`.
+    """
+    network, sessions = cut
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Tag(name="x"))
+    creator = GetOrCreator(sessions)
+    network.cuts = 1
+    assert not (await creator.get_or_create(Tag, Tag.name == "x"))[1]
+    network.cuts = 1
+    [(tag, created)] = await creator.get_or_create_many(Tag, ["x"], key="name")
+    assert (tag.name, created, network.cuts) == ("x", False, 0)
+    network.cuts = 1
+    with pytest.raises(Unknown):
+        await creator.get_or_create(Tag, Tag.name == "y")
 
 
 @on_postgres
