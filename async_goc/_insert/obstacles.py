@@ -26,6 +26,9 @@ _log: Final = getLogger("async_goc")
 # not among them, because a native INSERT sends those as well.
 _MAPPER_EVENTS: Final = ("before_insert", "after_insert")
 _SESSION_EVENTS: Final = ("before_flush", "after_flush", "after_flush_postexec")
+# Those of the class and its attributes.
+_CLASS_EVENTS: Final = ("init", "refresh_flush")
+_ATTRIBUTE_EVENTS: Final = ("set",)
 
 
 def strategy_for(
@@ -67,6 +70,21 @@ def obstacle_to_many(
     if any(map(_is_foreign, mapper.class_manager.dispatch.init)):
         return "somebody listens to init"
     return next(_obstacles(session, mapper, names), None)
+
+
+def heard_events(
+    session: Session, mapper: Mapper[Any]
+) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield the events to which listeners could be such a reason, the session's first.
+
+    What else could be one stays as long as the session.
+    """
+    manager = mapper.class_manager
+    yield session.dispatch, _SESSION_EVENTS
+    yield mapper.dispatch, _MAPPER_EVENTS
+    yield manager.dispatch, _CLASS_EVENTS
+    for name in columns_of(mapper):
+        yield manager[name].dispatch, _ATTRIBUTE_EVENTS
 
 
 def is_watched(session: Session, mapper: Mapper[Any]) -> bool:

@@ -11,9 +11,10 @@ and `under_way` keeps both for each event loop. What needs it goes by a session,
 work may be done again (`once`), and which has instances of its own (`adopted`).
 
 `direct` answers a call past SQLAlchemy's execution, where that is certain to give the
-same; `judgement` says where, `statements` and `inserts` prepare what is sent, and
-`rows` makes instances of what comes back. For many calls at once, `arrays` sends all
-rows in one statement, and `steps` one after the other; `asks` tells them apart.
+same; `judgement` says where, by what `ears` hear of. `statements` and `inserts` prepare
+what is sent, and `rows` makes instances of what comes back. For many calls at once,
+`arrays` sends all rows in one statement, and `steps` one after the other; `asks` tells
+them apart.
 """
 
 # pyright: reportUnusedImport=false

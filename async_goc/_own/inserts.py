@@ -1,7 +1,6 @@
 """Prepare INSERTs of rows that a plain statement makes as a flush would."""
 
 from collections.abc import Collection, Sequence
-from contextvars import Context
 from typing import Any, Final
 
 from sqlalchemy import Enum, bindparam, select
@@ -11,6 +10,7 @@ from .._databases import bounded_wait
 from .._insert import (
     constructed,
     filled_by,
+    heard_events,
     insert_from_table,
     obstacle_to_many,
     returning_insert,
@@ -19,7 +19,8 @@ from .._insert import (
 from .._models import SQL, columns_of, default_field, readable
 from .._new_row import has_constructor
 from .asks import Ask, Values
-from .statements import Statement, compile_
+from .ears import Ears
+from .statements import PLAIN, Statement, compile_
 
 Packed = tuple[Statement, list[Any]]
 
@@ -47,9 +48,16 @@ class Inserts:
             not set(names).intersection(default_names)
             and all(map(self._is_settable, (*names, *default_names)))
         )
+        self._given: Values = dict.fromkeys((*names, *(default_names or ())))
+        # What keeps any row from being inserted here, as long as no listener comes.
+        self._obstacle: str | None = None
+        of_session, *others = heard_events(session, mapper)
+        self._ears = Ears(*others, of_class=of_session)
         self._sent, self._others = sent_columns(mapper, names)
+        self._nulls: Values = dict.fromkeys(self._sent)
         # What makes the defaults of columns that are always sent.
         self._makers = {n: make for n, make in self._sent.items() if make is not None}
+        self._is_constructed = has_constructor(mapper)
         # What a column takes of a text may be more than what can be loaded again.
         columns = columns_of(mapper)
         self._members: dict[str, Collection[str]] = {
@@ -59,40 +67,45 @@ class Inserts:
 
     def complete(self, asks: Sequence[Ask]) -> list[Values | None]:
         """Return what each row gets; None: a plain statement cannot insert that."""
-        rows = [{**ask.lookup, **(ask.defaults or {})} for ask in asks]
-        plain = [row if self._is_plain(row) else None for row in rows]
-        known = [row for row in plain if row is not None]
-        if not known or obstacle_to_many(self._session, self._mapper, known):
+        if not self._is_possible or self._has_obstacle():
             return [None] * len(asks)
-        return [
-            None if row is None else self._filled(row, ask.context)
-            for row, ask in zip(plain, asks, strict=True)
-        ]
+        return [self._completed(ask) for ask in asks]
+
+    def _has_obstacle(self) -> bool:
+        if self._ears.have_changed():
+            rows = [self._given]
+            self._obstacle = obstacle_to_many(self._session, self._mapper, rows)
+        return self._obstacle is not None
+
+    def _completed(self, ask: Ask) -> Values | None:
+        row = {**ask.lookup, **ask.defaults} if ask.defaults else ask.lookup
+        if not self._is_plain(row):
+            return None
+        if not self._makers and not self._is_constructed:
+            return row
+        try:
+            if ask.context is None:
+                return self._filled(row)
+            return ask.context.run(self._filled, row)
+        except Exception:  # noqa: BLE001 - functions of the model's may raise anything
+            return None  # A session raises it.
 
     def _is_plain(self, row: Values) -> bool:
-        if not self._is_possible:
-            return False
         for name, members in self._members.items():
             value = row.get(name)
             if isinstance(value, str) and value not in members:
                 return False
-        return not any(isinstance(v, SQL) or callable(v) for v in row.values())
+        return PLAIN.issuperset(map(type, row.values())) or not any(
+            isinstance(v, SQL) or callable(v) for v in row.values()
+        )
 
-    def _filled(self, row: Values, context: Context | None) -> Values | None:
-        if not self._makers and not has_constructor(self._mapper):
-            return row
-        try:
-            return self._fill(row) if context is None else context.run(self._fill, row)
-        except Exception:  # noqa: BLE001 - functions of the model's may raise anything
-            return None  # A session raises it.
-
-    def _fill(self, row: Values) -> Values | None:
-        if has_constructor(self._mapper):
+    def _filled(self, row: Values) -> Values | None:
+        if self._is_constructed:
             [row], obstacle = constructed(self._mapper, [row])
             if obstacle is not None:
                 return None
-        missing = {n: make for n, make in self._makers.items() if row.get(n) is None}
-        return {**row, **{name: make() for name, make in missing.items()}}
+        made = {n: make() for n, make in self._makers.items() if row.get(n) is None}
+        return {**row, **made}
 
     def names_of(self, row: Values) -> tuple[str, ...]:
         """Return the columns that are sent for the row."""
@@ -103,7 +116,7 @@ class Inserts:
         names, is_bounded = self.names_of(row), lock_timeout is not None
         key = ("one", names, is_bounded)
         statement: Statement | None = self._known(key, self._compile, *key[1:])
-        values = {name: row.get(name) for name in names}
+        values = {**self._nulls, **row}
         if lock_timeout is not None:
             values[_WAIT] = _as_setting(lock_timeout)
         return _packed(statement, values)

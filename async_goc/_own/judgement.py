@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from logging import INFO
-from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Engine, StaticPool, Table
@@ -12,7 +11,6 @@ from sqlalchemy.orm import Mapper, Session
 from .._databases import lane_of
 from .._lookup import Plan, plan_for
 from .._models import (
-    class_listeners,
     columns_of,
     default_field,
     level_on_connect,
@@ -20,6 +18,7 @@ from .._models import (
     readable,
     remembered,
 )
+from .ears import Ears
 
 # What is heard of where a statement is executed by SQLAlchemy, and only there.
 _ENGINE_EVENTS: Final = (
@@ -41,7 +40,6 @@ _CLASS_EVENTS: Final = ("load", "refresh")
 # Relationships of these kinds are not touched by a SELECT of the model.
 _LAZY: Final = ("select", True, "raise", "raise_on_sql", "dynamic", "write_only")
 _LIBRARIES: Final = ("sqlalchemy", "sqlmodel", "builtins", "typing")
-_OWN: Final = __name__.partition(".")[0]
 
 
 class Judge:
@@ -52,12 +50,12 @@ class Judge:
         self._lasting = next(_lasting(session, self._bind, mapper), None)
         if self._lasting is None:
             engine: Any = self._bind
-            self._engines_ears = _Ears(
+            self._engines_ears = Ears(
                 (engine.dispatch, _ENGINE_EVENTS),
                 (engine.dialect.dispatch, _DIALECT_EVENTS),
             )
             # Nobody else knows the session, and so listeners are added to its class.
-            self._ears = _Ears(
+            self._ears = Ears(
                 (mapper.class_manager.dispatch, _CLASS_EVENTS),
                 of_class=(session.dispatch, _SESSION_EVENTS),
             )
@@ -81,61 +79,6 @@ class Judge:
         if heard is None and may_have_listeners(self._bind):
             heard = self._engines_ears.heard()
         return heard
-
-
-class _Ears:
-    """The listeners of some targets, and whether any has come or gone."""
-
-    # Most calls only ask whether anything has changed, and there are some 40 events. So
-    # what SQLAlchemy keeps them in is compared as a whole: an event that is heard of by
-    # one more target has another collection there, and else a list becomes longer.
-
-    def __init__(
-        self,
-        *targets: tuple[Any, tuple[str, ...]],
-        of_class: tuple[Any, tuple[str, ...]] = (None, ()),
-    ) -> None:
-        self._targets = (*targets, of_class)
-        self._pickers: list[Any] = [
-            (attrgetter(*names), dispatch) for dispatch, names in targets
-        ]
-        self._seen: list[Any] = []
-        self._lists: list[Any] = []
-        self._lengths: list[int] = []
-        self._heard: str | None = None
-
-    def heard(self) -> str | None:
-        """Return what another than this package listens to, if there is one."""
-        if self._have_changed():
-            name = next(self._foreign(), None)
-            self._heard = None if name is None else f"there is a listener to {name}"
-        return self._heard
-
-    def _have_changed(self) -> bool:
-        now = [pick(dispatch) for pick, dispatch in self._pickers]
-        if now == self._seen and [*map(len, self._lists)] == self._lengths:
-            return False
-        found = [each for _, each in self._listened()]
-        self._lists = [each for heard in found for each in class_listeners(heard)]
-        self._lengths = [*map(len, self._lists)]
-        self._seen = now
-        return True
-
-    def _foreign(self) -> Iterator[str]:
-        """Yield the names of the events that others than this package listen to."""
-        for name, listeners in self._listened():
-            if not all(map(_is_own, listeners)):
-                yield name
-
-    def _listened(self) -> Iterator[tuple[str, Any]]:
-        for dispatch, names in self._targets:
-            for name in names:
-                yield name, getattr(dispatch, name)
-
-
-def _is_own(listener: object) -> bool:
-    module: str = getattr(listener, "__module__", None) or ""
-    return module.partition(".")[0] == _OWN
 
 
 def plain_plan(mapper: Mapper[Any], names: tuple[str, ...]) -> Plan[Any] | None:

@@ -48,12 +48,12 @@ class Statement:
 
 
 # What is plain, as most values are; more types are asked for one by one.
-_PLAIN: Final = frozenset({str, int, bool})
+PLAIN: Final = frozenset({str, int, bool})
 
 
 def are_plain(values: Collection[object]) -> bool:
     """Whether all are values, and neither NULL, SQL, functions nor instances."""
-    return _PLAIN.issuperset(map(type, values)) or not any(map(_is_special, values))
+    return PLAIN.issuperset(map(type, values)) or not any(map(_is_special, values))
 
 
 def _is_special(value: object) -> bool:

@@ -95,7 +95,7 @@ async def test_what_python_refuses_fails_alone(engine: AsyncEngine) -> None:
 async def test_defaults_of_the_model(engine: AsyncEngine) -> None:
     """What makes a column's default is called in its call's context, and fails alone.
 
-    Fails without `context` in `Inserts._filled`.
+    Fails without `context` in `Inserts._completed`.
     """
     user = ContextVar("user", default="nobody")
 

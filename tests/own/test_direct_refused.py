@@ -169,7 +169,7 @@ async def test_listeners(
 ) -> None:
     """Listeners that would not hear of a call come and go, and calls go by them.
 
-    Fails without `class_listeners` in `_Ears._have_changed`.
+    Fails without `class_listeners` in `Ears.have_changed`.
     """
     if name == "LISTENERS_OF_CLASS":
         monkeypatch.setattr(private, name, "nowhere")
@@ -196,6 +196,28 @@ async def test_listeners(
         assert ask() is None
         event.remove(targets[heard], what, listener)
         assert ask() is first
+
+
+@pytest.mark.parametrize("what", ["before_insert", "init", "refresh_flush", "set"])
+@on_sqlite
+async def test_listeners_to_what_is_inserted(engine: AsyncEngine, what: str) -> None:
+    """They come and go, and meanwhile rows are found, and not inserted.
+
+    Fails without `have_changed` in `Inserts._has_obstacle`, if only the first counts.
+    """
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.tables["plain"].create)
+    lane = direct(engine, Plain, "name", defaults=["word"])
+    target: Any = Plain.word if what == "set" else Plain
+
+    def listener(*_: Any, **__: Any) -> None:
+        pass
+
+    for name in "ab":
+        assert await lane.insert({"name": name}, {"word": "w"})
+        event.listen(target, what, listener)
+        assert await lane.insert({"name": "c"}, {"word": "w"}) is None
+        event.remove(target, what, listener)
 
 
 @on_sqlite
