@@ -27,6 +27,7 @@ from .direct import (
     NoAnswerError,
     NoConnectionError,
     NoLaneError,
+    Rows,
     SeveredError,
     Wire,
     fetch,

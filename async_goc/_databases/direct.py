@@ -32,8 +32,20 @@ class NoAnswerError(Exception):
         """Whether other values may fare better."""
         # SQLSTATE: data exceptions, violations of constraints, what triggers raise. An
         # error of the driver's own has none, and is about a value that it cannot send.
-        code: str | None = getattr(self.__cause__, "sqlstate", None)
-        return code is None or code[:2] in {"22", "23", "P0"}
+        return _state_of(self) in {"", "22", "23", "P0"}
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the statement would be refused again, whatever the values."""
+        # Else it lacked a connection, resources, or patience.
+        passing = {"", "08", "40", "53", "55", "57"}
+        return not self.is_about_values and _state_of(self) not in passing
+
+
+def _state_of(error: NoAnswerError) -> str:
+    """Return the class of the driver's error; an error of its own has none."""
+    code: str | None = getattr(error.__cause__, "sqlstate", None)
+    return (code or "")[:2]
 
 
 class NoConnectionError(NoAnswerError):

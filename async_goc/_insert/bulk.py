@@ -5,7 +5,7 @@ from functools import partial
 from itertools import chain, groupby
 from typing import Any, Final
 
-from sqlalchemy import Column, FromClause, select
+from sqlalchemy import Column, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 
@@ -119,11 +119,14 @@ def _statement(
 
 
 def insert_from_table(
-    mapper: Mapper[Any], dialect: Dialect, names: Sequence[str], *also: FromClause
+    mapper: Mapper[Any],
+    dialect: Dialect,
+    names: Sequence[str],
+    narrow: Callable[[Source, Any], Any] | None = None,
 ) -> tuple[Source | None, Any]:
     """Return an INSERT from a table of values, if the database can have one.
 
-    The rows are selected from *also*, too.
+    *narrow* may make another SELECT of that of the rows.
     """
     known, table = columns_of(mapper), mapper.local_table
     columns = [known[name] for name in names]
@@ -135,7 +138,9 @@ def insert_from_table(
     source = facts.table_of(dialect, [column.type for column in columns])
     if source is None:
         return None, None
-    rows = select(*source.columns).select_from(*also).order_by(source.number)
+    rows: Any = select(*source.columns).order_by(source.number)
+    if narrow is not None:
+        rows = narrow(source, rows)
     return source, returning_insert(mapper, dialect).from_select(columns, rows)
 
 

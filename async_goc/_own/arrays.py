@@ -1,11 +1,12 @@
 """Find or insert many rows by arrays: one SELECT, and one INSERT of what is missing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Engine, and_, select
+from sqlalchemy import Engine, select
 
 from .._databases import (
     Lane,
@@ -47,26 +48,39 @@ class Arrays:
         self._types = [columns[name].type for name in self._names]
         self._places = [loader.names.index(name) for name in self._names]
         self._source, self._select = self._compile()
+        # Whether most rows of the next batch are likely to be missing, and whether one
+        # statement may both look for them and insert them.
+        self._expects_misses = False
+        self._has_one_trip = inserts.is_known_before
 
     async def answer(
         self, asks: Sequence[Ask], lock_timeout: float | None
     ) -> list[Answer]:
         """Find or insert what the calls ask for, each row once."""
-        sought = self._distinct(asks)
-        if sought:
-            await self._look(sought)
-        missing = [each for each in sought if each.is_missing]
-        asked = [each.ask for each in missing if each.ask is not None]
-        filled = self._inserts.complete(asked)
-        for each, values in zip(missing, filled, strict=True):
-            each.values = values
-        known = [each for each in missing if each.values is not None]
+        sought = rest = self._distinct(asks)
+        if self._expects_misses:
+            rest = await self._find_or_insert(sought, lock_timeout)
+        if rest:
+            await self._look(rest)
+        missing = [each for each in rest if each.is_missing]
         skipped: list[Sought] = []
-        for _, alike in groupby(known, self._columns_of):
-            skipped += await self._insert([*alike], lock_timeout)
+        for alike in self._fill(missing):
+            skipped += await self._insert(alike, lock_timeout)
         if skipped:
             await self._look(skipped)
+        made = sum(each.is_created for each in sought)
+        self._expects_misses = self._has_one_trip and made > len(sought) / 2
         return answers(len(asks), sought)
+
+    def _fill(self, sought: Sequence[Sought]) -> Iterator[list[Sought]]:
+        """Work out what rows get; yield together those that fill the same columns."""
+        asked = [each.ask for each in sought if each.ask is not None]
+        filled = self._inserts.complete(asked)
+        for each, values in zip(sought, filled, strict=True):
+            each.values = values
+        known = [each for each in sought if each.values is not None]
+        for _, alike in groupby(known, self._columns_of):
+            yield [*alike]
 
     def _columns_of(self, sought: Sought) -> tuple[str, ...]:
         return self._inserts.names_of(sought.values or {})
@@ -134,29 +148,62 @@ class Arrays:
         packed = None if values is None else self._select.pack(values)
         return None if packed is None else (self._select.wire, packed)
 
+    async def _find_or_insert(
+        self, sought: Sequence[Sought], lock_timeout: float | None
+    ) -> list[Sought]:
+        """Look and insert in one go; return those of which nothing is known yet."""
+        for alike in self._fill([each for each in sought if each.is_missing]):
+            rows: Sequence[Row] | None = None
+            with suppress(NoAnswerError):
+                rows = await self._send(alike, lock_timeout, finds=True)
+            made: list[Row] = []
+            for wire, values in rows or ():
+                number: int | None = values[-1]
+                row = Row(wire, values[:-1])
+                if number is None:
+                    made.append(row)
+                else:
+                    self._found(alike[number], row)
+            if rows is not None:
+                self._assign([each for each in alike if each.row is None], made)
+        return [each for each in sought if each.row is None and each.error is None]
+
     async def _insert(
         self, sought: Sequence[Sought], lock_timeout: float | None
     ) -> Sequence[Sought]:
         """Insert rows that fill the same columns; return those to look for again."""
-        rows: Any = [each.values for each in sought]
-        prepared = self._inserts.prepare_many(rows, lock_timeout)
-        if prepared is None:
-            _lose(sought)
-            return ()
-        statement, values = prepared
         try:
-            with noting_cancellation():
-                rows = await fetch(self._lane, self._engine, statement.wire, values)
+            rows = await self._send(sought, lock_timeout, finds=False)
         except NoAnswerError as error:
             again: list[Sought] = []
             for half in _halves(sought, error):
                 again += await self._insert(half, lock_timeout)
             return again
+        if rows is None:
+            _lose(sought)
+            return ()
+        return self._assign(sought, rows)
+
+    async def _send(
+        self, sought: Sequence[Sought], lock_timeout: float | None, *, finds: bool
+    ) -> Sequence[Row] | None:
+        """Send the rows, and return what comes back, if anything does."""
+        filled: Any = [each.values for each in sought]
+        prepared = self._inserts.prepare_many(filled, lock_timeout, finds=finds)
+        if prepared is None:
+            return None
+        wire, values = prepared[0].wire, prepared[1]
+        try:
+            with noting_cancellation():
+                rows = await fetch(self._lane, self._engine, wire, values)
+        except NoAnswerError as error:
+            self._has_one_trip &= not error.is_lasting
+            raise
         except SeveredError as error:
             for each in sought:
                 each.error = unknown_outcome(error)
-            return ()
-        return self._assign(sought, [Row(statement.wire, row) for row in rows])
+            return None
+        return [Row(wire, row) for row in rows]
 
     def _assign(
         self, sought: Sequence[Sought], rows: Sequence[Row]
@@ -175,12 +222,12 @@ class Arrays:
         return sought
 
     def _compile(self) -> tuple[Source | None, Statement | None]:
-        dialect, class_ = self._engine.dialect, self._loader.mapper.class_
+        dialect = self._engine.dialect
         source = facts_of(dialect).table_of(dialect, self._types)
         if source is None:
             return None, None
         pairs = zip(self._names, source.columns, strict=True)
-        are_equal = and_(*(getattr(class_, name) == column for name, column in pairs))
+        are_equal = self._inserts.equalities(dict(pairs))
         selected = select(*self._loader.columns, source.number)
         joined = selected.join(source.table, are_equal)
         return source, compile_(joined, dialect)

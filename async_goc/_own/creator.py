@@ -87,7 +87,8 @@ class GetOrCreator(BulkVerbs):
 
         A hit is one SELECT without BEGIN or COMMIT, and a miss adds one INSERT, as with
         ``strategy="native"``, where nothing about the model, the call or the engine
-        asks for more. A session does all the rest; ``Event.lane`` tells which it was.
+        asks for more. (After a miss, PostgreSQL is sent one statement for both.) A
+        session does all the rest; ``Event.lane`` tells which it was.
 
         Args:
             model: The mapped class.

@@ -16,6 +16,7 @@ from .._databases import (
     Lane,
     NoAnswerError,
     NoLaneError,
+    Rows,
     SeveredError,
     facts_of,
     fetch,
@@ -24,7 +25,7 @@ from .._databases import (
 from .._models import T
 from .arrays import Arrays
 from .asks import Answer, Ask, noting_cancellation, unknown_outcome
-from .inserts import Inserts
+from .inserts import Inserts, Look, Packed
 from .judgement import Judge, are_apart, plain_plan
 from .rows import Loader, Row
 from .statements import Statement, are_plain, compile_
@@ -66,7 +67,12 @@ class Direct(Generic[T]):
         self._inserts = inserts
         self._steps: Steps | None = None
         self._arrays: Arrays | None = None
+        # Whether the row of the next call is likely to be missing, and whether one
+        # statement may both look for it and insert it.
+        self.expects_miss = False
+        self._has_one_trip = inserts.is_known_before
         if facts_of(engine.dialect).has_one_writer:
+            self._has_one_trip = False
             self._steps = Steps(lane, engine, select, inserts)
         else:
             self._arrays = Arrays(lane, engine, loader, inserts)
@@ -105,17 +111,51 @@ class Direct(Generic[T]):
         if self._steps is not None:
             return await self._steps.insert(row)
         prepared = self._inserts.prepare(row, lock_timeout)
+        rows = await self._write(prepared) or ()
+        if prepared is None or not rows:
+            return None
+        self.expects_miss = self._has_one_trip
+        return Row(prepared[0].wire, rows[0])
+
+    async def find_or_insert(
+        self,
+        lookup: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        *,
+        lock_timeout: float | None,
+    ) -> tuple[Row | Missing | None, bool]:
+        """Find or insert the row by one statement; say whether it is new.
+
+        MISSING: it is not there for this statement, and was skipped. None: it cannot be
+        told. Raises OutcomeUnknownError where the connection broke.
+        """
+        is_known = are_plain(lookup.values())
+        [row] = self._inserts.complete([Ask(lookup, defaults)]) if is_known else [None]
+        prepared = None
+        if row is not None:
+            prepared = self._inserts.prepare(row, lock_timeout, finds=True)
+        rows = await self._write(prepared)
+        if prepared is None or rows is None or len(rows) > 1:
+            self.expects_miss = False
+            return None, False
+        if not rows:
+            return MISSING, False
+        self.expects_miss = is_new = rows[0][-1] is None
+        return Row(prepared[0].wire, rows[0][:-1]), is_new
+
+    async def _write(self, prepared: Packed | None) -> Rows | None:
+        """Send what may insert a row; None: nothing has happened."""
         if prepared is None:
             return None
         statement, values = prepared
         try:
             with noting_cancellation():
-                rows = await fetch(self._lane, self._engine, statement.wire, values)
-        except NoAnswerError:
+                return await fetch(self._lane, self._engine, statement.wire, values)
+        except NoAnswerError as error:
+            self._has_one_trip &= not error.is_lasting
             return None
         except SeveredError as error:
             raise unknown_outcome(error) from error.__cause__
-        return Row(statement.wire, rows[0]) if rows else None
 
     async def find_or_insert_many(
         self, asks: Sequence[Ask], *, lock_timeout: float | None
@@ -200,5 +240,7 @@ class _Lookup(Generic[T]):
         found = compile_(select(*loader.columns).where(where), dialect, values)
         if found is None:
             return None
-        inserts = Inserts(self._session, self._mapper, self._names, self._default_names)
+        look = Look(loader.columns, where, values)
+        about = (self._session, self._mapper, self._names, self._default_names)
+        inserts = Inserts(*about, look)
         return Direct(self._judge.engine, loader, found, inserts)

@@ -9,8 +9,9 @@ from .._call import Outcome
 from .._models import T
 from .asks import Ask
 from .batch import Queue, Queued
-from .direct import MISSING
+from .direct import MISSING, Direct, Missing
 from .flights import Answer, Flight, Signal, answer_of
+from .rows import Row
 from .under_way import UnderWay
 from .wanted import Wanted
 
@@ -92,8 +93,11 @@ async def _ask(wanted: Wanted[T], flight: Flight) -> tuple[T, bool]:
     if direct is None:
         return await wanted.in_session()
     flight.depart(is_only_call=call.under_way.calls == 1)
-    row, outcome = await direct.find(wanted.lookup), Outcome.HIT
-    if row is MISSING:
+    if direct.expects_miss and wanted.plain_defaults is not None:
+        row, outcome = await _find_or_insert(wanted, direct, flight)
+    else:
+        row, outcome = await direct.find(wanted.lookup), Outcome.HIT
+    if row is MISSING and outcome is Outcome.HIT:
         # No connection is kept in the meantime.
         direct = await wanted.evaluate()
         defaults = wanted.plain_defaults
@@ -111,3 +115,24 @@ async def _ask(wanted: Wanted[T], flight: Flight) -> tuple[T, bool]:
     if flight.waiting:
         flight.land(direct, row, outcome, is_leaders=True)
     return wanted.answered(direct, row, outcome)
+
+
+async def _find_or_insert(
+    wanted: Wanted[T], direct: Direct[T], flight: Flight
+) -> tuple[Row | Missing | None, Outcome]:
+    """Ask by one statement; where that does not tell, look as if nothing had been."""
+    call, defaults = wanted.call, wanted.plain_defaults or {}
+    call.attempts, limit = 1, call.policy.wait_timeout
+    row, is_new = await direct.find_or_insert(
+        wanted.lookup, defaults, lock_timeout=limit
+    )
+    if is_new:
+        return row, Outcome.CREATED
+    if row is MISSING:
+        flight.depart()
+        return await direct.find(wanted.lookup), Outcome.LOST_RACE
+    call.attempts = 0
+    if row is None:
+        flight.depart()
+        row = await direct.find(wanted.lookup)
+    return row, Outcome.HIT

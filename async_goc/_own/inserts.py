@@ -1,12 +1,12 @@
 """Prepare INSERTs of rows that a plain statement makes as a flush would."""
 
-from collections.abc import Collection, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Enum, bindparam, select
+from sqlalchemy import ColumnElement, Enum, and_, bindparam, select
 from sqlalchemy.orm import Mapper, Session
 
-from .._databases import bounded_wait
+from .._databases import Source, bounded_wait
 from .._insert import (
     constructed,
     filled_by,
@@ -20,6 +20,7 @@ from .._models import SQL, columns_of, default_field, readable
 from .._new_row import has_constructor
 from .asks import Ask, Values
 from .ears import Ears
+from .one_trip import either, found_among, found_one, is_not, is_not_among
 from .statements import PLAIN, Statement, compile_
 
 Packed = tuple[Statement, list[Any]]
@@ -27,6 +28,15 @@ Packed = tuple[Statement, list[Any]]
 # How many lists of columns the rows of one lookup fill, for most lookups.
 _MOST_STATEMENTS: Final = 50
 _WAIT: Final = "async_goc_wait"
+
+
+class Look(NamedTuple):
+    """How one row is looked for."""
+
+    columns: Sequence[Any]
+    where: ColumnElement[bool]
+    # The names of the values that its parameters take.
+    values: Mapping[str, str]
 
 
 class Inserts:
@@ -38,10 +48,12 @@ class Inserts:
         mapper: Mapper[Any],
         names: tuple[str, ...],
         default_names: Collection[str] | None,
+        look: Look,
     ) -> None:
         self._session = session
         self._mapper = mapper
         self.names = names
+        self._look = look
         self._dialect = session.get_bind(mapper).dialect
         self._is_possible = default_names is not None and (
             # A default could contradict the lookup, or be none of a column.
@@ -58,6 +70,11 @@ class Inserts:
         # What makes the defaults of columns that are always sent.
         self._makers = {n: make for n, make in self._sent.items() if make is not None}
         self._is_constructed = has_constructor(mapper)
+        made: list[Any] = [columns_of(mapper)[name].default for name in self._makers]
+        # Whether a row is known before anything of the model's is called.
+        self.is_known_before = self._is_possible and not (
+            self._is_constructed or any(d is not None and d.is_callable for d in made)
+        )
         # What a column takes of a text may be more than what can be loaded again.
         columns = columns_of(mapper)
         self._members: dict[str, Collection[str]] = {
@@ -111,10 +128,15 @@ class Inserts:
         """Return the columns that are sent for the row."""
         return (*self._sent, *filled_by(row, self._others))
 
-    def prepare(self, row: Values, lock_timeout: float | None) -> Packed | None:
-        """Return the INSERT and its parameters, if there is one for that row."""
+    def prepare(
+        self, row: Values, lock_timeout: float | None, *, finds: bool = False
+    ) -> Packed | None:
+        """Return the INSERT and its parameters, if there is one for that row.
+
+        With *finds*, it returns the row if it is there; its last column is NULL if not.
+        """
         names, is_bounded = self.names_of(row), lock_timeout is not None
-        key = ("one", names, is_bounded)
+        key = ("one", names, is_bounded, finds)
         statement: Statement | None = self._known(key, self._compile, *key[1:])
         values = {**self._nulls, **row}
         if lock_timeout is not None:
@@ -122,11 +144,18 @@ class Inserts:
         return _packed(statement, values)
 
     def prepare_many(
-        self, rows: Sequence[Values], lock_timeout: float | None
+        self,
+        rows: Sequence[Values],
+        lock_timeout: float | None,
+        *,
+        finds: bool = False,
     ) -> Packed | None:
-        """Return the INSERT of rows that fill the same columns, and its parameters."""
+        """Return the INSERT of rows that fill the same columns, and its parameters.
+
+        With *finds*, it returns those that are there first, with their numbers.
+        """
         names, is_bounded = self.names_of(rows[0]), lock_timeout is not None
-        key = ("many", names, is_bounded)
+        key = ("many", names, is_bounded, finds)
         source, statement = self._known(key, self._compile_many, *key[1:])
         if source is None:
             return None
@@ -153,27 +182,54 @@ class Inserts:
         self,
         names: tuple[str, ...],
         is_bounded: bool,  # noqa: FBT001
+        finds: bool,  # noqa: FBT001
     ) -> Statement | None:
         columns = {name: columns_of(self._mapper)[name] for name in names}
         inserting = returning_insert(self._mapper, self._dialect)
-        if not is_bounded:
+        if not (is_bounded or finds):
             keys = {column.key: name for name, column in columns.items()}
             return compile_(inserting, self._dialect, keys, list(keys))
-        row: Any = [bindparam(name, type_=c.type) for name, c in columns.items()]
-        waiting = select(*row).select_from(bounded_wait(bindparam(_WAIT)))
-        inserting = inserting.from_select(list(columns.values()), waiting)
-        return compile_(inserting, self._dialect, {n: n for n in (*columns, _WAIT)})
+        row = [bindparam(f"new_{n}", type_=c.type) for n, c in columns.items()]
+        rows: Any = select(*row)
+        if is_bounded:
+            rows = rows.select_from(bounded_wait(bindparam(_WAIT)))
+        found = found_one(self._look.columns, self._look.where)
+        if finds:
+            rows = rows.where(is_not(found))
+        inserting = inserting.from_select(list(columns.values()), rows)
+        values = {_WAIT: _WAIT, **self._look.values, **{f"new_{n}": n for n in names}}
+        statement = either(found, inserting) if finds else inserting
+        return compile_(statement, self._dialect, values)
 
     def _compile_many(
         self,
         names: tuple[str, ...],
         is_bounded: bool,  # noqa: FBT001
+        finds: bool,  # noqa: FBT001
     ) -> tuple[Any, Statement | None]:
-        also = [bounded_wait(bindparam(_WAIT))] if is_bounded else []
-        source, inserting = insert_from_table(self._mapper, self._dialect, names, *also)
+        found: Any = None
+
+        def narrow(source: Source, rows: Any) -> Any:
+            nonlocal found
+            if is_bounded:
+                rows = rows.select_from(bounded_wait(bindparam(_WAIT)))
+            if finds:
+                where = self.equalities(dict(zip(names, source.columns, strict=True)))
+                found = found_among(self._look.columns, source, where)
+                rows = rows.where(is_not_among(found, source))
+            return rows
+
+        mapper, dialect = self._mapper, self._dialect
+        source, inserting = insert_from_table(mapper, dialect, names, narrow)
         if source is None:
             return None, None
-        return source, compile_(inserting, self._dialect, {_WAIT: _WAIT})
+        statement = inserting if found is None else either(found, inserting)
+        return source, compile_(statement, dialect, {_WAIT: _WAIT})
+
+    def equalities(self, columns: Mapping[str, Any]) -> ColumnElement[bool]:
+        """Return whether a row of the table is the one of these columns."""
+        class_ = self._mapper.class_
+        return and_(*(getattr(class_, name) == columns[name] for name in self.names))
 
 
 def _as_setting(seconds: float) -> str:

@@ -78,7 +78,7 @@ def compile_(
         compiled.literal_execute_params
         or compiled.post_compile_params
         or compiled.escaped_bind_names
-        or (compiled.isinsert and compiled.insert_prefetch)
+        or compiled.insert_prefetch
     )
     return None if is_more else Statement(compiled, dialect, values)
 

@@ -100,7 +100,10 @@ async def on_wire(url: str) -> AsyncIterator[tuple[Wire, AsyncEngine]]:
 
 @on_postgres
 async def test_round_trips(on_wire: tuple[Wire, AsyncEngine]) -> None:
-    """A hit, or an INSERT, is one round trip: no BEGIN, no COMMIT, no ROLLBACK."""
+    """A hit, or an INSERT, is one round trip: no BEGIN, no COMMIT, no ROLLBACK.
+
+    So is a miss that is expected.
+    """
     wire, engine = on_wire
     lane = tags(engine)
     trips: list[int] = []
@@ -109,8 +112,19 @@ async def test_round_trips(on_wire: tuple[Wire, AsyncEngine]) -> None:
         await lane.insert({"name": f"{number}"}, {})
         await lane.find({"name": f"{number}"})
         await lane.find_or_insert_many(asked("0", f"m{number}"), lock_timeout=1)
+        assert lane.expects_miss
+        await lane.find_or_insert({"name": f"n{number}"}, {}, lock_timeout=1)
         trips.append(wire.trips - before)
-    assert trips[-1] == 4
+    assert trips[-1] == 5
+    creator = GetOrCreator(async_sessionmaker(engine), batch=Batch())
+    for number in range(8):
+        before = wire.trips
+        await creator.get_or_create(Tag, name=f"o{number}")
+        calls = [creator.get_or_create(Tag, name=f"p{number}{n}") for n in range(5)]
+        results = await asyncio.gather(*calls)
+        assert all(created for _, created in results)
+        trips.append(wire.trips - before)
+    assert trips[-1] <= 3
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
@@ -151,10 +165,10 @@ async def test_a_bad_row_fails_alone(
         arrays = lane._arrays
         prepare = arrays._inserts.prepare_many
 
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **how: Any) -> Any:
             nonlocal sent
             sent += 1
-            return prepare(*args)
+            return prepare(*args, **how)
 
         monkeypatch.setattr(arrays._inserts, "prepare_many", counted)
     answers = await lane.find_or_insert_many(asks, lock_timeout=5)

@@ -120,8 +120,8 @@ async def test_killed_while_it_inserts(
 ) -> None:
     """An INSERT that commits by itself was on its way: each caller is told so.
 
-    Fails without `unknown_outcome` in `Direct.insert`, and without `unknown_outcome` in
-    `Arrays._insert`, and without `copy` in `answer_of`.
+    Fails without `unknown_outcome` in `Direct._write`, and without `unknown_outcome` in
+    `Arrays._send`, and without `copy` in `answer_of`.
     """
     creator = creators.make(engine, way)
     other = create_async_engine(engine.url)
