@@ -13,6 +13,7 @@ from .bulk import (
     filled_by,
     insert_from_table,
     insert_many,
+    is_called,
     sent_columns,
 )
 from .completion import complete_created, complete_found, complete_updated, fill_empty

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Column, select
@@ -122,23 +123,26 @@ def insert_from_table(
     mapper: Mapper[Any],
     dialect: Dialect,
     names: Sequence[str],
+    constants: Mapping[str, Any] = MappingProxyType({}),
     narrow: Callable[[Source, Any], Any] | None = None,
 ) -> tuple[Source | None, Any]:
     """Return an INSERT from a table of values, if the database can have one.
 
-    *narrow* may make another SELECT of that of the rows.
+    The *constants* are in every row; *narrow* may make another SELECT of the rows.
     """
     known, table = columns_of(mapper), mapper.local_table
-    columns = [known[name] for name in names]
+    columns = [known[name] for name in (*names, *constants)]
     # A SELECT would have one default for all rows, of the columns that are not sent.
     others: Any = set(table.columns) - set(columns)
     facts = facts_of(dialect)
-    if not facts.inserts_from_table or any(map(_has_default_here, others)):
+    can_insert = facts.inserts_from_table and names
+    if not can_insert or any(map(_has_default_here, others)):
         return None, None
-    source = facts.table_of(dialect, [column.type for column in columns])
+    source = facts.table_of(dialect, [known[name].type for name in names])
     if source is None:
         return None, None
-    rows: Any = select(*source.columns).order_by(source.number)
+    values = *source.columns, *constants.values()
+    rows: Any = select(*values).order_by(source.number)
     if narrow is not None:
         rows = narrow(source, rows)
     return source, returning_insert(mapper, dialect).from_select(columns, rows)
@@ -182,11 +186,16 @@ def has_contextual_default(mapper: Mapper[Any]) -> bool:
     return any(_has_default_here(c) and _takes_context(c) for c in columns)
 
 
+def is_called(default: Any) -> bool:
+    """Whether a function makes the default."""
+    return default is not None and default.is_callable
+
+
 def _takes_context(column: Any) -> bool:
     default = column.default
     # SQLAlchemy has wrapped those that take no context, whatever else they may take.
     is_wrapped = hasattr(getattr(default, "arg", None), "__wrapped__")
-    return default.is_callable and not is_wrapped
+    return is_called(default) and not is_wrapped
 
 
 def _has_default_here(column: Column[Any]) -> bool:

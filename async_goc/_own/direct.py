@@ -25,8 +25,9 @@ from .._databases import (
 from .._models import T
 from .arrays import Arrays
 from .asks import Answer, Ask, noting_cancellation, unknown_outcome
-from .inserts import Inserts, Look, Packed
+from .inserts import Inserts, Packed
 from .judgement import Judge, are_apart, plain_plan
+from .one_trip import Look
 from .rows import Loader, Row
 from .statements import Statement, are_plain, compile_
 from .steps import Steps

@@ -1,7 +1,7 @@
 """Prepare INSERTs of rows that a plain statement makes as a flush would."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Enum, and_, bindparam, select
 from sqlalchemy.orm import Mapper, Session
@@ -12,6 +12,7 @@ from .._insert import (
     filled_by,
     heard_events,
     insert_from_table,
+    is_called,
     obstacle_to_many,
     returning_insert,
     sent_columns,
@@ -20,7 +21,7 @@ from .._models import SQL, columns_of, default_field, readable
 from .._new_row import has_constructor
 from .asks import Ask, Values
 from .ears import Ears
-from .one_trip import either, found_among, found_one, is_not, is_not_among
+from .one_trip import Look, either, found_among, found_one, is_not, is_not_among
 from .statements import PLAIN, Statement, compile_
 
 Packed = tuple[Statement, list[Any]]
@@ -28,15 +29,6 @@ Packed = tuple[Statement, list[Any]]
 # How many lists of columns the rows of one lookup fill, for most lookups.
 _MOST_STATEMENTS: Final = 50
 _WAIT: Final = "async_goc_wait"
-
-
-class Look(NamedTuple):
-    """How one row is looked for."""
-
-    columns: Sequence[Any]
-    where: ColumnElement[bool]
-    # The names of the values that its parameters take.
-    values: Mapping[str, str]
 
 
 class Inserts:
@@ -65,18 +57,25 @@ class Inserts:
         self._obstacle: str | None = None
         of_session, *others = heard_events(session, mapper)
         self._ears = Ears(*others, of_class=of_session)
-        self._sent, self._others = sent_columns(mapper, names)
-        self._nulls: Values = dict.fromkeys(self._sent)
-        # What makes the defaults of columns that are always sent.
-        self._makers = {n: make for n, make in self._sent.items() if make is not None}
         self._is_constructed = has_constructor(mapper)
-        made: list[Any] = [columns_of(mapper)[name].default for name in self._makers]
+        sent, self._others = sent_columns(mapper, names)
+        columns = columns_of(mapper)
+        # What is the same in all rows: NULL, or a plain default.
+        self._constants = {
+            name: None if make is None else make()
+            for name, make in sent.items()
+            if name not in self._given
+            and not (self._is_constructed or is_called(columns[name].default))
+        }
+        # The other columns that are always sent, and what makes their defaults.
+        self._sent = [name for name in sent if name not in self._constants]
+        self._makers = {n: m for n in self._sent if (m := sent[n]) is not None}
         # Whether a row is known before anything of the model's is called.
         self.is_known_before = self._is_possible and not (
-            self._is_constructed or any(d is not None and d.is_callable for d in made)
+            self._is_constructed
+            or any(is_called(columns[name].default) for name in self._makers)
         )
         # What a column takes of a text may be more than what can be loaded again.
-        columns = columns_of(mapper)
         self._members: dict[str, Collection[str]] = {
             n: c.type.enums for n, c in columns.items() if isinstance(c.type, Enum)
         }
@@ -138,7 +137,7 @@ class Inserts:
         names, is_bounded = self.names_of(row), lock_timeout is not None
         key = ("one", names, is_bounded, finds)
         statement: Statement | None = self._known(key, self._compile, *key[1:])
-        values = {**self._nulls, **row}
+        values = {**self._constants, **dict.fromkeys(names), **row}
         if lock_timeout is not None:
             values[_WAIT] = _as_setting(lock_timeout)
         return _packed(statement, values)
@@ -161,6 +160,8 @@ class Inserts:
             return None
         columns = [[row.get(name) for row in rows] for name in names]
         values = source.pack(columns, self._dialect)
+        if values is not None:
+            values |= {_new(name): value for name, value in self._constants.items()}
         if values is not None and lock_timeout is not None:
             values[_WAIT] = _as_setting(lock_timeout)
         return None if values is None else _packed(statement, values)
@@ -184,20 +185,20 @@ class Inserts:
         is_bounded: bool,  # noqa: FBT001
         finds: bool,  # noqa: FBT001
     ) -> Statement | None:
-        columns = {name: columns_of(self._mapper)[name] for name in names}
+        columns = {n: columns_of(self._mapper)[n] for n in (*self._constants, *names)}
         inserting = returning_insert(self._mapper, self._dialect)
         if not (is_bounded or finds):
             keys = {column.key: name for name, column in columns.items()}
             return compile_(inserting, self._dialect, keys, list(keys))
-        row = [bindparam(f"new_{n}", type_=c.type) for n, c in columns.items()]
+        row = [bindparam(_new(n), type_=c.type) for n, c in columns.items()]
         rows: Any = select(*row)
         if is_bounded:
             rows = rows.select_from(bounded_wait(bindparam(_WAIT)))
-        found = found_one(self._look.columns, self._look.where)
+        found = found_one(self._look)
         if finds:
             rows = rows.where(is_not(found))
         inserting = inserting.from_select(list(columns.values()), rows)
-        values = {_WAIT: _WAIT, **self._look.values, **{f"new_{n}": n for n in names}}
+        values = {_WAIT: _WAIT, **self._look.values, **{_new(n): n for n in columns}}
         statement = either(found, inserting) if finds else inserting
         return compile_(statement, self._dialect, values)
 
@@ -220,7 +221,9 @@ class Inserts:
             return rows
 
         mapper, dialect = self._mapper, self._dialect
-        source, inserting = insert_from_table(mapper, dialect, names, narrow)
+        types = {name: columns_of(mapper)[name].type for name in self._constants}
+        constants = {n: bindparam(_new(n), type_=type_) for n, type_ in types.items()}
+        source, inserting = insert_from_table(mapper, dialect, names, constants, narrow)
         if source is None:
             return None, None
         statement = inserting if found is None else either(found, inserting)
@@ -230,6 +233,11 @@ class Inserts:
         """Return whether a row of the table is the one of these columns."""
         class_ = self._mapper.class_
         return and_(*(getattr(class_, name) == columns[name] for name in self.names))
+
+
+def _new(name: str) -> str:
+    """Return what the parameter with the new row's value is called."""
+    return f"new_{name}"
 
 
 def _as_setting(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Build statements that find rows, and insert those that are missing."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -29,10 +29,19 @@ from .._databases import Source
 _NUMBER: Final = "async_goc_number"
 
 
-def found_one(columns: Sequence[Any], where: ColumnElement[bool]) -> CTE:
+class Look(NamedTuple):
+    """How one row is looked for."""
+
+    columns: Sequence[Any]
+    where: ColumnElement[bool]
+    # The names of the values that its parameters take.
+    values: Mapping[str, str]
+
+
+def found_one(look: Look) -> CTE:
     """Return what is found of one row."""
     number: ColumnElement[int] = literal_column("0")
-    return select(*columns, number.label(_NUMBER)).where(where).cte("found")
+    return select(*look.columns, number.label(_NUMBER)).where(look.where).cte("found")
 
 
 def found_among(
