@@ -13,11 +13,12 @@ from .asks import Ask
 from .direct import Direct
 from .flights import Flight, Signal, depart
 
-# A call that finds nothing under way asks at once, by itself. What comes while it waits
-# is queued, and one task takes from the queue as much as fits into a batch, again and
-# again until it is empty: the busier the database, the larger the batches, without a
-# timer. More such tasks made nothing faster. Calls of one queue have the model and the
-# names of the lookup in common, and so the statements.
+# A call that finds nothing under way asks at once, by itself; unless the last batch was
+# one of several calls, for then others may come in this turn of the event loop. What
+# comes while a call waits is queued, and one task takes from the queue as much as fits
+# into a batch, again and again until it is empty: the busier the database, the larger
+# the batches, without a timer. More such tasks made nothing faster. Calls of one queue
+# have the model and the names of the lookup in common, and so the statements.
 
 # How many batches may wait in the queue, before calls wait to get into it.
 _QUEUED: Final = 4
@@ -66,6 +67,8 @@ class Queue:
         self._waiting = deque[Queued]()
         # How many calls ask by themselves.
         self.alone = 0
+        # Whether the last batch was one of several calls: then more may come at once.
+        self._had_company = False
         self._task: asyncio.Task[None] | None = None
         self._is_hurried = False
         # Set when there is enough for a batch.
@@ -82,7 +85,7 @@ class Queue:
 
     def is_idle(self) -> bool:
         """Whether a call has nothing to wait for."""
-        return not (self.is_used() or self._batch.max_delay)
+        return not (self.is_used() or self._had_company or self._batch.max_delay)
 
     def hurry(self) -> None:
         """Wait for no more calls, because there will be none."""
@@ -115,7 +118,9 @@ class Queue:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(self._batch.max_delay):
                             await self._is_enough.wait()
-                await self._answer(self._take())
+                taken = self._take()
+                self._had_company = len(taken) > 1
+                await self._answer(taken)
         finally:
             self._stop(self._task)
 

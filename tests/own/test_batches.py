@@ -294,6 +294,27 @@ async def test_names_in_any_order(engine: AsyncEngine) -> None:
 
 
 @on_postgres
+async def test_the_first_call_waits_for_company(engine: AsyncEngine) -> None:
+    """Where several came at once, all of the next ones share one statement.
+
+    Fails without `_had_company` in `Queue.is_idle`.
+    """
+    creator = creators.make(engine, "batch", batch=Batch())
+    taken = creators.taken(engine)
+    counts: list[int] = []
+    for number, size in enumerate([5, 5, 5, 1, 1, 5]):
+        before = len(taken)
+        calls = [
+            creator.get_or_create(Tag, name=f"{number}{place}") for place in range(size)
+        ]
+        assert all(created for _, created in await creators.at_once(calls))
+        counts.append(len(taken) - before)
+    # The first call alone, and a batch, both with a SELECT and an INSERT; batches; a
+    # batch of one; and calls by themselves, the last of them beside a batch.
+    assert counts == [4, 1, 1, 1, 1, 2]
+
+
+@on_postgres
 async def test_calls_wait_as_their_own_policies_say(engine: AsyncEngine) -> None:
     """A call that may wait for ever does not make the next ones do so.
 
