@@ -20,7 +20,16 @@ from .._databases import (
 )
 from .._many import are_mixed_up
 from .._models import columns_of
-from .asks import Answer, Ask, Sought, answers, noting_cancellation, unknown_outcome
+from .asks import (
+    Answer,
+    Ask,
+    Sought,
+    answers,
+    halves,
+    lose,
+    noting_cancellation,
+    unknown_outcome,
+)
 from .inserts import Inserts
 from .rows import Loader, Row
 from .statements import Statement, are_plain, compile_
@@ -98,7 +107,9 @@ class Arrays:
             ranks = self._ranks([keys[place] for place in places])
         found: dict[Any, Sought] = {}
         for rank, place in zip(ranks or (), places if ranks else (), strict=True):
-            sought = found.setdefault(rank, Sought(asks[place].lookup))
+            sought = found.get(rank)
+            if sought is None:
+                sought = found[rank] = Sought(keys[place])
             sought.add(place, asks[place])
         return [found[rank] for rank in sorted(found)]
 
@@ -113,19 +124,19 @@ class Arrays:
 
     async def _look(self, sought: Sequence[Sought]) -> None:
         """Give each its row, if the database has it."""
-        columns = [[each.lookup[name] for each in sought] for name in self._names]
+        columns = [*map(list, zip(*[each.key for each in sought], strict=True))]
         prepared = self._prepare(columns)
         if prepared is None:
-            _lose(sought)
+            lose(sought)
             return
         wire, packed = prepared
         try:
             rows = await fetch(self._lane, self._engine, wire, packed)
         except NoAnswerError as error:
-            for half in _halves(sought, error):
+            for half in halves(sought, error):
                 await self._look(half)
         except SeveredError:
-            _lose(sought)
+            lose(sought)
         else:
             for row in rows:
                 number: int = row[-1]
@@ -136,10 +147,11 @@ class Arrays:
             # The database lacks the constraint. A session raises what that means.
             sought.is_lost = True
         sought.row = row
-        key = self._loader.key_of(row)
-        sought.is_created = key in sought.made
-        # What Python takes for two rows may be one, as the database compares them.
-        sought.made.discard(key)
+        if sought.made is not None:
+            key = self._loader.key_of(row)
+            sought.is_created = key in sought.made
+            # What Python takes for two rows may be one, as the database compares them.
+            sought.made.discard(key)
 
     def _prepare(self, columns: list[list[Any]]) -> tuple[Wire, list[Any]] | None:
         if self._source is None or self._select is None:
@@ -176,11 +188,11 @@ class Arrays:
             rows = await self._send(sought, lock_timeout, finds=False)
         except NoAnswerError as error:
             again: list[Sought] = []
-            for half in _halves(sought, error):
+            for half in halves(sought, error):
                 again += await self._insert(half, lock_timeout)
             return again
         if rows is None:
-            _lose(sought)
+            lose(sought)
             return ()
         return self._assign(sought, rows)
 
@@ -208,9 +220,8 @@ class Arrays:
     def _assign(
         self, sought: Sequence[Sought], rows: Sequence[Row]
     ) -> Sequence[Sought]:
-        loaded = [self._loader.values(row) for row in rows]
-        sent = [tuple([each.lookup[name] for name in self._names]) for each in sought]
-        keys = [tuple([values[place] for place in self._places]) for values in loaded]
+        sent = [each.key for each in sought]
+        keys = self._loader.values_at(self._places, rows)
         if len(rows) == len(sought) and not are_mixed_up(sent, keys):
             for each, row in zip(sought, rows, strict=True):
                 each.row, each.is_created = row, True
@@ -231,19 +242,3 @@ class Arrays:
         selected = select(*self._loader.columns, source.number)
         joined = selected.join(source.table, are_equal)
         return source, compile_(joined, dialect)
-
-
-def _lose(sought: Sequence[Sought]) -> None:
-    for each in sought:
-        each.is_lost = True
-
-
-def _halves(
-    sought: Sequence[Sought], error: NoAnswerError
-) -> Sequence[Sequence[Sought]]:
-    """Return what to try by itself after an error; the rest is lost."""
-    if not error.is_about_values or len(sought) == 1:
-        _lose(sought)
-        return ()
-    middle = len(sought) // 2
-    return sought[:middle], sought[middle:]

@@ -3,10 +3,9 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from .._databases import CANCELLED, SeveredError
+from .._databases import CANCELLED, NoAnswerError, SeveredError
 from ..exceptions import OutcomeUnknownError
 from .rows import Row
 
@@ -26,13 +25,9 @@ class Ask(NamedTuple):
     context: Context | None = None
 
 
-@dataclass(slots=True, eq=False)
 class Sought:
     """A row that some calls ask for, and what has become of it."""
 
-    lookup: Values
-    # The places of the calls.
-    places: list[int] = field(default_factory=list[int])
     # The first call that may insert the row.
     creator: int | None = None
     ask: Ask | None = None
@@ -46,7 +41,13 @@ class Sought:
     error: OutcomeUnknownError | None = None
     # The primary keys that its INSERT has returned, of this row or of others that were
     # sent with it, and that have not been found yet.
-    made: set[Any] = field(default_factory=set[Any])
+    made: set[Any] | None = None
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        # The values of the lookup.
+        self.key = key
+        # The places of the calls.
+        self.places: list[int] = []
 
     def add(self, place: int, ask: Ask) -> None:
         """Note one more call."""
@@ -70,6 +71,23 @@ def answers(count: int, sought: Sequence[Sought]) -> list[Answer]:
             elif each.error is not None:
                 found[place] = each.error
     return found
+
+
+def lose(sought: Sequence[Sought]) -> None:
+    """Note that nothing more can be known of these rows here."""
+    for each in sought:
+        each.is_lost = True
+
+
+def halves(
+    sought: Sequence[Sought], error: NoAnswerError
+) -> Sequence[Sequence[Sought]]:
+    """Return what to try by itself after an error; the rest is lost."""
+    if not error.is_about_values or len(sought) == 1:
+        lose(sought)
+        return ()
+    middle = len(sought) // 2
+    return sought[:middle], sought[middle:]
 
 
 def unknown_outcome(error: SeveredError) -> OutcomeUnknownError:

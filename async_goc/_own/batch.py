@@ -62,6 +62,8 @@ class Queue:
         self, direct: Direct[Any], batch: Batch, lock_timeout: float | None
     ) -> None:
         self._direct, self._batch = direct, batch
+        # Whether what makes a row's defaults may ask where the call comes from.
+        self.needs_contexts = direct.calls_functions
         # Seconds that a batch may wait for the uncommitted row of a rival.
         self._lock_timeout = lock_timeout
         self._waiting = deque[Queued]()
@@ -138,11 +140,14 @@ class Queue:
         taken = [self._waiting.popleft() for _ in range(size)]
         if len(self._waiting) < self._batch.max_size:
             self._is_enough.clear()
+        wanted: list[Queued] = []
         for each in taken:
             self._room.release()
             if each.flight.is_deserted():
                 each.flight.end(Signal.START_OVER)
-        return [each for each in taken if not each.flight.is_deserted()]
+            else:
+                wanted.append(each)
+        return wanted
 
     async def _answer(self, queued: Sequence[Queued]) -> None:
         """Ask the database, and hand out its answers."""

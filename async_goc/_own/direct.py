@@ -25,11 +25,11 @@ from .._databases import (
 from .._models import T
 from .arrays import Arrays
 from .asks import Answer, Ask, noting_cancellation, unknown_outcome
-from .inserts import Inserts, Packed
+from .inserts import Inserts
 from .judgement import Judge, are_apart, plain_plan
 from .one_trip import Look
 from .rows import Loader, Row
-from .statements import Statement, are_plain, compile_
+from .statements import Packed, Statement, are_plain, compile_
 from .steps import Steps
 
 _log: Final = getLogger("async_goc")
@@ -72,6 +72,8 @@ class Direct(Generic[T]):
         # statement may both look for it and insert it.
         self.expects_miss = False
         self._has_one_trip = inserts.is_known_before
+        # Whether functions of the model's make something of a new row.
+        self.calls_functions = not inserts.is_known_before
         if facts_of(engine.dialect).has_one_writer:
             self._has_one_trip = False
             self._steps = Steps(lane, engine, select, inserts)

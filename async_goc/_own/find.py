@@ -29,11 +29,12 @@ async def find_or_create(wanted: Wanted[T]) -> tuple[T, bool]:
         queue = here.queue_for(wanted.direct, call.policy)
         flight = here.flights.get(wanted.key)
         if flight is not None:
-            ending = await call.wait(answer_of(flight.join()))
+            ending = answer_of(await call.wait(flight.join()))
         elif queue is None or not is_in_batches or queue.is_idle():
             return await _lead(wanted, here, queue)
         else:
-            ending = await call.wait(_wait_for_batch(wanted, here, queue))
+            waiting = _wait_for_batch(wanted, here, queue)
+            ending = answer_of(await call.wait(waiting))
         if isinstance(ending, Answer) and wanted.direct is not None:
             return wanted.answered(*ending)
         if ending is Signal.LEAVE_BATCH:
@@ -74,17 +75,18 @@ async def _lead(
 
 async def _wait_for_batch(
     wanted: Wanted[T], here: UnderWay, queue: Queue
-) -> Answer | Signal:
+) -> Answer | Signal | Exception:
     flight = Flight(here.flights, wanted.key)
     future = flight.join()
     try:
         # What is still to be worked out can only be found.
-        ask = Ask(wanted.lookup, wanted.plain_defaults, copy_context())
+        context = copy_context() if queue.needs_contexts else None
+        ask = Ask(wanted.lookup, wanted.plain_defaults, context)
         await queue.put(Queued(ask, flight))
     except BaseException:
         here.home.run(flight.end, Signal.START_OVER)
         raise
-    return await answer_of(future)
+    return await future
 
 
 async def _ask(wanted: Wanted[T], flight: Flight) -> tuple[T, bool]:

@@ -90,7 +90,7 @@ class Flight:
         answer = Answer(direct, row, outcome)
         if is_leaders:
             answer = answer.for_others()
-        live = (each for each in self.waiting[: self.served] if not each.done())
+        live = [each for each in self.waiting[: self.served] if not each.done()]
         for place, future in enumerate(live):
             if place == 1 and not is_leaders:
                 answer = answer.for_others()
@@ -125,12 +125,13 @@ def _close(flights: Sequence[Flight]) -> None:
         flight.served = len(flight.waiting)
 
 
-async def answer_of(future: Future) -> Answer | Signal:
-    """Wait for what a flight ends with."""
-    answer = await future
-    if isinstance(answer, AsyncGocError):
+def answer_of(ending: Answer | Signal | Exception) -> Answer | Signal:
+    """Return what a flight has ended with, or raise it."""
+    if isinstance(ending, Answer):
+        return ending  # Most have one.
+    if isinstance(ending, AsyncGocError):
         # Notes and tracebacks would pile up on one that many tasks raise.
-        raise copy(answer) from answer.__cause__
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        raise copy(ending) from ending.__cause__
+    if isinstance(ending, Exception):
+        raise ending
+    return ending

@@ -22,9 +22,7 @@ from .._new_row import has_constructor
 from .asks import Ask, Values
 from .ears import Ears
 from .one_trip import Look, either, found_among, found_one, is_not, is_not_among
-from .statements import PLAIN, Statement, compile_
-
-Packed = tuple[Statement, list[Any]]
+from .statements import PLAIN, Packed, Statement, compile_, packed
 
 # How many lists of columns the rows of one lookup fill, for most lookups.
 _MOST_STATEMENTS: Final = 50
@@ -55,31 +53,38 @@ class Inserts:
         self._given: Values = dict.fromkeys((*names, *(default_names or ())))
         # What keeps any row from being inserted here, as long as no listener comes.
         self._obstacle: str | None = None
-        of_session, *others = heard_events(session, mapper)
-        self._ears = Ears(*others, of_class=of_session)
+        of_session, *events = heard_events(session, mapper)
+        self._ears = Ears(*events, of_class=of_session)
         self._is_constructed = has_constructor(mapper)
-        sent, self._others = sent_columns(mapper, names)
-        columns = columns_of(mapper)
-        # What is the same in all rows: NULL, or a plain default.
-        self._constants = {
-            name: None if make is None else make()
-            for name, make in sent.items()
-            if name not in self._given
-            and not (self._is_constructed or is_called(columns[name].default))
-        }
-        # The other columns that are always sent, and what makes their defaults.
-        self._sent = [name for name in sent if name not in self._constants]
-        self._makers = {n: m for n in self._sent if (m := sent[n]) is not None}
-        # Whether a row is known before anything of the model's is called.
-        self.is_known_before = self._is_possible and not (
-            self._is_constructed
-            or any(is_called(columns[name].default) for name in self._makers)
-        )
+        self._sort_columns()
         # What a column takes of a text may be more than what can be loaded again.
         self._members: dict[str, Collection[str]] = {
-            n: c.type.enums for n, c in columns.items() if isinstance(c.type, Enum)
+            n: c.type.enums
+            for n, c in columns_of(mapper).items()
+            if isinstance(c.type, Enum)
         }
         self._statements: dict[Any, Any] = {}
+
+    def _sort_columns(self) -> None:
+        """Tell apart what is sent for all rows, for each, and for some of them."""
+        sent, others = sent_columns(self._mapper, self.names)
+        called = {n for n in sent if is_called(columns_of(self._mapper)[n].default)}
+        can_vary = sent.keys() if self._is_constructed else self._given.keys() | called
+        # What is the same in all rows: NULL, or a plain default.
+        self._constants: Values = {
+            name: None if make is None else make()
+            for name, make in sent.items()
+            if name not in can_vary
+        }
+        # The other columns that are always sent, and what makes their defaults.
+        self._sent = tuple(name for name in sent if name in can_vary)
+        self._makers = {n: m for n in self._sent if (m := sent[n]) is not None}
+        if not self._is_constructed:
+            others = {n: others[n] for n in others if n in self._given}
+        self._others = others
+        # Whether a row is known before anything of the model's is called.
+        is_called_first = self._is_constructed or not called.isdisjoint(self._makers)
+        self.is_known_before = self._is_possible and not is_called_first
 
     def complete(self, asks: Sequence[Ask]) -> list[Values | None]:
         """Return what each row gets; None: a plain statement cannot insert that."""
@@ -125,6 +130,8 @@ class Inserts:
 
     def names_of(self, row: Values) -> tuple[str, ...]:
         """Return the columns that are sent for the row."""
+        if not self._others:
+            return self._sent
         return (*self._sent, *filled_by(row, self._others))
 
     def prepare(
@@ -140,14 +147,10 @@ class Inserts:
         values = {**self._constants, **dict.fromkeys(names), **row}
         if lock_timeout is not None:
             values[_WAIT] = _as_setting(lock_timeout)
-        return _packed(statement, values)
+        return packed(statement, values)
 
     def prepare_many(
-        self,
-        rows: Sequence[Values],
-        lock_timeout: float | None,
-        *,
-        finds: bool = False,
+        self, rows: Sequence[Values], lock_timeout: float | None, *, finds: bool = False
     ) -> Packed | None:
         """Return the INSERT of rows that fill the same columns, and its parameters.
 
@@ -164,7 +167,7 @@ class Inserts:
             values |= {_new(name): value for name, value in self._constants.items()}
         if values is not None and lock_timeout is not None:
             values[_WAIT] = _as_setting(lock_timeout)
-        return None if values is None else _packed(statement, values)
+        return None if values is None else packed(statement, values)
 
     def _known(self, key: Any, make: Any, *args: Any) -> Any:
         if key not in self._statements:
@@ -243,8 +246,3 @@ def _new(name: str) -> str:
 def _as_setting(seconds: float) -> str:
     """Return a lock_timeout, of which PostgreSQL takes 0 for no limit."""
     return f"{max(1, round(seconds * 1000))}ms"
-
-
-def _packed(statement: Statement | None, values: Values) -> Packed | None:
-    packed = None if statement is None else statement.pack(values)
-    return None if statement is None or packed is None else (statement, packed)

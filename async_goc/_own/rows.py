@@ -70,12 +70,17 @@ class Loader(Generic[T]):
         values = list(row.values)
         if not _PLAIN.issuperset(map(type, values)):
             values = [v if type(v) in _PLAIN else deepcopy(v) for v in values]
-        processors = self._processors.get(row.wire)
-        if processors is None:
-            processors = self._processors[row.wire] = self._processors_of(row.wire)
-        for place, process in processors:
+        for place, process in self._processors_of(row.wire):
             values[place] = process(values[place])
         return values
+
+    def values_at(
+        self, places: Sequence[int], rows: Sequence[Row]
+    ) -> list[tuple[Any, ...]]:
+        """Return the values of these columns, for rows of one statement."""
+        if rows and self._processors_of(rows[0].wire):
+            rows = [Row(row.wire, self.values(row)) for row in rows]
+        return [tuple([row.values[place] for place in places]) for row in rows]
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """Return the row's primary key."""
@@ -83,5 +88,9 @@ class Loader(Generic[T]):
         return (key,) if self._is_single else key
 
     def _processors_of(self, wire: Wire) -> Sequence[tuple[int, Process]]:
-        assert wire.types is not None  # noqa: S101 - a row has come
-        return tuple(result_processors(self.columns, wire.types, self._dialect))
+        found = self._processors.get(wire)
+        if found is None:
+            assert wire.types is not None  # noqa: S101 - a row has come
+            found = tuple(result_processors(self.columns, wire.types, self._dialect))
+            self._processors[wire] = found
+        return found

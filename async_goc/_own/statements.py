@@ -47,6 +47,15 @@ class Statement:
             return None  # A session raises it.
 
 
+Packed = tuple[Statement, list[Any]]
+
+
+def packed(statement: Statement | None, values: Mapping[str, Any]) -> Packed | None:
+    """Return the statement and its parameters, if it can have those values."""
+    parameters = None if statement is None else statement.pack(values)
+    return None if statement is None or parameters is None else (statement, parameters)
+
+
 # What is plain, as most values are; more types are asked for one by one.
 PLAIN: Final = frozenset({str, int, bool})
 

@@ -50,9 +50,12 @@ class Wanted(Generic[T]):
     def plain_defaults(self) -> Mapping[str, Any] | None:
         """The defaults, unless there are functions to call first."""
         defaults = self._defaults
-        if not is_mapping(defaults) or any(map(callable, defaults.values())):
+        if defaults is not _NO_DEFAULTS and (
+            not is_mapping(defaults) or any(map(callable, defaults.values()))
+        ):
             return None
-        return defaults
+        found: Mapping[str, Any] = defaults
+        return found
 
     def _direct(self) -> Direct[T] | None:
         """Return the direct lane, if the defaults are legal as far as is known."""

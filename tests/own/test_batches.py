@@ -50,7 +50,7 @@ async def test_a_bad_row_fails_alone(engine: AsyncEngine) -> None:
     """Of 100 rows, one that a CHECK refuses has its own error, and 99 are created.
 
     It is found by halves, and the others are not asked for one by one.
-    Fails without `middle` in `_halves`.
+    Fails without `middle` in `halves`.
     """
     creator = creators.make(engine, "batch")
 

@@ -148,8 +148,8 @@ async def test_a_hit_is_none_of_the_tables_business(counted: AsyncEngine) -> Non
 async def test_functions_are_for_misses_only(counted: AsyncEngine, way: str) -> None:
     """A default that is a function, the caller's or the model's, is called once a row.
 
-    Fails without `is_called` in `Inserts.__init__`, and without `plain_defaults` in
-    `_ask`.
+    Fails without `is_called` in `Inserts._sort_columns`, and without `plain_defaults`
+    in `_ask`.
     """
     creator = creators.make(counted, way)
     called.clear()
