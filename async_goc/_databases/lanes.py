@@ -82,6 +82,8 @@ def _send_by_cursor(
     _: Dialect, pooled: PoolProxiedConnection, wire: Wire, values: Sequence[Any]
 ) -> Rows:
     connection: Any = pooled.dbapi_connection
+    if _has_ended(pooled.driver_connection):
+        raise NoConnectionError  # Nothing is sent.
     connection.autocommit = True
     try:
         cursor = connection.cursor()
@@ -104,11 +106,23 @@ def _send_by_cursor(
     return rows
 
 
+def _has_ended(driver: Any) -> bool:
+    """Whether the server has ended the connection while nobody used it."""
+    # Nothing reads from it in the pool. This does, without waiting: first what the
+    # server has said of the end, if anything, and then the end.
+    try:
+        driver.pgconn.consume_input()
+        driver.pgconn.consume_input()
+    except driver.OperationalError:
+        return True
+    return False
+
+
 def _is_cursor_alive(
     dialect: Dialect, pooled: PoolProxiedConnection, error: Any
 ) -> bool:
     dbapi: Any = dialect.dbapi
-    is_lost = isinstance(error, (OSError, TimeoutError)) or (
+    is_lost = isinstance(error, (OSError, TimeoutError, NoConnectionError)) or (
         isinstance(error, dbapi.Error)
         and dialect.is_disconnect(error, pooled.dbapi_connection, None)
     )
