@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -28,6 +27,7 @@ from .asks import (
     halves,
     lose,
     noting_cancellation,
+    only_find,
     unknown_outcome,
 )
 from .inserts import Inserts
@@ -166,8 +166,12 @@ class Arrays:
         """Look and insert in one go; return those of which nothing is known yet."""
         for alike in self._fill([each for each in sought if each.is_missing]):
             rows: Sequence[Row] | None = None
-            with suppress(NoAnswerError):
+            try:
                 rows = await self._send(alike, lock_timeout, finds=True)
+            except NoAnswerError as error:
+                if not (error.is_about_values or error.is_lasting):
+                    # Another INSERT would wait for a rival as long again.
+                    only_find(alike)
             made: list[Row] = []
             for wire, values in rows or ():
                 number: int | None = values[-1]

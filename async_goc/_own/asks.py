@@ -79,6 +79,12 @@ def lose(sought: Sequence[Sought]) -> None:
         each.is_lost = True
 
 
+def only_find(sought: Sequence[Sought]) -> None:
+    """Note that these rows are to be looked for, but not to be inserted here."""
+    for each in sought:
+        each.creator = None
+
+
 def halves(
     sought: Sequence[Sought], error: NoAnswerError
 ) -> Sequence[Sequence[Sought]]:

@@ -122,7 +122,7 @@ async def _ask(wanted: Wanted[T], flight: Flight) -> tuple[T, bool]:
 async def _find_or_insert(
     wanted: Wanted[T], direct: Direct[T], flight: Flight
 ) -> tuple[Row | Missing | None, Outcome]:
-    """Ask by one statement; where that does not tell, look as if nothing had been."""
+    """Ask by one statement; where that does not tell, look once more."""
     call, defaults = wanted.call, wanted.plain_defaults or {}
     call.attempts, limit = 1, call.policy.wait_timeout
     row, is_new = await direct.find_or_insert(
@@ -137,4 +137,6 @@ async def _find_or_insert(
     if row is None:
         flight.depart()
         row = await direct.find(wanted.lookup)
+        if row is MISSING:
+            row = None  # Another INSERT would be refused, or wait, as well.
     return row, Outcome.HIT

@@ -10,12 +10,13 @@ from backends import on_postgres
 from directs import direct
 from models import Tag
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from async_goc import Event, Outcome, Policy
 from async_goc._own.asks import Ask
-from async_goc._own.direct import MISSING
+from async_goc._own.direct import MISSING, Direct
 from async_goc.exceptions import OutcomeUnknownError
 
 pytestmark = on_postgres
@@ -227,6 +228,22 @@ async def test_a_row_that_is_refused(engine: AsyncEngine) -> None:
         assert await one(lane, bad) is None  # type: ignore[arg-type]
 
 
+async def test_what_is_refused_is_sent_once(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session says at once what is wrong, after no second INSERT past it.
+
+    Fails without `MISSING` in `_find_or_insert`.
+    """
+    creator = creators.make(engine)
+    await creator.get_or_create(Tag, name="a", defaults={"colour": "red"})
+    inserted: list[object] = []
+    monkeypatch.setattr(Direct, "insert", inserted.append)
+    with pytest.raises(DBAPIError):
+        await creator.get_or_create(Tag, name="b", defaults={"colour": "bad"})
+    assert not inserted
+
+
 async def test_another_constraint(engine: AsyncEngine) -> None:
     """A row that conflicts by another column is left to a session, in a few steps."""
     lane = await expecting(engine, Tag, "slug")
@@ -258,15 +275,28 @@ async def test_a_rival_that_commits(engine: AsyncEngine, way: str) -> None:
     assert await creator.get_or_create(Tag, name="y")
 
 
-async def test_a_rival_that_takes_too_long(engine: AsyncEngine) -> None:
-    """The wait has an end, and the next call may be a miss again."""
+async def test_a_rival_that_takes_too_long(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait has an end, there is only one, and the next call may be a miss again.
+
+    Fails without `only_find` in `Arrays._find_or_insert`.
+    """
     lane = await expecting(engine)
+    prepare, prepared = lane._inserts.prepare_many, list[Any]()
+
+    def counted(*args: Any, **how: Any) -> Any:
+        prepared.append(how)
+        return prepare(*args, **how)
+
+    monkeypatch.setattr(lane._inserts, "prepare_many", counted)
     async with engine.connect() as rival:
         await rival.execute(text("INSERT INTO tag (name) VALUES ('x')"))
         row = await lane.find_or_insert({"name": "x"}, {}, lock_timeout=0.01)
         assert row == (None, False)
         asks = [Ask({"name": "x"}, {})]
         assert await lane.find_or_insert_many(asks, lock_timeout=0.01) == [None]
+    assert prepared == [{"finds": True}]
     assert await lane.insert({"name": "y"}, {})
     assert await many(lane, "z") == [("z", True)]
     assert expects(lane) == (True, True)
@@ -297,6 +327,30 @@ async def test_a_database_that_is_read_only(url: str) -> None:
     assert await many(lane, "y", "z") == [("y", True), ("z", True)]
     assert expects(lane) == (False, False)
     await single.dispose()
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("way", ["direct", "batch"])
+async def test_a_connection_that_ended_in_the_pool(url: str, way: str) -> None:
+    """Nothing was sent on it, so the call has its answer by another one.
+
+    Fails without `_has_ended` in `_send_by_cursor`.
+    """
+    single = create_async_engine(url, pool_size=1, max_overflow=0)
+    other = create_async_engine(url)
+    creator = creators.make(single, way)
+    for number in range(2):
+        names = ["a", "b"] if number else ["a", "c"]
+        await asyncio.gather(*(creator.get_or_create(Tag, name=f"x{n}") for n in names))
+        made = [creator.get_or_create(Tag, name=f"{number}{n}") for n in names]
+        assert all(is_new for _, is_new in await asyncio.gather(*made))
+        async with single.connect() as connection:
+            pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+        await execute(other, f"SELECT pg_terminate_backend({pid}, 10000)")
+        found = [creator.get_or_create(Tag, name=f"{number}{n}") for n in names]
+        assert not any(is_new for _, is_new in await asyncio.gather(*found))
+    await single.dispose()
+    await other.dispose()
 
 
 @pytest.mark.parametrize("is_many", [False, True], ids=["one", "many"])
