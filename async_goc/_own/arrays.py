@@ -135,8 +135,8 @@ class Arrays:
         except NoAnswerError as error:
             for half in halves(sought, error):
                 await self._look(half)
-        except SeveredError:
-            lose(sought)
+        except SeveredError as error:
+            lose(sought, error)
         else:
             for row in rows:
                 number: int = row[-1]

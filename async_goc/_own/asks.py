@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
-from .._databases import CANCELLED, NoAnswerError, SeveredError
+from .._databases import CANCELLED, NoAnswerError, NoConnectionError, SeveredError
 from ..exceptions import OutcomeUnknownError
 from .rows import Row
 
@@ -73,10 +73,15 @@ def answers(count: int, sought: Sequence[Sought]) -> list[Answer]:
     return found
 
 
-def lose(sought: Sequence[Sought]) -> None:
+def lose(
+    sought: Sequence[Sought], error: NoAnswerError | SeveredError | None = None
+) -> None:
     """Note that nothing more can be known of these rows here."""
     for each in sought:
         each.is_lost = True
+        if each.made and isinstance(error, (NoConnectionError, SeveredError)):
+            # The INSERT has made rows, but which of them could not be asked any more.
+            each.error = unknown_outcome(error)
 
 
 def only_find(sought: Sequence[Sought]) -> None:
@@ -90,13 +95,15 @@ def halves(
 ) -> Sequence[Sequence[Sought]]:
     """Return what to try by itself after an error; the rest is lost."""
     if not error.is_about_values or len(sought) == 1:
-        lose(sought)
+        lose(sought, error)
         return ()
     middle = len(sought) // 2
     return sought[:middle], sought[middle:]
 
 
-def unknown_outcome(error: SeveredError) -> OutcomeUnknownError:
+def unknown_outcome(
+    error: NoConnectionError | SeveredError,
+) -> OutcomeUnknownError:
     """Build the error for an INSERT of which nobody knows what became."""
     made = OutcomeUnknownError(_INSERT)
     made.__cause__ = error.__cause__

@@ -9,7 +9,7 @@ import pytest
 from backends import on_postgres
 from directs import direct
 from models import Tag
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -368,3 +368,26 @@ async def test_a_connection_that_breaks(engine: AsyncEngine, is_many: bool) -> N
         assert isinstance(error, OutcomeUnknownError)
         assert error.__cause__ is not None
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_a_connection_that_breaks_afterwards(url: str, other: Engine) -> None:
+    """A row is new, and another was skipped: if that cannot be told, it is said.
+
+    Fails without `error` in `lose`.
+    """
+    single = create_async_engine(url, pool_size=1, max_overflow=0)
+    lane = await expecting(single, Tag, "slug")
+    async with single.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+
+    def end(*_: object) -> None:
+        with other.begin() as connection:
+            connection.execute(text(f"SELECT pg_terminate_backend({pid}, 10000)"))
+
+    event.listen(single.sync_engine, "checkin", end, once=True)
+    asks = [Ask({"name": name}, {"slug": "s"}) for name in "ab"]
+    for error in await asked(lane, asks):
+        assert isinstance(error, OutcomeUnknownError)
+    assert await asked(lane, asks) == [("a", False), None]
+    await single.dispose()
