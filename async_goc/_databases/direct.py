@@ -37,9 +37,13 @@ class NoAnswerError(Exception):
     @property
     def is_lasting(self) -> bool:
         """Whether the statement would be refused again, whatever the values."""
-        # Else it lacked a connection, resources, or patience.
-        passing = {"", "08", "40", "53", "55", "57"}
-        return not self.is_about_values and _state_of(self) not in passing
+        is_known = self.is_about_values or self.is_passing
+        return not is_known and _state_of(self) != ""
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the database lacked resources, or the statement patience."""
+        return _state_of(self) in {"08", "40", "53", "55", "57"}
 
 
 def _state_of(error: NoAnswerError) -> str:

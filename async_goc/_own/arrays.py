@@ -169,8 +169,7 @@ class Arrays:
             try:
                 rows = await self._send(alike, lock_timeout, finds=True)
             except NoAnswerError as error:
-                if not (error.is_about_values or error.is_lasting):
-                    # Another INSERT would wait for a rival as long again.
+                if error.is_passing:  # An INSERT would wait for a rival as long again.
                     only_find(alike)
             made: list[Row] = []
             for wire, values in rows or ():

@@ -391,3 +391,23 @@ async def test_a_connection_that_breaks_afterwards(url: str, other: Engine) -> N
         assert isinstance(error, OutcomeUnknownError)
     assert await asked(lane, asks) == [("a", False), None]
     await single.dispose()
+
+
+async def test_a_batch_on_a_connection_that_ended(
+    engine: AsyncEngine, url: str
+) -> None:
+    """Nothing was sent, so the rows are looked for and inserted together all the same.
+
+    Fails without `is_passing` in `Arrays._find_or_insert`.
+    """
+    single = create_async_engine(url, pool_size=1, max_overflow=0)
+    lane = await expecting(single)
+    async with single.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+    await execute(engine, f"SELECT pg_terminate_backend({pid}, 10000)")
+    assert await many(lane, "a", "second", "b") == [
+        ("a", True),
+        ("second", False),
+        ("b", True),
+    ]
+    await single.dispose()
