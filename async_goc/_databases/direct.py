@@ -76,6 +76,9 @@ class Wire:
     text: str
     # The names of the parameters, for a driver that takes a mapping of them.
     names: Sequence[str] | None
+    # Whether a connection, as SQLAlchemy adapts it, is to have no statement prepared
+    # but by SQLAlchemy.
+    is_refused_by: Callable[[object], bool]
     # What the driver says of the type of each column; None: nothing has come yet.
     types: Sequence[Any] | None = None
 

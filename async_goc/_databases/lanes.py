@@ -42,19 +42,20 @@ def _send_by_asyncpg(
         raise NoConnectionError  # It has ended in the pool, and nothing is sent.
     rows: Rows
     if wire.types is None:
-        _check_statement_cache(driver)
+        _check_statements(driver, pooled, wire)
         rows, wire.types = await_only(_prepare_and_fetch(driver, wire.text, values))
     else:
         rows = await_only(driver.fetch(wire.text, *values))
     return rows
 
 
-def _check_statement_cache(driver: Any) -> None:
-    """Refuse a driver that is to keep no statements, because of a pooler beside it."""
+def _check_statements(driver: Any, pooled: PoolProxiedConnection, wire: Wire) -> None:
+    """Refuse to prepare where the engine has been told of a pooler."""
     # Such a pooler gives each transaction another server connection. To prepare a
     # statement, and to execute it, would then be two, and the other connection may have
-    # another program's statement without a name.
-    if getattr(getattr(driver, CONFIG, None), "statement_cache_size", None) == 0:
+    # another program's statement without a name, or by the same name.
+    size = getattr(getattr(driver, CONFIG, None), "statement_cache_size", None)
+    if size == 0 or wire.is_refused_by(pooled.dbapi_connection):
         raise NoLaneError
 
 

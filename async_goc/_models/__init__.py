@@ -36,6 +36,7 @@ from .private import (
     as_flushing,
     can_register,
     class_listeners,
+    has_statement_names,
     is_executing,
     level_on_connect,
     may_have_listeners,

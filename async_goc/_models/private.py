@@ -58,6 +58,19 @@ LISTENERS_OF_CLASS = "parent_listeners"
 HAS_EVENTS = "_has_events"
 
 
+# What the adapter of asyncpg names its prepared statements by; the engine may be given
+# such a function because of a pooler, and no public name has it. Without it, a direct
+# lane prepares statements under the driver's own names, which can meet those of another
+# client of that pooler.
+STATEMENT_NAMES = "_prepared_statement_name_func"
+
+
+def has_statement_names(adapted: object) -> bool:
+    """Whether the driver's prepared statements are to have names of the caller's."""
+    name: Any = getattr(adapted, STATEMENT_NAMES, None)
+    return name is not None and name() is not None
+
+
 def may_have_listeners(engine: Engine) -> bool:
     """Whether anything may listen to what the engine executes."""
     return bool(

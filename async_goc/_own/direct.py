@@ -34,7 +34,7 @@ from .steps import Steps
 
 _log: Final = getLogger("async_goc")
 _NOT_PLAIN: Final = "the lookup is not by plain columns that are unique together"
-_REFUSED: Final = "the driver is to keep no prepared statements"
+_REFUSED: Final = "the driver is to prepare no statements of its own"
 # Where a session keeps its lanes, and how many at most.
 _KEY: Final = "async_goc.direct"
 _MOST_LANES: Final = 200

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy.engine import Dialect
 
 from .._databases import Wire
-from .._models import SQL
+from .._models import SQL, has_statement_names
 
 Process = Callable[[Any], Any]
 
@@ -32,7 +32,9 @@ class Statement:
             name: compiled.params[name] for name in names if not binds[name].required
         }
         is_named = compiled.positiontup is None
-        self.wire = Wire(compiled.string, names if is_named else None)
+        self.wire = Wire(
+            compiled.string, names if is_named else None, has_statement_names
+        )
 
     def pack(self, values: Mapping[str, Any]) -> list[Any] | None:
         """Return the parameters; None: a value is not as the statement wants it."""

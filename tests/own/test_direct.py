@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -238,9 +239,19 @@ async def test_several_rows(engine: AsyncEngine, batch: Batch | None) -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
-async def test_pooler(url: str) -> None:
-    """Whoever turns the driver's cache off has a pooler, which needs transactions."""
-    engine = create_async_engine(url, connect_args={"statement_cache_size": 0})
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"statement_cache_size": 0},
+        {"prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__"},
+    ],
+)
+async def test_pooler(url: str, arguments: dict[str, Any]) -> None:
+    """Settings for a pooler, which is to see whole transactions, open no direct lane.
+
+    Fails without `is_refused_by` in `_check_statements`.
+    """
+    engine = create_async_engine(url, connect_args=arguments)
     lane = tags(engine)
     assert await lane.find({"name": "a"}) is None
     assert await lane.insert({"name": "a"}, {}) is None

@@ -7,11 +7,22 @@ import pytest
 from backends import Sessions, on_postgres
 from models import Tag
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session
 from waiting import until
 
-from async_goc import Event, Policy, get_or_create, get_or_create_many
+from async_goc import (
+    Event,
+    GetOrCreator,
+    Policy,
+    get_or_create,
+    get_or_create_many,
+)
 from async_goc._databases import connections_of
 from async_goc._models import is_executing, private
 
@@ -92,3 +103,20 @@ async def test_session_cannot_be_asked_as_in_a_flush(
         for expected in (True, False):
             _, created = await get_or_create(session, Tag, name="a")
             assert created is expected
+
+
+@pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
+async def test_names_of_statements_cannot_be_seen(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLAlchemy keeps them elsewhere, a creator takes them for the driver's."""
+    names = {"prepared_statement_name_func": lambda: ""}
+    lanes: list[str | None] = []
+    policy = Policy(observer=lambda event: lanes.append(event.lane))
+    for name in (private.STATEMENT_NAMES, "_nowhere"):
+        monkeypatch.setattr(private, "STATEMENT_NAMES", name)
+        engine = create_async_engine(url, connect_args=names)
+        creator = GetOrCreator(async_sessionmaker(engine), policy=policy)
+        await creator.get_or_create(Tag, name="a")
+        await engine.dispose()
+    assert lanes == ["session", "driver"]

