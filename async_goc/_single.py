@@ -86,7 +86,8 @@ async def get_or_create(
             in AUTOCOMMIT (PostgreSQL).
         TypeError: An argument is of the wrong type.
         sqlalchemy.exc.MultipleResultsFound: Several rows match.
-        sqlalchemy.exc.InvalidRequestError: A call in another task uses the session.
+        sqlalchemy.exc.InvalidRequestError: A call in another task uses the session, or
+            the session is sharded.
         sqlalchemy.exc.IntegrityError: The new row violates a constraint, and not by
             a lost race; unchanged, with a note.
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.

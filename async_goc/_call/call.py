@@ -14,7 +14,7 @@ from .._locks import Owner
 from ..exceptions import ContradictionError
 from .events import Event, Observer, Outcome, tell
 from .policy import DEFAULT_POLICY, Policy
-from .routing import send_anywhere, send_to_writer
+from .routing import refuse_shards, send_anywhere, send_to_writer
 
 _KEY: Final = "async_goc.call"
 # Where an application keeps the policy of its sessions.
@@ -49,8 +49,8 @@ _claims: ContextVar[tuple[Claim, ...]] = ContextVar("async_goc_claims", default=
 class Call:
     """A context that every verb opens first; it reports how the call ended.
 
-    Raises TypeError if *session* or *policy* is something else, and RuntimeError where
-    no event loop of asyncio runs.
+    Raises TypeError if *session* or *policy* is something else, InvalidRequestError if
+    the session is sharded, and RuntimeError where no event loop of asyncio runs.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Call:
         check_loop()
         self._verb = verb
         self.session: AsyncSession = _resolved(session)
+        refuse_shards(self.session.sync_session, model)
         self.model = model
         self.policy: Policy = policy or policy_of(self.session)
         # The report. Nothing in here decides what the call does next.

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Table, inspect, select, table, update
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session
 
 from .._models import as_flushing
@@ -48,6 +49,19 @@ def send_anywhere(session: Session) -> None:
     """Let the session choose again, unless it always has."""
     if isinstance(vars(session).get(_GET_BIND), _ToWriter):
         del vars(session)[_GET_BIND]
+
+
+def refuse_shards(session: Session, model: type[object]) -> None:
+    """Refuse a session that chooses a database by the values of each row."""
+    # It chooses for an instance, or by the text of a statement, and a call has to know
+    # where it will insert while it has neither: to queue, and to open its SAVEPOINT.
+    if hasattr(session, "shard_chooser"):
+        msg = (
+            f"the session is sharded, and a call for {model.__name__} needs one "
+            "database to look and to insert in; choose the shard yourself, and give "
+            "the call a session of its engine, as in AsyncSession(shards['europe'])"
+        )
+        raise InvalidRequestError(msg)
 
 
 class _ToWriter:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, StaticPool, Table
 from sqlalchemy.ext.asyncio import AsyncSession, async_session
 from sqlalchemy.orm import Mapper, Session
 
+from .._call import routes
 from .._databases import lane_of
 from .._lookup import Plan, plan_for
 from .._models import (
@@ -46,7 +47,8 @@ class Judge:
     """Says, for one model and one session, what keeps a call from a direct lane."""
 
     def __init__(self, session: Session, mapper: Mapper[Any]) -> None:
-        self._bind: Any = session.get_bind(mapper)
+        # What chooses for each statement is not asked once for all.
+        self._bind: Any = None if routes(session) else session.get_bind(mapper)
         self._lasting = next(_lasting(session, self._bind, mapper), None)
         if self._lasting is None:
             engine: Any = self._bind
@@ -102,7 +104,9 @@ def are_apart(plan: Plan[Any], default_names: Collection[object]) -> bool:
 
 def _lasting(session: Session, bind: Any, mapper: Mapper[Any]) -> Iterator[str]:
     """Yield the reasons that stay as long as the session."""
-    if type(bind) is not Engine:
+    if bind is None:
+        yield "the session chooses where each statement goes"
+    elif type(bind) is not Engine:
         yield "the session is bound to a connection, or to an engine with options"
     else:
         yield from _of_engine(bind)

@@ -6,11 +6,14 @@ import pytest
 from backends import on_sqlite
 from models import Page
 from rows import named
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Mapper, Session
+from words import Word
 
 from async_goc import (
+    GetOrCreator,
     get_or_create,
     get_or_create_many,
     update_or_create,
@@ -54,22 +57,36 @@ async def test_by_the_model(engine: AsyncEngine, verb: Any) -> None:
 
 
 @on_sqlite
-@pytest.mark.parametrize("verb", ONE + MANY)
-async def test_by_the_row(engine: AsyncEngine, verb: Any) -> None:
-    """A sharded session finds, creates and changes the row in its shard."""
+@pytest.mark.parametrize("verb", [*ONE, *MANY, "as_unique", "creator"])
+async def test_by_the_row(
+    engine: AsyncEngine, statements: list[str], verb: Any
+) -> None:
+    """A sharded session is refused, before any SQL, whatever it is asked for.
 
-    def choose_shard(*_: object, **__: object) -> str:
-        return "only"
+    Fails without `refuse_shards` in `Call.__init__`, and without `routes` in
+    `Judge.__init__`.
+    """
 
-    def choose_shards(*_: object, **__: object) -> list[str]:
-        return ["only"]
+    def choose(_: object, instance: Any, **__: object) -> str:
+        return str(instance.name)
 
-    for likes, expected in ((1, True), (2, False)):
-        async with AsyncSession(
-            sync_session_class=ShardedSession,
-            shards={"only": engine.sync_engine},
-            shard_chooser=choose_shard,
-            identity_chooser=choose_shards,
-            execute_chooser=choose_shards,
-        ) as session:
-            assert await call(session, verb, likes) == [expected]
+    def choose_any(*_: object, **__: object) -> list[str]:
+        return ["a"]
+
+    sharded = async_sessionmaker(
+        sync_session_class=ShardedSession,
+        shards={"a": engine.sync_engine},
+        shard_chooser=choose,
+        identity_chooser=choose_any,
+        execute_chooser=choose_any,
+    )
+    async with sharded() as session:
+        if verb == "as_unique":
+            refused: Any = Word.as_unique(session, text="a")
+        elif verb == "creator":
+            refused = GetOrCreator(sharded).get_or_create(Page, name="a")
+        else:
+            refused = call(session, verb, 1)
+        with pytest.raises(InvalidRequestError, match=r"session of its engine"):
+            await refused
+    assert statements == []
