@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from backends import Sessions
-from models import Base, Tag
+from models import Tag
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase
 
 from async_goc import (
     Batch,
@@ -31,7 +32,11 @@ from async_goc._call.policy import Strategy
 CHUNK = 5
 
 
-class Label(UniqueMixin, Base):
+class Own(DeclarativeBase):
+    """Apart from the other models."""
+
+
+class Label(UniqueMixin, Own):
     """A tag by another class."""
 
     __table__ = Tag.__table__
