@@ -195,3 +195,36 @@ async def test_others(
         assert (locked is label, created) == (True, False)
         await session.commit()
     await only_here(engine, tenant)
+
+
+@pytest.mark.parametrize("sessions", ["binds"], indirect=True)
+@pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+async def test_two_engines_in_one_transaction(
+    engine: AsyncEngine, tenant: AsyncEngine, sessions: Sessions
+) -> None:
+    """What is written by the one engine is left alone where a race is lost by the other.
+
+    And the same row may be asked for on both, in either order.
+    """
+    for verb in (get_or_create, update_or_create):
+        for strategy in ("savepoint", "native"):
+            policy = Policy(strategy=strategy)
+            name = f"{verb.__name__} {strategy}"
+            async with sessions() as session:
+                session.add(Page(name=name))
+                rival = after_rival(tenant, Tag(name="a"))
+                tag, created = await verb(
+                    session, Tag, name="a", defaults=rival, policy=policy
+                )
+                assert (tag.name, created) == ("a", False)
+                page, created = await verb(session, Page, name=name, policy=policy)
+                assert not created
+                other, created = await verb(
+                    session, Page, name=f"{name} too", policy=policy
+                )
+                assert created
+                await session.commit()
+            async with AsyncSession(engine) as session:
+                kept = [await session.get(Page, each.id) for each in (page, other)]
+                assert [each.name for each in kept if each] == [name, f"{name} too"]
+            await only_here(engine, tenant)
