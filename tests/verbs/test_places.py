@@ -202,9 +202,9 @@ async def test_others(
 async def test_two_engines_in_one_transaction(
     engine: AsyncEngine, tenant: AsyncEngine, sessions: Sessions
 ) -> None:
-    """What is written by the one engine is left alone where a race is lost by the other.
+    """What one engine has written is left alone where a race is lost by the other.
 
-    And the same row may be asked for on both, in either order.
+    Rows of both are asked for in one session, by both strategies.
     """
     for verb in (get_or_create, update_or_create):
         for strategy in ("savepoint", "native"):
