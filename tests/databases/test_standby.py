@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pooled
@@ -48,6 +48,17 @@ def pair() -> Iterator[tuple[str, str]]:
             yield primary, standby
 
 
+@pytest.fixture
+async def engines(
+    pair: tuple[str, str], backend: str
+) -> AsyncIterator[list[AsyncEngine]]:
+    """For the primary, and for the standby."""
+    engines = [create_async_engine(f"{backend}://{at}/postgres") for at in pair]
+    yield engines
+    for engine in engines:
+        await engine.dispose()
+
+
 def routed(writer: Engine, reader: Engine) -> type[Session]:
     """A session as in SQLAlchemy's documentation of custom vertical partitioning."""
 
@@ -76,15 +87,19 @@ def statements(engine: AsyncEngine) -> list[str]:
 @pytest.mark.parametrize(
     ("backend", "strategy"),
     [(POSTGRES[0], "native"), (POSTGRES[1], "savepoint")],
-    indirect=["strategy"],
+    indirect=True,
 )
-async def test_standby(pair: tuple[str, str], backend: str, strategy: Strategy) -> None:
+async def test_standby(
+    engines: list[AsyncEngine], backend: str, strategy: Strategy
+) -> None:
     """All verbs are right while the standby lags: only a first look ever goes there.
 
     Four tasks ask for the same names, by each verb, again and again, for as long as it
     takes the standby to have the rows, and then once more.
+
+    Fails without `use_writer` in `_look`.
     """
-    writer, reader = (create_async_engine(f"{backend}://{at}/postgres") for at in pair)
+    writer, reader = engines
     kind = routed(writer.sync_engine, reader.sync_engine)
     sessions = async_sessionmaker(sync_session_class=kind)
     policy = Policy(strategy=strategy, locks=KeyedLocks())
@@ -123,5 +138,3 @@ async def test_standby(pair: tuple[str, str], backend: str, strategy: Strategy) 
     assert {look.partition(" ")[0] for look in looks} == {"SELECT"}
     assert not any(" FOR " in look for look in looks)
     assert len(looks) <= calls
-    await writer.dispose()
-    await reader.dispose()

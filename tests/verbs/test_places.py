@@ -31,8 +31,6 @@ from async_goc import (
     update_or_create_many,
 )
 
-pytestmark = pytest.mark.heavy
-
 MAP = {"schema_translate_map": {None: "tenant"}}
 PATHS: dict[str, Any] = {
     "asyncpg": {"server_settings": {"search_path": "tenant"}},
@@ -116,6 +114,7 @@ async def call(session: AsyncSession, verb: Any, policy: Policy, **values: Any) 
 VERBS = [get_or_create, update_or_create, get_or_create_many, update_or_create_many]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("backend", POSTGRES[:1], indirect=True)
 @pytest.mark.parametrize("verb", VERBS)
 async def test_verbs(
@@ -148,6 +147,7 @@ async def only_here(engine: AsyncEngine, tenant: AsyncEngine, **values: Any) -> 
         await session.delete(tag)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("backend", POSTGRES[1:], indirect=True)
 @pytest.mark.parametrize("verb", VERBS)
 async def test_lost_races(
@@ -171,9 +171,16 @@ async def test_lost_races(
         await only_here(engine, tenant)
 
 
-# (A creator does not enter its sessions as contexts.)
+# A creator does not enter its sessions as contexts; and what is heavy is run with an
+# SQLAlchemy whose sessions have no options.
 @pytest.mark.parametrize(
-    "sessions", [way for way in WAYS if way != "connection"], indirect=True
+    "sessions",
+    [
+        way if way == "session" else pytest.param(way, marks=pytest.mark.heavy)
+        for way in WAYS
+        if way != "connection"
+    ],
+    indirect=True,
 )
 @pytest.mark.parametrize("backend", POSTGRES[:1], indirect=True)
 async def test_others(
@@ -197,6 +204,7 @@ async def test_others(
     await only_here(engine, tenant)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sessions", ["binds"], indirect=True)
 @pytest.mark.parametrize("backend", POSTGRES, indirect=True)
 async def test_two_engines_in_one_transaction(
