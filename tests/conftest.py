@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import filled
+import innodb
 import models
 import psycopg
 import pytest
@@ -81,6 +82,21 @@ def tables(server: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """A MariaDB: user@host:port."""
+    given = os.environ.get("ASYNC_GOC_TEST_MARIADB")
+    with servers.given(given) if given else innodb.mariadb() as where:
+        yield where
+
+
+@pytest.fixture(scope="session")
+def mariadb_tables(mariadb: str) -> Iterator[Engine]:
+    """A synchronous engine for the database that has our tables."""
+    with innodb.tables(mariadb) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database that has our tables, to be copied."""
     path = tmp_path_factory.mktemp("empty") / "test.db"
@@ -106,17 +122,26 @@ def url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
         path = shutil.copy(fixture("file"), fixture("tmp_path"))
         yield f"{backend}:///{path}"
         return
-    tables: Engine = fixture("tables")
-    deletes: str = fixture("deletes")
+    is_postgres = backend.startswith("postgresql")
+    tables: Engine = fixture("tables" if is_postgres else "mariadb_tables")
+    deletes: list[str] = [fixture("deletes")] if is_postgres else innodb.deletes()
     yield tables.url.set(drivername=backend).render_as_string(hide_password=False)
     with tables.begin() as connection:
-        connection.exec_driver_sql(deletes)
+        for statement in deletes:
+            connection.exec_driver_sql(statement)
 
 
 @pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+def isolation_level() -> str | None:
+    """The level of the engine; tests for another than the database's parametrize it."""
+    return None
+
+
+@pytest.fixture
+async def engine(url: str, isolation_level: str | None) -> AsyncIterator[AsyncEngine]:
     """An engine as we advise it."""
-    engine = create_async_engine(url)
+    settings = {} if isolation_level is None else {"isolation_level": isolation_level}
+    engine = create_async_engine(url, **settings)
     if engine.dialect.name == "sqlite":
         sqlite.configure(engine, busy_timeout=30)
     yield engine

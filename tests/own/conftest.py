@@ -16,7 +16,8 @@ from ways import Ways  # noqa: E402 - pytest has to know before
 def other(url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Other connections to the same database, without a loop."""
     if not url.startswith("sqlite"):
-        yield request.getfixturevalue("tables")
+        is_postgres = url.startswith("postgresql")
+        yield request.getfixturevalue("tables" if is_postgres else "mariadb_tables")
         return
     engine = create_engine(make_url(url).set(drivername="sqlite"))
     yield engine

@@ -10,9 +10,16 @@ Sessions = async_sessionmaker[AsyncSession]
 
 POSTGRES = ["postgresql+asyncpg", "postgresql+psycopg"]
 BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
+# Those that a test asks for by a mark. SQLAlchemy knows the server by either name.
+MARIADB = ["mysql+asyncmy", "mysql+aiomysql", "mariadb+asyncmy"]
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+on_mariadb = pytest.mark.parametrize("backend", MARIADB, indirect=True)
+on_each = pytest.mark.parametrize("backend", [*BACKENDS, *MARIADB], indirect=True)
+at_read_committed = pytest.mark.parametrize("isolation_level", ["READ COMMITTED"])
+# The database's own level, and the one that we advise.
+at_each_level = pytest.mark.parametrize("isolation_level", [None, "READ COMMITTED"])
 by_savepoint = pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
 each_strategy = pytest.mark.usefixtures("strategy")
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +27,8 @@ def pgbouncer(
         pytest.skip("pgbouncer is not installed")
     user, _, address = server.partition("@")
     host, _, server_port = address.partition(":")
-    with tempfile.TemporaryDirectory(prefix="goc-") as folder:
-        home, port = Path(folder), servers.free_port()
+    with servers.own_folder() as (home, account):
+        port = servers.free_port()
         options = {
             "listen_addr": "127.0.0.1",
             "listen_port": port,
@@ -44,7 +43,6 @@ def pgbouncer(
             *("[pgbouncer]", *(f"{name} = {value}" for name, value in options.items())),
         ]
         (home / "pgbouncer.ini").write_text("\n".join(lines))
-        account = servers.account_for(home)
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [program, "pgbouncer.ini"], stdout=log, stderr=log, **account

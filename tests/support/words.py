@@ -28,6 +28,7 @@ from async_goc import UniqueMixin
 
 class Base(UniqueMixin, DeclarativeBase):
     metadata = models.Base.metadata
+    type_annotation_map = models.Base.type_annotation_map
 
 
 class Word(Base):
