@@ -14,7 +14,7 @@ import slippery
 import steps
 import vague
 import wide
-from backends import BACKENDS, Sessions
+from backends import BACKENDS, Sessions, tables_of
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -97,6 +97,20 @@ def mariadb_tables(mariadb: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def mariadb_11_tables() -> Iterator[Engine]:
+    """The same on a MariaDB that refuses to lock what a snapshot does not show."""
+    with innodb.fetched_mariadb() as where, innodb.tables(where) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def mysql_9_tables() -> Iterator[Engine]:
+    """The same on MySQL."""
+    with innodb.fetched_mysql() as where, innodb.tables(where) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database that has our tables, to be copied."""
     path = tmp_path_factory.mktemp("empty") / "test.db"
@@ -122,10 +136,11 @@ def url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
         path = shutil.copy(fixture("file"), fixture("tmp_path"))
         yield f"{backend}:///{path}"
         return
+    tables: Engine = fixture(tables_of(backend))
     is_postgres = backend.startswith("postgresql")
-    tables: Engine = fixture("tables" if is_postgres else "mariadb_tables")
     deletes: list[str] = [fixture("deletes")] if is_postgres else innodb.deletes()
-    yield tables.url.set(drivername=backend).render_as_string(hide_password=False)
+    driver = backend.partition(" ")[0]
+    yield tables.url.set(drivername=driver).render_as_string(hide_password=False)
     with tables.begin() as connection:
         for statement in deletes:
             connection.exec_driver_sql(statement)

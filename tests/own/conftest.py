@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mapped
 import pytest
+from backends import tables_of
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,11 +14,10 @@ from ways import Ways  # noqa: E402 - pytest has to know before
 
 
 @pytest.fixture
-def other(url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+def other(backend: str, url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Other connections to the same database, without a loop."""
     if not url.startswith("sqlite"):
-        is_postgres = url.startswith("postgresql")
-        yield request.getfixturevalue("tables" if is_postgres else "mariadb_tables")
+        yield request.getfixturevalue(tables_of(backend))
         return
     engine = create_engine(make_url(url).set(drivername="sqlite"))
     yield engine

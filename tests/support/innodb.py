@@ -1,4 +1,4 @@
-"""Start a MariaDB of our own, from the programs that the machine has."""
+"""Start a MariaDB or a MySQL of our own, in a folder of its own."""
 
 import os
 import shutil
@@ -7,30 +7,38 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import models
 import pymysql
 import pytest
-from models import Base
+import words
+from fetched import fetched, launch
 from servers import free_port, own_folder
 from sqlalchemy import Engine, NullPool, Table, create_engine
 
 # Nothing here outlives the run, so nothing needs to reach the disk. What a statement
 # sees and waits for is as the server has it.
 SETTINGS = [
-    *("--no-defaults", "--skip-log-bin", "--skip-name-resolve"),
-    *("--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite"),
-    *("--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M"),
-    *("--innodb-autoextend-increment=4", "--max-connections=300"),
-    *("--innodb-temp-data-file-path=ibtmp1:4M:autoextend",),
-    # As every distribution has it; the server's own is latin1.
+    *("--no-defaults", "--skip-log-bin", "--max-connections=300"),
+    *("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"),
+    *("--innodb-buffer-pool-size=64M", "--innodb-autoextend-increment=4"),
+    # As every distribution has it; MariaDB's own is latin1.
     "--character-set-server=utf8mb4",
+]
+MARIADB = [
+    *("--skip-name-resolve", "--innodb-log-file-size=16M"),
+    "--innodb-temp-data-file-path=ibtmp1:4M:autoextend",
+]
+MYSQL = [
+    *("--mysqlx=OFF", "--secure-file-priv=NULL", "--auto-generate-certs=OFF"),
+    *("--innodb-redo-log-capacity=32M", "--performance-schema=OFF"),
 ]
 # What a new MariaDB has to know, without its manual and its views for administrators.
 SYSTEM = ("system_tables", "performance_tables", "system_tables_data")
 
-# Models with an index on an expression, a constraint that waits for COMMIT, or a type
-# that does not say how long its texts are.
+# The models that they store; but not those with an index on an expression, a constraint
+# that waits for COMMIT, or a type that does not say how long its texts are.
+MODULES = ("models", "words")
 ELSEWHERE = {"note", "path", "person_with_address", "place", "shout"}
 
 
@@ -51,38 +59,76 @@ def mariadb(*command: str | Path) -> Iterator[str]:
     Args:
         command: What starts it, if not the machine's own; the program comes last.
     """
-    *launcher, binary = command or [program("mariadbd")]
-    with own_folder(_memory()) as (home, account):
-        server = [*launcher, binary, *SETTINGS, f"--datadir={home}"]
-        share = Path(binary).resolve().parent.parent / "share"
-        subprocess.run(
-            [*server, "--bootstrap", "--skip-networking"],
-            input=_system_tables(share).encode(),
-            check=True,
-            capture_output=True,
-            **account,
-        )
-        with running(server, home, account) as where:
-            yield where
+    command = command or (program("mariadbd"),)
+    scripts = [next(_share(command).glob(f"m*/m*_{name}.sql")) for name in SYSTEM]
+    settings = [*MARIADB, f"--lc-messages-dir={scripts[0].parent}"]
+    before = "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n"
+    tables = before + "".join(script.read_text() for script in scripts)
+    start = ["--bootstrap", "--skip-networking"]
+    with _running([*command, *SETTINGS, *settings], start, tables) as where:
+        yield where
 
 
 @contextmanager
-def running(
-    command: Sequence[str | Path], home: Path, account: dict[str, Any]
+def mysql(*command: str | Path) -> Iterator[str]:
+    """The same for MySQL."""
+    share = _share(command) / "mysql"
+    settings = [
+        f"--plugin-dir={share.parent.parent / 'lib' / 'mysql' / 'plugin'}",
+        *(f"--lc-messages-dir={share}", f"--character-sets-dir={share / 'charsets'}"),
+    ]
+    start = ["--initialize-insecure"]
+    with _running([*command, *SETTINGS, *MYSQL, *settings], start) as where:
+        yield where
+
+
+@contextmanager
+def fetched_mariadb() -> Iterator[str]:
+    """A MariaDB of the version to come."""
+    package = fetched("mariadb-server-core")
+    with package as root, mariadb(*launch(root, "mariadbd")) as where:
+        yield where
+
+
+@contextmanager
+def fetched_mysql() -> Iterator[str]:
+    """A MySQL, which Debian has not released for long."""
+    package = fetched("mysql-server-core")
+    with package as root, mysql(*launch(root, "mysqld")) as where:
+        yield where
+
+
+@contextmanager
+def _running(
+    command: Sequence[str | Path], start: Sequence[str], tables: str = ""
 ) -> Iterator[str]:
-    """Run a server that has its data already; yield ``user@host:port``."""
-    port = free_port()
-    places = (f"--socket={home / 'socket'}", f"--pid-file={home / 'pid'}")
-    network = (f"--port={port}", "--bind-address=127.0.0.1")
-    with (home / "log").open("wb") as log:
-        command = [*command, *places, *network]
-        server = subprocess.Popen(command, stdout=log, stderr=log, **account)
-    try:
-        _wait(server, port, home / "log")
-        yield f"root@127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
+    """Make a server's data by *start*, and run it."""
+    with own_folder(_memory()) as (home, account), (home / "log").open("wb") as log:
+        data, port = home / "data", free_port()
+        data.mkdir()
+        shutil.chown(data, home.owner(), home.group())
+        command = [*command, f"--datadir={data}"]
+        made = subprocess.run(
+            [*command, *start],
+            input=tables.encode(),
+            check=False,
+            stdout=log,
+            stderr=log,
+            **account,
+        )
+        if made.returncode != 0:
+            raise RuntimeError((home / "log").read_text())
+        places = (f"--socket={home / 'socket'}", f"--pid-file={home / 'pid'}")
+        network = (f"--port={port}", "--bind-address=127.0.0.1")
+        server = subprocess.Popen(
+            [*command, *places, *network], stdout=log, stderr=log, **account
+        )
+        try:
+            _wait(server, port, home / "log")
+            yield f"root@127.0.0.1:{port}"
+        finally:
+            server.kill()
+            server.wait()
 
 
 @contextmanager
@@ -96,7 +142,7 @@ def tables(where: str) -> Iterator[Engine]:
     with admin.begin() as connection:
         connection.exec_driver_sql("DROP DATABASE IF EXISTS goc_test")
         connection.exec_driver_sql("CREATE DATABASE goc_test")
-    Base.metadata.create_all(engine, _stored())
+    models.Base.metadata.create_all(engine, _stored())
     yield engine
     engine.dispose()
 
@@ -107,7 +153,10 @@ def deletes() -> list[str]:
 
 
 def _stored() -> list[Table]:
-    return [t for t in Base.metadata.sorted_tables if t.name not in ELSEWHERE]
+    mappers = [*models.Base.registry.mappers, *words.Base.registry.mappers]
+    ours = {m.local_table for m in mappers if m.class_.__module__.startswith(MODULES)}
+    every = models.Base.metadata.sorted_tables
+    return [table for table in every if table in ours and table.name not in ELSEWHERE]
 
 
 def _memory() -> str | None:
@@ -117,10 +166,9 @@ def _memory() -> str | None:
     return folder if is_there and shutil.disk_usage(folder).free > 1 << 29 else None
 
 
-def _system_tables(share: Path) -> str:
-    scripts = [next(share.glob(f"m*/m*_{name}.sql")).read_text() for name in SYSTEM]
-    settings = "SET @auth_root_socket = NULL, @skip_auth_anonymous = 1;"
-    return "\n".join(["CREATE DATABASE mysql;", "USE mysql;", settings, *scripts])
+def _share(command: Sequence[str | Path]) -> Path:
+    """Where what is installed with a program is."""
+    return Path(command[-1]).resolve().parent.parent / "share"
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
