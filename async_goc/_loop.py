@@ -39,7 +39,8 @@ async def find_or_create(
         if type(instance) is mapper.class_:
             return instance, False  # The SELECT has loaded all of its columns.
         call.use_writer(mapper)
-        if await complete_found(session, instance, mapper):
+        is_rivals = call.outcome is Outcome.LOST_RACE
+        if await complete_found(session, instance, mapper, is_rivals=is_rivals):
             return instance, False
         # A rival has deleted the row in the meantime, which is a miss.
     else:

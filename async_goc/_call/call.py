@@ -6,12 +6,13 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Final, Self
 
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper, class_mapper
 
+from .._databases import give_up
 from .._locks import Owner
-from ..exceptions import ContradictionError
+from ..exceptions import ContradictionError, SnapshotConflictError
 from .events import Event, Observer, Outcome, tell
 from .policy import DEFAULT_POLICY, Policy
 from .routing import refuse_shards, send_anywhere, send_to_writer
@@ -87,6 +88,8 @@ class Call:
             self._leave_session(self._claim)
         if isinstance(error, ContradictionError) and self._hides_values():
             error.hide()
+        if isinstance(error, (DBAPIError, SnapshotConflictError)):
+            give_up(self.session.sync_session, error)
         if self.policy.observer is not None:
             self._report(self.policy.observer, error)
 

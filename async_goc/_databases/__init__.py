@@ -32,13 +32,16 @@ from .direct import (
     Wire,
     fetch,
 )
+from .ending import give_up
 from .errors import (
     Failure,
     Violation,
     asks_to_run_again,
     code_of,
+    end_of_transaction,
     has_lost_connection,
     is_answer,
+    is_changed_since_snapshot,
     is_duplicate_key,
     is_serialization_failure,
     violation,
@@ -47,7 +50,8 @@ from .facts import (
     facts_of,
     ignores_case,
     inserts_natively,
-    skipping_insert,
+    lock_on_rival,
+    native_insert,
 )
 from .lanes import lane_of
 from .order import comparable, may_be_refused, ordering

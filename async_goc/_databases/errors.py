@@ -24,10 +24,12 @@ class Codes:
         result = getattr(cause, "sqlite_errorcode", None)
         if result is not None:
             return result in self.results or result & 0xFF in self.results
-        sqlstate = getattr(cause, "sqlstate", None)
-        if sqlstate is not None:
-            return sqlstate in self.sqlstates or sqlstate[:2] in self.sqlstates
-        return _errno(error) in self.errnos
+        # Before the SQLSTATE, which such an error has as well.
+        errno = _errno(error)
+        if errno is not None:
+            return errno in self.errnos
+        sqlstate = getattr(cause, "sqlstate", None) or ""
+        return sqlstate in self.sqlstates or sqlstate[:2] in self.sqlstates
 
 
 _DUPLICATE: Final = Codes(
@@ -53,6 +55,12 @@ _CONSEQUENCE: Final = Codes(
     # ER_SP_DOES_NOT_EXIST: a deadlock has ended the transaction, with its savepoints.
     errnos=frozenset({1305}),
 )
+# The whole transaction has been rolled back, with all SAVEPOINTs.
+_END: Final = Codes(
+    # ER_LOCK_DEADLOCK, ER_CHECKREAD.
+    errnos=frozenset({1213, 1020}),
+)
+_CHANGED: Final = Codes(errnos=frozenset({1020}))
 # The connection has ended, whatever it was doing.
 _LOST: Final = Codes(
     # connection_exception; statement_completion_unknown; admin_shutdown and its
@@ -99,7 +107,22 @@ def is_duplicate_key(error: DBAPIError) -> bool:
 
 def is_serialization_failure(error: DBAPIError) -> bool:
     """Whether PostgreSQL wants the whole transaction to be run again."""
-    return getattr(error.orig, "sqlstate", None) == _SERIALIZATION_FAILURE
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    # MySQL's drivers say the same of a deadlock, which tells nothing of a snapshot.
+    return sqlstate == _SERIALIZATION_FAILURE and _errno(error) is None
+
+
+def is_changed_since_snapshot(error: DBAPIError) -> bool:
+    """Whether MariaDB has refused to lock a row that is newer than the snapshot."""
+    return error in _CHANGED
+
+
+def end_of_transaction(error: DBAPIError) -> DBAPIError | None:
+    """Return what has ended the whole transaction, where InnoDB has done that.
+
+    All that may be said in the end is that a SAVEPOINT is gone.
+    """
+    return next((each for each in _reasons(error) if each in _END), None)
 
 
 def asks_to_run_again(error: DBAPIError) -> bool:
@@ -121,11 +144,12 @@ def is_answer(error: BaseException) -> bool:
 
 def code_of(error: DBAPIError) -> str | int | None:
     """Return the database's code; a driver's own errors have none."""
-    cause, code = error.orig, None
+    code: Any = _errno(error)
     for name in ("sqlite_errorcode", "sqlstate"):
         if code is None:
-            code = getattr(cause, name, None)
-    return _errno(error) if code is None else code
+            code = getattr(error.orig, name, None)
+    found: str | int | None = code
+    return found
 
 
 def _errno(error: DBAPIError) -> int | None:

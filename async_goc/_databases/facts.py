@@ -4,20 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import String
+from sqlalchemy import String, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
+from .lists import Attributes, expanding_list, select_list, values_list
 from .tables import (
     Columns,
     Source,
     Types,
     array_table,
     document_table,
-    expanding_list,
     no_table,
-    values_list,
 )
 
 
@@ -25,13 +24,15 @@ from .tables import (
 class Facts:
     """What the package asks of a database; the defaults suit one that is unknown."""
 
-    # Returns an INSERT into a table or a model that skips conflicts. It has no conflict
-    # target: a target names one constraint, and a rival that takes two unique values
-    # would make the INSERT fail by the other one (in 10 of 3,200 races on PostgreSQL).
-    # So conflicts with constraints that the lookup is not about are skipped, too; an
+    # Returns an INSERT into a table whose conflict leaves the transaction as it was.
+    native_insert: Callable[[Any], Any] | None = None
+    # Whether it does so by skipping rows that conflict. It has no conflict target: a
+    # target names one constraint, and a rival that takes two unique values would make
+    # the INSERT fail by the other one (in 10 of 3,200 races on PostgreSQL). So
+    # conflicts with constraints that the lookup is not about are skipped, too; an
     # INSERT inside a SAVEPOINT then tells which constraint it was.
-    skipping_insert: Callable[[Any], Any] | None = None
-    # Whether SAVEPOINT is refused in AUTOCOMMIT.
+    skips_conflicts: bool = False
+    # Whether SAVEPOINT is refused in AUTOCOMMIT, or undoes nothing there.
     refuses_autocommit: bool = False
     # Whether an error undoes only its statement, and not the whole transaction.
     error_undoes_statement: bool = False
@@ -40,12 +41,16 @@ class Facts:
     # Whether text is compared without regard to case, accents and trailing spaces where
     # its collation does not say otherwise.
     ignores_case: bool = False
+    # Whether a SELECT that locks rows sees those committed after the snapshot, and
+    # locks the gap where it finds none, in which two transactions deadlock that then
+    # both insert there.
+    has_locking_reads: bool = False
     # Returns a table of many values for a SELECT to join: arrays, or a document.
     table_of: Callable[[Dialect, Types], Source | None] = no_table
     # Whether that table gives back every value as it was, so that it can be inserted.
     inserts_from_table: bool = False
     # Returns the same as a list of VALUES, for values that do not fit into the table.
-    list_of: Callable[[Types, Columns, int], Source] = values_list
+    list_of: Callable[[Attributes, Columns, int], Source] = values_list
     # How many parameters such a list has at most, so that it is compiled soon.
     list_parameters: int = 2_000
     # The collation that has the order of Python's texts, where it is not the default.
@@ -55,16 +60,28 @@ class Facts:
 
 
 _UNKNOWN: Final = Facts()
+_INNODB: Final = Facts(
+    # Not IGNORE, which stores other values than it is given, nor ON DUPLICATE KEY
+    # UPDATE, which takes the row of any unique constraint for the one it was about.
+    native_insert=insert,
+    refuses_autocommit=True,
+    error_undoes_statement=True,
+    ignores_case=True,
+    has_locking_reads=True,
+    list_of=select_list,
+)
 _FACTS: Final[Mapping[str, Facts]] = {
     "postgresql": Facts(
-        skipping_insert=lambda table: postgresql.insert(table).on_conflict_do_nothing(),
+        native_insert=lambda table: postgresql.insert(table).on_conflict_do_nothing(),
+        skips_conflicts=True,
         refuses_autocommit=True,
         table_of=array_table,
         inserts_from_table=True,
         collation="C",
     ),
     "sqlite": Facts(
-        skipping_insert=lambda table: sqlite.insert(table).on_conflict_do_nothing(),
+        native_insert=lambda table: sqlite.insert(table).on_conflict_do_nothing(),
+        skips_conflicts=True,
         error_undoes_statement=True,
         has_one_writer=True,
         table_of=document_table,
@@ -72,8 +89,9 @@ _FACTS: Final[Mapping[str, Facts]] = {
         list_parameters=30_000,  # SQLite takes no more than 32,766.
         stores_as_sent=True,
     ),
-    "mysql": Facts(ignores_case=True),
-    "mariadb": Facts(ignores_case=True),
+    # SQLAlchemy names a server by its URL, so either may be the other.
+    "mysql": _INNODB,
+    "mariadb": _INNODB,
 }
 
 
@@ -82,15 +100,22 @@ def facts_of(dialect: Dialect) -> Facts:
 
 
 def inserts_natively(dialect: Dialect) -> bool:
-    """Whether one statement can insert rows, skip conflicts, and return the rows."""
-    return facts_of(dialect).skipping_insert is not None and dialect.insert_returning
+    """Whether one statement can insert a row, cost no more than that, and return it."""
+    return facts_of(dialect).native_insert is not None and dialect.insert_returning
 
 
-def skipping_insert(dialect: Dialect, target: Any) -> Any:
-    """Return an INSERT into *target* that skips conflicts."""
-    make = facts_of(dialect).skipping_insert
+def native_insert(dialect: Dialect, target: Any) -> Any:
+    """Return an INSERT into *target* whose conflict leaves the transaction usable."""
+    make = facts_of(dialect).native_insert
     assert make is not None  # noqa: S101 - asked for where inserts_natively() is true
     return make(target)
+
+
+def lock_on_rival(dialect: Dialect) -> dict[str, Any] | None:
+    """Return how to lock a row that is in the way of an INSERT, so as to see it."""
+    # Shared, because the INSERT has such a lock by now: two losers that both want more
+    # would wait for each other.
+    return {"read": True} if facts_of(dialect).has_locking_reads else None
 
 
 def ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:

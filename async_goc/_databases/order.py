@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import CITEXT, ENUM, INTERVAL
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from .facts import facts_of
+from .facts import facts_of, ignores_case
 from .stored import stores_another
 from .uniform import converted_to, decorated, kinds_of, processed
 
@@ -155,7 +155,7 @@ _PLAIN: Final = (
 def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether Python and the database agree on most values of the type."""
     inner, chosen = decorated(type_), decorated(type_.dialect_impl(dialect))
-    if getattr(chosen, "collation", None) is not None:
+    if getattr(chosen, "collation", None) is not None or ignores_case(type_, dialect):
         return False
     if type_.bind_expression(sa.bindparam("any", type_=type_)) is not None:
         return False

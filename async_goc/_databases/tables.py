@@ -10,7 +10,7 @@ from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TupleType, TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from .stored import as_stored
 from .texts import is_written, write
@@ -69,7 +69,7 @@ def array_table(dialect: Dialect, types: Types) -> Source | None:
     """Return PostgreSQL's table, which has an array for each column."""
     if not all(is_written(type_) or _is_item(type_, dialect) for type_ in types):
         return None
-    items = [sa.Text() if is_written(t) else _unbounded(t) for t in types]
+    items = [sa.Text() if is_written(t) else unbounded(t) for t in types]
     # Without `dimensions`, a list among the values would be a second dimension.
     arrays: list[sa.BindParameter[Any]] = [
         sa.bindparam(f"array_{place}", type_=ARRAY(item, dimensions=1))
@@ -108,10 +108,10 @@ def _as_sent(types: Types, columns: Sequence[Any]) -> list[Any]:
         if isinstance(decorated(type_), _PADDED):
             read = sa.type_coerce(as_stored(type_, column), type_)
         sent.append(read)
-    return _wrapped(types, sent)
+    return wrapped(types, sent)
 
 
-def _unbounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+def unbounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """Return the type without a length: a cast cuts off what an INSERT would refuse."""
     inner: Any = decorated(type_)
     if not isinstance(inner, sa.String) or isinstance(inner, sa.Enum):
@@ -165,58 +165,14 @@ def document_table(_dialect: Dialect, types: Types) -> Source:
     # compared as the driver stores them.
     paths = [f"$[{place}]" for place in range(len(types))]
     columns = [func.json_extract(each.c.value, path) for path in paths]
-    return Source(each, _wrapped(types, columns), each.c.key, pack)
+    return Source(each, wrapped(types, columns), each.c.key, pack)
 
 
-def _wrapped(types: Types, columns: Sequence[Any]) -> list[Any]:
+def wrapped(types: Types, columns: Sequence[Any]) -> list[Any]:
     """Return the columns in the SQL by which a type wraps what is compared with it."""
     pairs = zip(types, columns, strict=True)
     wrapped = [(type_.bind_expression(column), column) for type_, column in pairs]
     return [column if sql is None else sql for sql, column in wrapped]
-
-
-def values_list(types: Types, values: Columns, first: int) -> Source:
-    """Return a list of VALUES, whose rows are numbered from *first* on."""
-    # A VALUES list would take for text what the driver gives no type.
-    typed = [
-        [sa.cast(sa.literal(value, type_), _unbounded(type_)) for value in column]
-        for column, type_ in zip(values, types, strict=True)
-    ]
-    rows = list(zip(range(first, first + len(values[0])), *typed, strict=True))
-    names = _names(types)
-    columns: Any = map(sa.column, names, [sa.Integer(), *types])
-    table = sa.values(*columns).data(rows).alias()
-    number, *keys = [table.c[name] for name in names]
-
-    def pack(_values: Columns, _dialect: Dialect) -> dict[str, Any]:
-        return {}
-
-    return Source(table, keys, number, pack)
-
-
-def expanding_list(types: Types, values: Columns, first: int) -> Source:
-    """Return SQLite's list of VALUES, in a text that SQLAlchemy compiles once."""
-    rows = list(zip(range(first, first + len(values[0])), *values, strict=True))
-    names = _names(types)
-    # It is expanded into (VALUES (?, ?), …), as SQLAlchemy does after IN.
-    pairs = TupleType(sa.Integer(), *types)
-    listed = sa.bindparam("listed", expanding=True, type_=pairs)
-    columns: Any = [
-        sa.literal_column(f"column{place}").label(name)
-        for place, name in enumerate(names, 1)
-    ]
-    source = sa.select(*columns).select_from(sa.text(":listed").bindparams(listed))
-    table = source.subquery()
-    number, *keys = [table.c[name] for name in names]
-
-    def pack(_values: Columns, _dialect: Dialect) -> dict[str, Any]:
-        return {listed.key: rows}
-
-    return Source(table, _wrapped(types, keys), number, pack)
-
-
-def _names(types: Types) -> list[str]:
-    return ["number", *(f"value_{place}" for place in range(len(types)))]
 
 
 def bounded_wait(milliseconds: sa.BindParameter[str]) -> sa.FromClause:

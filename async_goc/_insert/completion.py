@@ -9,6 +9,7 @@ from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
+from .._databases import lock_on_rival
 from .._lookup import read
 from .._models import readable, remembered
 from .originals import is_query
@@ -52,12 +53,16 @@ async def complete_updated(session: AsyncSession, instance: Any) -> None:
 
 
 async def complete_found(
-    session: AsyncSession, instance: Any, mapper: Mapper[Any]
+    session: AsyncSession, instance: Any, mapper: Mapper[Any], *, is_rivals: bool
 ) -> bool:
     """Load the columns that a subclass adds to the model; say if the row is there."""
     state: InstanceState[Any] = inspect(instance)
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
-    return not missing or await session.run_sync(read, instance, missing)
+    if not missing:
+        return True
+    dialect = session.sync_session.get_bind(mapper).dialect
+    lock = lock_on_rival(dialect) if is_rivals else None
+    return await session.run_sync(read, instance, missing, lock)
 
 
 @remembered

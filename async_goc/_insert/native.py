@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from .._call import Call
-from .._databases import Failure, facts_of, skipping_insert
+from .._databases import Failure, facts_of, native_insert
 from .._models import T, columns_of, memory, nullable, readable, register_pending
 from .._new_row import NewRow
 
@@ -33,7 +33,7 @@ def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:
         kind = mapper.polymorphic_on
         if kind is not None and kind not in columns.values():
             loaded.append(kind)  # The class of each instance depends on it.
-        return skipping_insert(dialect, mapper.local_table).returning(*loaded)
+        return native_insert(dialect, mapper.local_table).returning(*loaded)
 
     return memory(mapper, ("insert", dialect.name), build)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
 from .._call import Strategy, routes
-from .._databases import inserts_natively
+from .._databases import facts_of, inserts_natively
 from .._models import SQL, can_register, columns_of, nullable, remembered
 from .._new_row import (
     NewRow,
@@ -57,6 +57,9 @@ def obstacle_to_many(
     session: Session, mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]
 ) -> str | None:
     """Return why only the unit of work can insert these rows, if that is so."""
+    dialect = session.get_bind(mapper).dialect
+    if not facts_of(dialect).skips_conflicts:
+        return f"no INSERT for {dialect.name} skips conflicts"
     kinds: set[type[object]] = {type(v) for row in rows for v in row.values()}
     if any(issubclass(kind, SQL) for kind in kinds):
         return "SQL expressions are among the values"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
-from .._databases import Failure
+from .._databases import Failure, end_of_transaction
 from .._models import SQL, T, reset_savepoint_count, savepoint_count
 from .._new_row import NewRow
 from .originals import Originals
@@ -64,15 +64,25 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     connection = session.connection(bind_arguments={"mapper": mapper})
     # The name is taken when the SAVEPOINT begins.
     count = savepoint_count(connection)
+    first: BaseException | None = None
     try:
         with session.begin_nested(), originals:
-            yield originals
-            # While changes are noted: RELEASE would flush what is left.
-            session.flush()
+            try:
+                yield originals
+                # While changes are noted: RELEASE would flush what is left.
+                session.flush()
+            except BaseException as error:
+                first = error
+                raise
     except BaseException as error:
         originals.restore()
         # (A task that was cancelled must not wait for SQL once more.)
         if isinstance(error, DBAPIError):
+            ended = end_of_transaction(error)
+            if ended is not None:
+                # That there is no SAVEPOINT any more says nothing.
+                cause = ended if isinstance(first, DBAPIError) else first or ended
+                raise cause from cause.__cause__
             for instance, names in originals.unknown():
                 # Its row may have been deleted in the meantime.
                 with suppress(InvalidRequestError):

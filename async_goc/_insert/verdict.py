@@ -3,11 +3,13 @@
 from typing import Any, Literal, NoReturn
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from .._call import Call
 from .._databases import (
     Failure,
     is_beyond_snapshot,
+    is_changed_since_snapshot,
     is_duplicate_key,
     is_serialization_failure,
     violation,
@@ -56,7 +58,9 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     # error, with a note, if that is not about a rival.
     session, error = call.session, failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found = await lookup.look(session, is_refreshing=True) if is_known else None
+    found: T | None = None
+    if is_known:
+        found = await _look_for_rival(lookup, session)
     if found is not None or error is None:
         return found
     if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
@@ -85,6 +89,15 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     raise error
 
 
+async def _look_for_rival(lookup: Lookup[T], session: AsyncSession) -> T | None:
+    try:
+        return await lookup.look_for_rival(session)
+    except DBAPIError as error:
+        if is_changed_since_snapshot(error):
+            raise _beyond_snapshot(lookup, error) from error
+        raise
+
+
 def _beyond_snapshot(lookup: Lookup[Any], error: DBAPIError) -> SnapshotConflictError:
     constraint = violation(error).constraint
     conflict = SnapshotConflictError(lookup.plan.model, lookup.names, constraint)
@@ -96,7 +109,7 @@ def _beyond_snapshot(lookup: Lookup[Any], error: DBAPIError) -> SnapshotConflict
 def refuse_many(lookup: Lookup[Any], error: DBAPIError) -> NoReturn:
     """Raise what it means that an INSERT of many rows has failed."""
     # A unique conflict is skipped, so an error is never about a rival's visible row.
-    if is_serialization_failure(error):
+    if is_serialization_failure(error) or is_changed_since_snapshot(error):
         raise _beyond_snapshot(lookup, error) from error
     explain(lookup, error, "creating", undone="this call")
     raise error

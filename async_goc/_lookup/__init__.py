@@ -12,6 +12,7 @@ from .arguments import (
     add_lock,
     check_options,
     is_in_autocommit,
+    locks_by_reading,
     parents_of,
     refuse_autocommit,
 )

@@ -107,6 +107,16 @@ def is_in_autocommit(session: Session, bind: Engine | Connection) -> bool:
     return level is not None and level.upper() == "AUTOCOMMIT"
 
 
+def locks_by_reading(session: Session, bind: Engine | Connection) -> bool:
+    """Whether each SELECT locks what it reads, gaps included."""
+    if not facts_of(bind.dialect).has_locking_reads:
+        return False
+    level = isolation_level_of(session, bind) or level_on_connect(bind.dialect)
+    # The server's own is known as soon as the engine has connected.
+    level = level or getattr(bind.dialect, "default_isolation_level", None)
+    return level == "SERIALIZABLE"
+
+
 def refuse_autocommit(session: Session, bind: Engine | Connection) -> None:
     """Refuse a session without transactions, where the database needs one."""
     refuses = facts_of(bind.dialect).refuses_autocommit

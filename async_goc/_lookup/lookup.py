@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
+from .._databases import facts_of, lock_on_rival
 from .._models import T, conjuncts, differs, equality, identity_of, is_generated
 from ..exceptions import ContradictionError
 from .arguments import add_lock, check_lookup, check_options, parents_of
@@ -38,12 +39,12 @@ class Lookup(Generic[T]):
     # The conditions beyond the plan's: first one for each of its `expressions`, then
     # the caller's.
     criteria: tuple[ColumnElement[bool], ...]
-    # The plan's statement with these, the options and the lock.
+    # The plan's statement with these, and the options.
     statement: Select[Any]
     # The instances among the values.
     parents: tuple[Any, ...]
     options: tuple[ORMOption, ...]
-    # How the statement locks the row, if it does; the row is then refreshed, too.
+    # How to lock the row, if it is to be locked; it is then refreshed, too.
     lock: ForUpdateParameter
 
     @property
@@ -71,23 +72,39 @@ class Lookup(Generic[T]):
         """The caller's criteria."""
         return self.criteria[len(self.plan.expressions) :]
 
-    def look(
-        self, session: AsyncSession, *, is_refreshing: bool = False
-    ) -> Awaitable[T | None]:
+    def look(self, session: AsyncSession) -> Awaitable[T | None]:
         """Return the matching row, if there is one; refresh it if it is locked."""
-        if is_refreshing or self.lock is not None:
-            return session.run_sync(self._look_and_refresh)
+        if self.lock is not None:
+            return session.run_sync(self._look_and_lock)
         return session.run_sync(self._look)
 
-    def _look_and_refresh(self, session: Session) -> T | None:
+    def look_for_rival(self, session: AsyncSession) -> Awaitable[T | None]:
+        """Return the row that was in the way of an INSERT, read anew."""
+        return session.run_sync(self._look_for_rival)
+
+    def _look_and_lock(self, session: Session) -> T | None:
+        mapper = self.plan.mapper
+        if facts_of(session.get_bind(mapper).dialect).has_locking_reads:
+            # To lock what is not there would lock the gap, and deadlock INSERTs.
+            key = mapper.get_property_by_column(mapper.primary_key[0])
+            by_key: Any = self.statement.with_only_columns(key.class_attribute)
+            if self._execute(session, by_key).first() is None:
+                return None
+        return self._look_and_refresh(session, self.lock)
+
+    def _look_for_rival(self, session: Session) -> T | None:
+        dialect = session.get_bind(self.plan.mapper).dialect
+        return self._look_and_refresh(session, self.lock or lock_on_rival(dialect))
+
+    def _look_and_refresh(self, session: Session, lock: ForUpdateParameter) -> T | None:
         with noting_loaded(session) as is_fresh:
-            found = self._look(session)
+            found = self._look(session, lock)
         if found is None or is_fresh(found):
             return found
-        has_row = refresh_columns(session, found, self.lock)
+        has_row = refresh_columns(session, found, lock)
         return found if has_row else None
 
-    def _look(self, session: Session) -> T | None:
+    def _execute(self, session: Session, statement: Select[Any]) -> Result[Any]:
         if self.must_flush:
             session.flush()
         params = {
@@ -96,7 +113,13 @@ class Lookup(Generic[T]):
             else identity_of(self.values[name])[position]
             for parameter, name, position in self.plan.binds
         }
-        result: Result[Any] = session.execute(self.statement, params)
+        return session.execute(statement, params)
+
+    def _look(self, session: Session, lock: ForUpdateParameter = None) -> T | None:
+        statement = self.statement
+        if lock is not None:
+            statement = add_lock(statement, self.plan.mapper, lock)
+        result = self._execute(session, statement)
         # Options may ask for joins as well, and listeners may add options.
         if self.plan.is_joined or self.options or session.dispatch.do_orm_execute:
             result = result.unique()
@@ -177,7 +200,7 @@ def bind(
         statement = statement.options(*options)
     lock = plan.lock if is_updating else None if lock is False else lock
     if lock is not None:
-        statement = add_lock(statement, plan.mapper, lock)
+        add_lock(statement, plan.mapper, lock)  # It refuses what is no lock.
     lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)
     # The criteria may contradict each other, or the keywords.
     if criteria or plan.has_overlap:

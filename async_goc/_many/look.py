@@ -11,11 +11,13 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._databases import Source, facts_of
+from .._databases import Source, facts_of, lock_on_rival
 from .._lookup import add_lock, noting_loaded, refresh_columns, refreshing
 from .._models import readable, recall
 from .input import Input
 from .rows import Nulls, Row, Shape, by_nulls
+
+Lock = dict[str, Any] | None
 
 # The SELECT joins a table of the keys, and the key's number in the result tells which
 # row it is for. Where the values fit, that table is made of one parameter (an array for
@@ -32,17 +34,26 @@ from .rows import Nulls, Row, Shape, by_nulls
 # order is what `lock_and_refresh` needs: lock, expire the columns, fill them in.
 
 
-def look(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
+def look(
+    session: Session, wanted: Input, rows: Sequence[Row], lock: Lock = None
+) -> None:
     """Give each row its instance, if the database has it."""
-    for alike, results in _select(session, wanted.shape, rows, wanted.options):
+    found = _select(session, wanted.shape, rows, wanted.options, lock)
+    for alike, results in found:
         _assign(wanted.shape, alike, results)
     for theirs, incomplete in _by_subclass(wanted, rows, _lacks_columns):
         # They are kept, or SQLAlchemy would forget what the options have loaded.
         known = [row.instance for row in incomplete]
         for row in incomplete:
             row.instance = None  # A rival may delete it in the meantime.
-        look(session, theirs, incomplete)
+        look(session, theirs, incomplete, lock)
         del known
+
+
+def look_for_rivals(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
+    """Give each row its instance, if a rival's row was in the way of its INSERT."""
+    lock = lock_on_rival(session.get_bind(wanted.shape.mapper).dialect)
+    look(session, wanted, rows, lock)
 
 
 def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
@@ -56,7 +67,9 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
     }
     also = [undefer(getattr(mapper.class_, name)) for name in sorted(deferred)]
     options = (*wanted.options, *also)
-    selected = _select(session, wanted.shape, rows, options, is_locking=True)
+    # Of the model's own tables: its subclasses may be joined by an outer join.
+    lock = {"of": tuple(mapper.tables)}
+    selected = _select(session, wanted.shape, rows, options, lock)
     with noting_loaded(session) as is_fresh:
         for alike, results in selected:
             instances = [row.instance for row in alike]
@@ -70,7 +83,7 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
         # The row has changed its key with another one.
         is_missed = row.instance is not None and row.instance is not before
         if is_missed and not is_fresh(row.instance):
-            refresh_columns(session, row.instance, {"of": tuple(mapper.tables)})
+            refresh_columns(session, row.instance, lock)
     for theirs, locked in _by_subclass(wanted, rows, _has_own_columns):
         lock_and_refresh(session, theirs, locked)
 
@@ -129,16 +142,14 @@ def _select(
     shape: Shape,
     rows: Sequence[Row],
     options: Sequence[ORMOption],
-    *,
-    is_locking: bool = False,
+    lock: Lock,
 ) -> Iterator[tuple[Sequence[Row], Sequence[Any]]]:
     """Execute a SELECT for rows with the same NULLs; yield them, and the results."""
     is_repeating = shape.is_joined or options or session.dispatch.do_orm_execute
     for nulls, places in by_nulls([row.key for row in rows]).items():
         alike = [rows[place] for place in places]
         results: list[Any] = []
-        statements = _statements(session, shape, alike, nulls, is_locking=is_locking)
-        for statement, parameters in statements:
+        for statement, parameters in _statements(session, shape, alike, nulls, lock):
             result = session.execute(statement.options(*options), parameters)
             results.append(result.unique() if is_repeating else result)
         yield alike, results
@@ -149,12 +160,11 @@ def _statements(
     shape: Shape,
     rows: Sequence[Row],
     nulls: Nulls,
-    *,
-    is_locking: bool,
+    lock: Lock,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield the SELECT and its parameters, or one for each page of keys."""
     dialect = session.get_bind(shape.mapper).dialect
-    facts, plain = facts_of(dialect), _plain(shape, nulls, is_locking=is_locking)
+    facts, plain = facts_of(dialect), _plain(shape, nulls, lock)
     left = [place for place, is_null in enumerate(nulls) if not is_null]
     if not left:
         # All such keys of a call are one row.
@@ -165,11 +175,9 @@ def _statements(
 
     def compile_() -> tuple[Any, Source | None]:
         source = facts.table_of(dialect, types)
-        return source and _joined(
-            plain, attributes, source, is_locking=is_locking
-        ), source
+        return source and _joined(plain, attributes, source, lock), source
 
-    key = ("look", shape.names, nulls, dialect.name, is_locking)
+    key = ("look", shape.names, nulls, dialect.name, *(lock or ()))
     statement, source = recall(shape.mapper, key, compile_)
     columns = [[row.key[place] for row in rows] for place in left]
     packed = None if source is None else source.pack(columns, dialect)
@@ -179,27 +187,23 @@ def _statements(
     size = facts.list_parameters // (len(left) + 1)
     for start in range(0, len(rows), size):
         page = [column[start : start + size] for column in columns]
-        listed = facts.list_of(types, page, start)
-        statement = _joined(plain, attributes, listed, is_locking=is_locking)
+        listed = facts.list_of(attributes, page, start)
+        statement = _joined(plain, attributes, listed, lock)
         yield statement, listed.pack(page, dialect)
 
 
-def _joined(
-    plain: Any, attributes: Sequence[Any], source: Source, *, is_locking: bool
-) -> Any:
+def _joined(plain: Any, attributes: Sequence[Any], source: Source, lock: Lock) -> Any:
     """Return the SELECT, joined to a table of keys."""
     pairs = zip(attributes, source.columns, strict=True)
     are_equal = and_(*(attribute == column for attribute, column in pairs))
     both = plain.add_columns(source.number).join(source.table, are_equal)
     # All calls lock rows in the order of their keys, and so cannot deadlock.
-    return both.order_by(source.number) if is_locking else both
+    return both if lock is None else both.order_by(source.number)
 
 
-def _plain(shape: Shape, nulls: Nulls, *, is_locking: bool) -> Any:
+def _plain(shape: Shape, nulls: Nulls, lock: Lock) -> Any:
     """Return the SELECT without keys, but for those that are NULL."""
     pairs = zip(shape.attributes, nulls, strict=True)
     are_null = [attribute.is_(None) for attribute, is_null in pairs if is_null]
     plain: Any = select(shape.mapper.class_).where(*are_null)
-    # Of the model's own tables: its subclasses may be joined by an outer join.
-    lock = {"of": tuple(shape.mapper.tables)}
-    return add_lock(plain, shape.mapper, lock) if is_locking else plain
+    return plain if lock is None else add_lock(plain, shape.mapper, lock)

@@ -38,7 +38,7 @@ async def ranks(session: AsyncSession, shape: Shape, columns: Columns) -> Sequen
     ]
     unknown = [place for place, known in enumerate(ranked) if known is None]
     if unknown:
-        asked = [(types[place], columns[place]) for place in unknown]
+        asked = [(shape.attributes[place], columns[place]) for place in unknown]
         found = await session.run_sync(_ask, shape, asked)
         for place, rank in zip(unknown, found, strict=True):
             ranked[place] = rank
@@ -59,12 +59,12 @@ def _ask(
     found: list[Sequence[int | None]] = []
     known = [[value for value in column if value is not None] for _, column in asked]
     are_refused = any(
-        may_be_refused(values, type_, connection.dialect)
-        for (type_, _), values in zip(asked, known, strict=True)
+        may_be_refused(values, attribute.type, connection.dialect)
+        for (attribute, _), values in zip(asked, known, strict=True)
     )
     with _savepoint(connection) if are_refused else nullcontext():
-        for (type_, column), values in zip(asked, known, strict=True):
-            rank = iter(_rank(connection, type_, values))
+        for (attribute, column), values in zip(asked, known, strict=True):
+            rank = iter(_rank(connection, attribute, values))
             found.append([None if value is None else next(rank) for value in column])
     return found
 
@@ -80,8 +80,8 @@ def _savepoint(connection: Connection) -> Generator[None]:
         reset_savepoint_count(connection, count)
 
 
-def _rank(connection: Connection, type_: Any, values: Sequence[Any]) -> Ranks:
-    dialect = connection.dialect
+def _rank(connection: Connection, attribute: Any, values: Sequence[Any]) -> Ranks:
+    dialect, type_ = connection.dialect, attribute.type
     facts = facts_of(dialect)
     source = facts.table_of(dialect, [type_])
     packed = None if source is None else source.pack([values], dialect)
@@ -93,7 +93,7 @@ def _rank(connection: Connection, type_: Any, values: Sequence[Any]) -> Ranks:
         return [rank for _, rank in sorted(result.all())]
 
     def ask_page(page: Sequence[Any]) -> Ranks:
-        listed = facts.list_of([type_], [page], 0)
+        listed = facts.list_of([attribute], [page], 0)
         return ask(listed, listed.pack([page], dialect))
 
     if packed is not None:

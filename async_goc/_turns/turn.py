@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from .._call import Call, Outcome, writer_of
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
-from .._lookup import Lookup, refuse_autocommit
+from .._lookup import Lookup, locks_by_reading, refuse_autocommit
 from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
@@ -25,6 +25,8 @@ class Turn:
     # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
+    # Whether a look locks what it finds, and the gap where it finds nothing.
+    _locks_by_reading = False
 
     def __init__(self, call: Call, lookup: Lookup[Any] | None = None) -> None:
         self._call = call
@@ -76,6 +78,7 @@ class Turn:
         bind = writer_of(session, lookup.plan.mapper)
         # A call in a session without a connection comes here before any SQL.
         refuse_autocommit(session, bind)
+        self._locks_by_reading = locks_by_reading(session, bind)
         return bind, schemas_of(session, bind), self._call.policy.namespace
 
     def early_keys(self) -> Sequence[Key]:
@@ -110,7 +113,8 @@ class Turn:
                 memory.forget(key)  # The look would have found the row.
             if queues.take(key, owner):
                 self._taken[key] = False
-            else:
+            elif not (has_looked and self._locks_by_reading):
+                # (What it waits for might wait for what the look has locked.)
                 await self._wait(key)
                 has_changed = True
             if has_changed:

@@ -54,6 +54,9 @@ async def test_storm(wide_engine: AsyncEngine, strategy: Strategy) -> None:
         ("sqlite+aiosqlite", "native"),
         ("postgresql+asyncpg", "native"),
         ("postgresql+psycopg", "savepoint"),
+        ("mysql+asyncmy", "native"),
+        ("mysql+aiomysql", "savepoint"),
+        ("mysql+asyncmy on mysql_9", "savepoint"),
     ],
     indirect=True,
 )
