@@ -9,7 +9,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ from uuid import uuid4
 import pytest
 
 SUITE = "unstable"
+PATIENCE = 40  # seconds, so that the test ends before its own time has run out
 # The workers of one run share a folder.
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid4().hex)
 
@@ -38,7 +40,8 @@ def fetched(package: str) -> Iterator[Path]:
                 try:
                     _fetch(package, folder)
                 except (OSError, LookupError, subprocess.SubprocessError) as error:
-                    failure.write_text(repr(error))
+                    said = getattr(error, "stderr", None) or ""
+                    failure.write_text(f"{error!r} {said}")
             if failure.exists():
                 pytest.skip(f"NOT TESTED without {package}: {failure.read_text()}")
         yield folder / "root"
@@ -73,11 +76,19 @@ def _add(file: IO[str], change: int) -> int:
 
 
 def _fetch(package: str, folder: Path) -> None:
+    until = time.monotonic() + PATIENCE
+
+    def run(*command: str) -> str:
+        left = max(until - time.monotonic(), 0)
+        return subprocess.run(
+            command, capture_output=True, check=True, text=True, timeout=left
+        ).stdout
+
     for name in ("state/lists/partial", "cache/archives/partial", "root"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
     sources = folder / "sources.list"
-    sources.write_text(f"deb {_mirror()} {SUITE} main\n")
+    sources.write_text(f"deb {_mirror(run)} {SUITE} main\n")
     settings = {
         "Dir::State": folder / "state",
         "Dir::State::status": folder / "status",
@@ -90,24 +101,18 @@ def _fetch(package: str, folder: Path) -> None:
         "Debug::NoLocking": "true",
     }
     apt = ["apt-get", "-qq", "-y", *(f"-o{k}={v}" for k, v in settings.items())]
-    _output([*apt, "update"])
-    _output([*apt, "--download-only", "install", package])
+    run(*apt, "update")
+    run(*apt, "--download-only", "install", package)
     for archive in (folder / "cache" / "archives").glob("*.deb"):
-        _output(["dpkg-deb", "-x", str(archive), str(folder / "root")])
+        run("dpkg-deb", "-x", str(archive), str(folder / "root"))
 
 
-def _mirror() -> str:
+def _mirror(run: Callable[..., str]) -> str:
     """Where the machine's own packages come from, if it is a Debian."""
     form = "$(REPO_URI) $(COMPONENT)"
     wanted = ("Created-By: Packages", "Origin: Debian", "Label: Debian")
-    lines = _output(["apt-get", "indextargets", "--format", form, *wanted])
+    lines = run("apt-get", "indextargets", "--format", form, *wanted)
     for uri, component in map(str.split, lines.splitlines()):
         if component == "main":
             return uri
-    raise LookupError
-
-
-def _output(command: Sequence[str]) -> str:
-    return subprocess.run(
-        command, capture_output=True, check=True, text=True, timeout=120
-    ).stdout
+    raise LookupError(wanted)

@@ -107,7 +107,8 @@ def _running(
         data, port = home / "data", free_port()
         data.mkdir()
         shutil.chown(data, home.owner(), home.group())
-        command = [*command, f"--datadir={data}"]
+        # A server that starts deletes what another one has in the same `tmpdir`.
+        command = [*command, f"--datadir={data}", f"--tmpdir={home}"]
         made = subprocess.run(
             [*command, *start],
             input=tables.encode(),
