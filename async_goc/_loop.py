@@ -40,7 +40,7 @@ async def find_or_create(
             return instance, False  # The SELECT has loaded all of its columns.
         call.use_writer(mapper)
         is_rivals = call.outcome is Outcome.LOST_RACE
-        if await complete_found(session, instance, mapper, is_rivals=is_rivals):
+        if await complete_found(session, instance, lookup, is_rivals=is_rivals):
             return instance, False
         # A rival has deleted the row in the meantime, which is a miss.
     else:
@@ -79,7 +79,11 @@ async def find_or_insert(
         warn_if_not_covered(call, lookup)
         # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()
-        if await settle(session, mapper):
+        is_out_of_date = await settle(session, mapper)
+        if call.policy.advisory_lock:
+            await turn.lock((lookup, [lookup.values]))
+            is_out_of_date = True
+        if is_out_of_date:
             found = await lookup.look(session)
             if found is not None:
                 return found, turn.hit()

@@ -80,10 +80,12 @@ async def get_or_create(
         MissingConstraintError: No unique constraint covers the lookup, and the
             policy asks for one.
         SnapshotConflictError: A rival's row is beyond this transaction's snapshot
-            (PostgreSQL, from REPEATABLE READ on).
+            (PostgreSQL and MariaDB 11.6, from REPEATABLE READ on).
         ContentionError: The policy's attempts are used up.
+        RivalTimeoutError: The policy's ``lock_timeout`` is over.
+        IsolationError: The policy's ``advisory_lock`` is of no use at this level.
         ValueError: There is no lookup, or it cannot identify a row; or the session is
-            in AUTOCOMMIT (PostgreSQL).
+            in AUTOCOMMIT (any database but SQLite).
         TypeError: An argument is of the wrong type.
         sqlalchemy.exc.MultipleResultsFound: Several rows match.
         sqlalchemy.exc.InvalidRequestError: A call in another task uses the session, or
@@ -95,6 +97,7 @@ async def get_or_create(
     with Call("get_or_create", session, model, policy) as call:
         call.claim_session()
         how: Any = {"options": options, "lock": with_for_update}
+        how["lock_timeout"] = call.policy.lock_timeout
         try:
             wanted = bind(call.session, model, criteria, lookup, **how)
             new_row = NewRow(wanted, defaults, factory)
@@ -154,6 +157,7 @@ async def update_or_create(
     with Call("update_or_create", session, model, policy) as call:
         call.claim_session()
         how: Any = {"options": options, "is_updating": True}
+        how["lock_timeout"] = call.policy.lock_timeout
         try:
             wanted = bind(call.session, model, criteria, lookup, **how)
             new_row = NewRow(
@@ -192,7 +196,7 @@ async def _change(
     if not state.persistent:
         return False
     try:
-        await update(call, instance, values)
+        await update(call, lookup, instance, values)
     except StaleDataError:
         # Deleted by SQL that the session knows nothing of. (A trigger that skips the
         # UPDATE looks the same, and is the caller's.)

@@ -14,6 +14,8 @@ MissingConstraint = Literal["warn", "error", "ignore"]
 
 _ATTEMPTS: Final = "a whole number of INSERTs, at least 1"
 _SECONDS: Final = "seconds, 0 or more, or None for no limit"
+_LIMIT: Final = "seconds, 0 or more, or None to leave it to the database"
+_BOOLEAN: Final = "True or False"
 _REGISTRY: Final = "KeyedLocks(), or None for no registry"
 _OBSERVER: Final = "a callable that takes an Event, or None for no observer"
 
@@ -31,9 +33,9 @@ class Policy:
 
     Attributes:
         strategy: How to insert: ``"savepoint"``, by the unit of work and inside a
-            SAVEPOINT; or ``"native"``, by one statement that skips conflicts (on
-            PostgreSQL and SQLite), where the row can do without the unit of work.
-            Native, an error other than a lost race ends a PostgreSQL transaction.
+            SAVEPOINT; or ``"native"``, by one statement without a SAVEPOINT (on
+            PostgreSQL, SQLite and MariaDB), where the row can do without the unit of
+            work. Native, an error other than a lost race ends a PostgreSQL transaction.
         attempts: How often to try to insert, the first time included, when the rival's
             row vanishes again each time; then
             :exc:`~async_goc.exceptions.ContentionError`. An attempt ends with an INSERT
@@ -53,10 +55,28 @@ class Policy:
             transaction which never ends blocks the others for ever. On PostgreSQL, the
             INSERT of a :class:`GetOrCreator` waits as long for a rival's row before a
             session is asked, which waits on.
+        lock_timeout: Seconds that the database may wait for what a rival has not
+            committed: each time the call inserts, updates or locks the row. Then
+            :exc:`~async_goc.exceptions.RivalTimeoutError`, and the caller's transaction
+            goes on, with either strategy (native falls back to a SAVEPOINT). The
+            caller's own setting is what it was afterwards. A miss takes two round trips
+            more, and on PostgreSQL a locking lookup (:func:`update_or_create`,
+            ``with_for_update``) four. MariaDB and MySQL count whole seconds, so the
+            limit is rounded up there, to one at least. It has no effect on SQLite,
+            where ``busy_timeout`` says how long to wait for the one writer. ``None``:
+            the caller's own setting decides.
+        advisory_lock: After a miss, take a lock on what is looked up, which other
+            transactions that do so wait for (PostgreSQL's ``pg_advisory_xact_lock``),
+            and look again before inserting. So there are no duplicates even where no
+            unique constraint covers the lookup; but only among calls that have this
+            set, and look up by the same names of the same model. It needs READ
+            COMMITTED: above, :exc:`~async_goc.exceptions.IsolationError` is raised
+            before any INSERT. Each missing row takes a place in the server's table of
+            locks (``max_locks_per_transaction``), until the transaction ends.
         missing_constraint: What to do when no unique constraint covers the
             lookup, or the lookup contains NULL: ``"warn"`` on a miss, and on the first
             hit of each set of names, once per model and lookup, ``"error"`` before any
-            SQL, or ``"ignore"``.
+            SQL, or ``"ignore"``. With *advisory_lock*, nothing is warned of.
         namespace: Keeps apart, in the queues and among calls that share an answer, what
             the engine cannot: tenants that differ by ``search_path``, say. Any hashable
             value. Such calls are not asked for in batches.
@@ -72,6 +92,8 @@ class Policy:
     locks: KeyedLocks | None = DEFAULT_LOCKS
     hold: Hold = "transaction"
     wait_timeout: float | None = 1.0
+    lock_timeout: float | None = None
+    advisory_lock: bool = False
     missing_constraint: MissingConstraint = "warn"
     namespace: Hashable = None
     observer: Observer | None = None
@@ -80,6 +102,10 @@ class Policy:
         check_number("attempts", self.attempts, int, 1, _ATTEMPTS)
         if self.wait_timeout is not None:
             check_number("wait_timeout", self.wait_timeout, (int, float), 0, _SECONDS)
+        if self.lock_timeout is not None:
+            check_number("lock_timeout", self.lock_timeout, (int, float), 0, _LIMIT)
+        is_boolean = _is_boolean(self.advisory_lock)
+        check_type("advisory_lock", self.advisory_lock, is_boolean, _BOOLEAN)
         _check_choice("strategy", self.strategy, Strategy)
         _check_choice("hold", self.hold, Hold)
         _check_choice("missing_constraint", self.missing_constraint, MissingConstraint)
@@ -88,6 +114,10 @@ class Policy:
         check_type("observer", self.observer, is_observer, _OBSERVER)
         has_hash = _is_hashable(self.namespace)
         check_type("namespace", self.namespace, has_hash, "a hashable value")
+
+
+def _is_boolean(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_registry(value: object) -> bool:

@@ -5,6 +5,7 @@ where the driver does not. `blockers` asks what an INSERT has met, and `stored` 
 a value as the column stores it. `tables` gives a statement many rows of values in a
 text that does not depend on how many there are, `uniform` makes a driver take values of
 several types for one column, and `order` says which values a database takes for equal.
+`patience` says how long a statement may wait for a rival, and `advisory` locks keys.
 `direct` sends a statement past SQLAlchemy's execution, by one of `lanes`, and `steps`
 many, on SQLite.
 `writer` lets SQLite's transactions begin one after the other, `line` is where they
@@ -32,17 +33,17 @@ from .direct import (
     Wire,
     fetch,
 )
-from .ending import give_up
+from .ending import give_up, reason_of_end
 from .errors import (
     Failure,
     Violation,
     asks_to_run_again,
     code_of,
-    end_of_transaction,
     has_lost_connection,
     is_answer,
     is_changed_since_snapshot,
     is_duplicate_key,
+    is_lock_timeout,
     is_serialization_failure,
     violation,
 )
@@ -54,7 +55,8 @@ from .facts import (
     native_insert,
 )
 from .lanes import lane_of
-from .order import comparable, may_be_refused, ordering
+from .order import comparable, has_known_equality, may_be_refused, ordering
+from .patience import milliseconds
 from .steps import Step, look as look_in_steps, write as write_in_steps
 from .stored import as_stored, stores_another
 from .tables import Source, bounded_wait

@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .errors import Violation, is_serialization_failure
+from .patience import limit_waits
 
 # From REPEATABLE READ on, a transaction never sees a later commit.
 _SNAPSHOT_LEVELS: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
@@ -56,7 +57,9 @@ async def relations_of(
 # whatever it does is undone.
 
 
-async def is_beyond_snapshot(connection: AsyncConnection, error: DBAPIError) -> bool:
+async def is_beyond_snapshot(
+    connection: AsyncConnection, error: DBAPIError, lock_timeout: float | None
+) -> bool:
     """Whether the row that made the INSERT fail was committed after the snapshot."""
     # This question is one round trip, and the INSERT three, so both come last.
     if await connection.get_isolation_level() not in _SNAPSHOT_LEVELS:
@@ -68,6 +71,8 @@ async def is_beyond_snapshot(connection: AsyncConnection, error: DBAPIError) -> 
     params: Any = error.params
     try:
         async with connection.begin_nested() as savepoint:
+            if lock_timeout is not None:
+                await connection.run_sync(limit_waits, lock_timeout)
             await connection.exec_driver_sql(statement, params)
             await savepoint.rollback()
     except DBAPIError as failure:

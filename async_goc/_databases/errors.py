@@ -45,8 +45,9 @@ _RETRY: Final = Codes(
     sqlstates=frozenset({"40001", "40P01"}),
     # SQLITE_BUSY, SQLITE_LOCKED.
     results=frozenset({5, 6}),
-    # ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT, ER_CHECKREAD.
-    errnos=frozenset({1213, 1205, 1020}),
+    # ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT, ER_CHECKREAD; and ER_UNKNOWN_COM_ERROR, by
+    # which a node of Galera refuses whatever comes while it has lost the others.
+    errnos=frozenset({1213, 1205, 1020, 1047}),
 )
 # The transaction had failed before, and the error before says why.
 _CONSEQUENCE: Final = Codes(
@@ -71,6 +72,12 @@ _LOST: Final = Codes(
     # Whatever the client has found; and ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED,
     # ER_SESSION_WAS_KILLED, ER_CLIENT_INTERACTION_TIMEOUT.
     errnos=frozenset({0, *range(2000, 3000), 1053, 1927, 3169, 4031}),
+)
+_LOCK_TIMEOUT: Final = Codes(
+    # lock_not_available.
+    sqlstates=frozenset({"55P03"}),
+    # ER_LOCK_WAIT_TIMEOUT.
+    errnos=frozenset({1205}),
 )
 _SERIALIZATION_FAILURE: Final = "40001"
 
@@ -123,6 +130,24 @@ def end_of_transaction(error: DBAPIError) -> DBAPIError | None:
     All that may be said in the end is that a SAVEPOINT is gone.
     """
     return next((each for each in _reasons(error) if each in _END), None)
+
+
+def is_savepoint_gone(error: DBAPIError) -> bool:
+    """Whether a SAVEPOINT has ended with its transaction, whatever has ended that."""
+    # (A function that does not exist has the same number.)
+    ends = str(error.statement).startswith(("RELEASE ", "ROLLBACK TO "))
+    return ends and error in _CONSEQUENCE
+
+
+def has_ended_by_timeout(error: DBAPIError) -> bool:
+    """Whether a wait that was given up has undone all SAVEPOINTs with its statement."""
+    # As innodb_rollback_on_timeout has it.
+    return error in _CONSEQUENCE and any(e in _LOCK_TIMEOUT for e in _reasons(error))
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether another transaction has held a lock for too long."""
+    return error in _LOCK_TIMEOUT
 
 
 def asks_to_run_again(error: DBAPIError) -> bool:

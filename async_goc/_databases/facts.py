@@ -1,15 +1,18 @@
 """Say what differs between databases, in one row for each dialect."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import String, insert
+from sqlalchemy import Connection, String, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
+from .advisory import lock_keys
 from .lists import Attributes, expanding_list, select_list, values_list
+from .patience import limited_in_savepoint, limited_in_session
 from .tables import (
     Columns,
     Source,
@@ -18,6 +21,8 @@ from .tables import (
     document_table,
     no_table,
 )
+
+Context = AbstractContextManager[None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,12 @@ class Facts:
     collation: str | None = None
     # Whether a column keeps what it is sent, and neither rounds nor pads it.
     stores_as_sent: bool = False
+    # A context in which no statement waits longer, in seconds, for another transaction.
+    # Where an error does not undo its statement alone, it has to be in a SAVEPOINT.
+    limited_waits: Callable[[Connection, float], Context] | None = None
+    # Locks numbers until the transaction ends; or returns its isolation level, if it is
+    # one that does not see what rivals have committed while it waited.
+    lock_keys: Callable[[Connection, Sequence[int]], str | None] | None = None
 
 
 _UNKNOWN: Final = Facts()
@@ -68,6 +79,7 @@ _INNODB: Final = Facts(
     error_undoes_statement=True,
     ignores_case=True,
     has_locking_reads=True,
+    limited_waits=limited_in_session,
     list_of=select_list,
 )
 _FACTS: Final[Mapping[str, Facts]] = {
@@ -78,6 +90,8 @@ _FACTS: Final[Mapping[str, Facts]] = {
         table_of=array_table,
         inserts_from_table=True,
         collation="C",
+        limited_waits=limited_in_savepoint,
+        lock_keys=lock_keys,
     ),
     "sqlite": Facts(
         native_insert=lambda table: sqlite.insert(table).on_conflict_do_nothing(),

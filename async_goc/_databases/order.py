@@ -171,6 +171,19 @@ def _is_plain(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     return not (is_other or stores_another(inner) or stores_another(chosen))
 
 
+# Of these types, all values that are equal to the database are equal when frozen. Of
+# other types that depends on how a value is given: a datetime is a day to a DATE.
+_ALIKE: Final = (sa.String, sa.Integer, sa.Boolean, sa.LargeBinary)
+
+
+def has_known_equality(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether values that are equal to the database are always equal when frozen."""
+    inner, chosen = decorated(type_), decorated(type_.dialect_impl(dialect))
+    if isinstance(chosen, (CITEXT, sa.Uuid)):
+        return True
+    return isinstance(inner, _ALIKE) and _is_plain(type_, dialect)
+
+
 def ordering(
     column: sa.ColumnElement[Any], type_: TypeEngine[Any], dialect: Dialect
 ) -> Any:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
 from .._databases import Source, facts_of
-from .._lookup import noting_loaded
+from .._lookup import Lookup, limiting_waits, noting_loaded
 from .._models import (
     columns_of,
     has_joins,
@@ -35,10 +35,17 @@ _PAGE: Final = 100_000
 
 
 async def insert_many(
-    call: Call, mapper: Mapper[Any], rows: Rows, key: Collection[str]
+    call: Call, lookup: Lookup[Any], rows: Rows, key: Collection[str]
 ) -> list[Any]:
     """Insert the rows that conflict with no other; return their instances, loaded."""
-    return await call.session.run_sync(_insert_all, mapper, rows, key)
+    return await call.session.run_sync(_insert_in_time, lookup, rows, key)
+
+
+def _insert_in_time(
+    session: Session, lookup: Lookup[Any], rows: Rows, key: Collection[str]
+) -> list[Any]:
+    with limiting_waits(lookup, session):
+        return _insert_all(session, lookup.plan.mapper, rows, key)
 
 
 def _insert_all(

@@ -1,16 +1,17 @@
 """Make an instance readable without another ``await``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
+from sqlalchemy.sql.selectable import ForUpdateParameter
 
 from .._databases import lock_on_rival
-from .._lookup import read
+from .._lookup import Lookup, limiting_waits, read
 from .._models import readable, remembered
 from .originals import is_query
 
@@ -53,16 +54,32 @@ async def complete_updated(session: AsyncSession, instance: Any) -> None:
 
 
 async def complete_found(
-    session: AsyncSession, instance: Any, mapper: Mapper[Any], *, is_rivals: bool
+    session: AsyncSession, instance: Any, lookup: Lookup[Any], *, is_rivals: bool
 ) -> bool:
     """Load the columns that a subclass adds to the model; say if the row is there."""
     state: InstanceState[Any] = inspect(instance)
+    mapper = lookup.plan.mapper
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
     if not missing:
         return True
+    if await session.run_sync(read, instance, missing):
+        return True
     dialect = session.sync_session.get_bind(mapper).dialect
     lock = lock_on_rival(dialect) if is_rivals else None
-    return await session.run_sync(read, instance, missing, lock)
+    if lock is None:
+        return False
+    return await session.run_sync(_read_and_lock, lookup, instance, missing, lock)
+
+
+def _read_and_lock(
+    session: Session,
+    lookup: Lookup[Any],
+    instance: object,
+    names: Iterable[str],
+    lock: ForUpdateParameter,
+) -> bool:
+    with limiting_waits(lookup, session):
+        return read(session, instance, names, lock)
 
 
 @remembered

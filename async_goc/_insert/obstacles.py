@@ -11,6 +11,7 @@ from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
 from .._call import Strategy, routes
 from .._databases import facts_of, inserts_natively
+from .._lookup import has_limit
 from .._models import SQL, can_register, columns_of, nullable, remembered
 from .._new_row import (
     NewRow,
@@ -44,6 +45,8 @@ def strategy_for(
     obstacle = next(_obstacles(session.sync_session, mapper, values.keys()), None)
     if new_row.has_factory:
         obstacle = "a factory makes it"
+    elif has_limit(new_row.lookup, session.sync_session):
+        obstacle = "it may have to be given up, and nothing else with it"
     elif not nullable(mapper) and all(value is None for value in values.values()):
         obstacle = "nothing is known of it"
     if obstacle is None:

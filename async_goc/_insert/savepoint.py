@@ -13,9 +13,11 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
-from .._databases import Failure, end_of_transaction
+from .._databases import Failure, reason_of_end
+from .._lookup import Lookup, limiting_waits
 from .._models import SQL, T, reset_savepoint_count, savepoint_count
 from .._new_row import NewRow
+from ..exceptions import RivalTimeoutError
 from .originals import Originals
 
 Values = Mapping[str, Any]
@@ -36,9 +38,11 @@ async def insert_all(call: Call, rows: Rows[T]) -> list[T] | Failure:
     return await call.session.run_sync(_insert_all, rows)
 
 
-async def update(call: Call, instance: object, values: Values) -> None:
+async def update(
+    call: Call, lookup: Lookup[Any], instance: object, values: Values
+) -> None:
     """Change the row, by one UPDATE of the columns that differ."""
-    await call.session.run_sync(_update, instance, values)
+    await call.session.run_sync(_update, lookup, instance, values)
 
 
 class Guard:
@@ -76,13 +80,12 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
                 raise
     except BaseException as error:
         originals.restore()
-        # (A task that was cancelled must not wait for SQL once more.)
         if isinstance(error, DBAPIError):
-            ended = end_of_transaction(error)
-            if ended is not None:
-                # That there is no SAVEPOINT any more says nothing.
-                cause = ended if isinstance(first, DBAPIError) else first or ended
+            cause = reason_of_end(session, error, first)
+            if cause is not None:
                 raise cause from cause.__cause__
+        # (A task that was cancelled must not wait for SQL once more.)
+        if isinstance(error, (DBAPIError, RivalTimeoutError)):
             for instance, names in originals.unknown():
                 # Its row may have been deleted in the meantime.
                 with suppress(InvalidRequestError):
@@ -103,18 +106,30 @@ def _insert_all(session: Session, rows: Rows[T]) -> list[T] | Failure:
                 made.append(new_row.make(values))
                 originals.add(made[-1])
                 session.add(made[-1])
+            _flush(session, rows[0][0].lookup)
     except DBAPIError as error:
         return Failure(error, made[-1] if made else None)
     return made
 
 
-def _update(session: Session, instance: Any, values: Values) -> None:
+def _flush(session: Session, lookup: Lookup[Any]) -> None:
+    """Write what is inside the guard, if that may wait for so long only."""
+    # A factory's own statements come before it, and wait as the caller's do.
+    if lookup.lock_timeout is not None:
+        with limiting_waits(lookup, session):
+            session.flush()
+
+
+def _update(
+    session: Session, lookup: Lookup[Any], instance: Any, values: Values
+) -> None:
     changes = {n: v for n, v in values.items() if not _is_already(instance, n, v)}
     if not changes:
         return  # A SAVEPOINT would cost two round trips for nothing.
     with _guarded(session, inspect(instance).mapper):
         for name, value in changes.items():
             setattr(instance, name, value)
+        _flush(session, lookup)
 
 
 def _is_already(instance: object, name: str, value: Any) -> bool:

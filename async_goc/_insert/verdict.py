@@ -58,9 +58,7 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     # error, with a note, if that is not about a rival.
     session, error = call.session, failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found: T | None = None
-    if is_known:
-        found = await _look_for_rival(lookup, session)
+    found = await _look_for_rival(lookup, session, is_known=is_known)
     if found is not None or error is None:
         return found
     if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
@@ -81,7 +79,8 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
                         return found
                 # And it may have gone again: only a row that stays is not a rival's.
                 if holder is None or holder != await held.holder():
-                    if await is_beyond_snapshot(connection, error):
+                    limit = lookup.lock_timeout
+                    if await is_beyond_snapshot(connection, error, limit):
                         raise _beyond_snapshot(lookup, error) from error
                     return None
     undone = "this statement" if failure.is_undone else None
@@ -89,9 +88,11 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     raise error
 
 
-async def _look_for_rival(lookup: Lookup[T], session: AsyncSession) -> T | None:
+async def _look_for_rival(
+    lookup: Lookup[T], session: AsyncSession, *, is_known: bool
+) -> T | None:
     try:
-        return await lookup.look_for_rival(session)
+        return await lookup.look_for_rival(session) if is_known else None
     except DBAPIError as error:
         if is_changed_since_snapshot(error):
             raise _beyond_snapshot(lookup, error) from error

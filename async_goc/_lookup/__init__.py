@@ -2,7 +2,8 @@
 
 `arguments` refuses what could not identify a row, `plan` compiles a lookup's names into
 a statement once, and `lookup` binds one call's values to it and executes it. `refresh`
-reads the columns of a loaded row again, and `cover` reports a lookup that no unique
+reads the columns of a loaded row again, `limits` says how long a statement may wait for
+a rival, and `cover` reports a lookup that no unique
 constraint covers.
 """
 
@@ -17,6 +18,7 @@ from .arguments import (
     refuse_autocommit,
 )
 from .cover import require_cover, warn_if_not_covered, warn_on_hit
+from .limits import has_limit, limiting_waits
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for
 from .refresh import has_row, noting_loaded, read, refresh_columns, refreshing

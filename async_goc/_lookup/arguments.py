@@ -80,10 +80,7 @@ def add_lock(
     statement: Select[Any], mapper: Mapper[Any], how: ForUpdateParameter
 ) -> Select[Any]:
     """Add FOR UPDATE; refuse SKIP LOCKED, which makes a locked row look missing."""
-    flags: Mapping[str, Any] = how if isinstance(how, Mapping) else {}
-    if isinstance(how, ForUpdateArg):
-        names = ("nowait", "read", "of", "skip_locked", "key_share")
-        flags = {name: getattr(how, name) for name in names}
+    flags = _flags_of(how)
     if flags.get("skip_locked"):
         msg = (
             "with_for_update has skip_locked, which makes a locked row look missing; "
@@ -91,6 +88,18 @@ def add_lock(
         )
         raise ValueError(msg)
     return statement.with_for_update(**flags).options(*_loading_beside(mapper))
+
+
+def has_nowait(how: ForUpdateParameter) -> bool:
+    """Whether the database is not to wait for the lock at all."""
+    return bool(_flags_of(how).get("nowait"))
+
+
+def _flags_of(how: ForUpdateParameter) -> Mapping[str, Any]:
+    if isinstance(how, ForUpdateArg):
+        names = ("nowait", "read", "of", "skip_locked", "key_share")
+        return {name: getattr(how, name) for name in names}
+    return how if isinstance(how, Mapping) else {}
 
 
 @remembered
@@ -114,7 +123,7 @@ def locks_by_reading(session: Session, bind: Engine | Connection) -> bool:
     level = isolation_level_of(session, bind) or level_on_connect(bind.dialect)
     # The server's own is known as soon as the engine has connected.
     level = level or getattr(bind.dialect, "default_isolation_level", None)
-    return level == "SERIALIZABLE"
+    return level is not None and level.upper() == "SERIALIZABLE"
 
 
 def refuse_autocommit(session: Session, bind: Engine | Connection) -> None:

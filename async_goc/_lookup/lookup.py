@@ -14,7 +14,8 @@ from sqlalchemy.sql.selectable import ForUpdateParameter
 from .._databases import facts_of, lock_on_rival
 from .._models import T, conjuncts, differs, equality, identity_of, is_generated
 from ..exceptions import ContradictionError
-from .arguments import add_lock, check_lookup, check_options, parents_of
+from .arguments import add_lock, check_lookup, check_options, has_nowait, parents_of
+from .limits import limiting_waits
 from .plan import (
     Plan,
     nulls_of,
@@ -46,6 +47,8 @@ class Lookup(Generic[T]):
     options: tuple[ORMOption, ...]
     # How to lock the row, if it is to be locked; it is then refreshed, too.
     lock: ForUpdateParameter
+    # Seconds that a statement may wait for another transaction, if that is limited.
+    lock_timeout: float | None = None
 
     @property
     def must_flush(self) -> bool:
@@ -93,10 +96,24 @@ class Lookup(Generic[T]):
         return self._look_and_refresh(session, self.lock)
 
     def _look_for_rival(self, session: Session) -> T | None:
-        dialect = session.get_bind(self.plan.mapper).dialect
-        return self._look_and_refresh(session, self.lock or lock_on_rival(dialect))
+        if self.lock is not None:
+            return self._look_and_refresh(session, self.lock)
+        found = self._look_freshly(session)
+        lock = lock_on_rival(session.get_bind(self.plan.mapper).dialect)
+        # Losers that share a lock deadlock as soon as they change the row. So there is
+        # none where the row can be seen without.
+        is_hidden = found is None and lock is not None
+        return self._look_and_refresh(session, lock) if is_hidden else found
 
     def _look_and_refresh(self, session: Session, lock: ForUpdateParameter) -> T | None:
+        if lock is None or self.lock_timeout is None or has_nowait(lock):
+            return self._look_freshly(session, lock)
+        with limiting_waits(self, session, is_guarded=False):
+            return self._look_freshly(session, lock)
+
+    def _look_freshly(
+        self, session: Session, lock: ForUpdateParameter = None
+    ) -> T | None:
         with noting_loaded(session) as is_fresh:
             found = self._look(session, lock)
         if found is None or is_fresh(found):
@@ -184,6 +201,7 @@ def bind(
     options: Sequence[ORMOption] = _NO_OPTIONS,
     lock: ForUpdateParameter = None,
     is_updating: bool = False,
+    lock_timeout: float | None = None,
 ) -> Lookup[T]:
     """Check the arguments, and bind them to the plan for their names."""
     check_lookup(model, criteria, values)
@@ -201,7 +219,8 @@ def bind(
     lock = plan.lock if is_updating else None if lock is False else lock
     if lock is not None:
         add_lock(statement, plan.mapper, lock)  # It refuses what is no lock.
-    lookup = Lookup(plan, values, criteria, statement, parents, tuple(options), lock)
+    given = (values, criteria, statement, parents, tuple(options), lock, lock_timeout)
+    lookup = Lookup(plan, *given)
     # The criteria may contradict each other, or the keywords.
     if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)

@@ -12,7 +12,13 @@ from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call
-from .._lookup import check_options, parents_of, refuse_autocommit, require_cover
+from .._lookup import (
+    Lookup,
+    check_options,
+    parents_of,
+    refuse_autocommit,
+    require_cover,
+)
 from .._models import SQL, Unique, default_field, uniques_of, unknown_field
 from .._new_row import Defaults, NewValues, takes_argument
 from .order import ranks
@@ -45,6 +51,8 @@ class Input:
 
     call: Call
     shape: Shape
+    # Of the first row; the others have its names.
+    lookup: Lookup[Any]
     options: tuple[ORMOption, ...]
     # What fills the names that a new row lacks.
     defaults: NewValues
@@ -75,6 +83,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     shape = Shape(mapper, names or _infer_key(mapper, named))
     has_pending = _check_keys(call.session, shape, mappings, named)
     lookups = [lookup for lookup, _ in shape.alike(mappings)]
+    lookups[0].lock_timeout = call.policy.lock_timeout
     for lookup in lookups:
         require_cover(call, lookup)
     takes = partial(takes_argument, None, mapper)
@@ -86,7 +95,8 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     order = await ranks(call.session, shape, columns)
     asked, rows = distinct(mappings, list(zip(*columns, strict=True)), order)
     chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return Input(call, shape, options, new_values, changes, asked, chunks)
+    given = (options, new_values, changes, asked, chunks)
+    return Input(call, shape, lookups[0], *given)
 
 
 def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:

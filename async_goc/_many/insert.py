@@ -47,7 +47,7 @@ async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[int, Any]:
         _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
         await _insert_by_unit_of_work(wanted, rows)
     except DBAPIError as error:
-        refuse_many(shape.lookup(rows[0].values), error)
+        refuse_many(wanted.lookup, error)
     return {}
 
 
@@ -64,8 +64,8 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
 async def _insert_natively(
     wanted: Input, rows: Sequence[Row], values: Sequence[Values]
 ) -> dict[int, Any]:
-    mapper = wanted.shape.mapper
-    made = await insert_many(wanted.call, mapper, values, wanted.shape.names)
+    call, mapper, names = wanted.call, wanted.shape.mapper, wanted.shape.names
+    made = await insert_many(call, wanted.lookup, values, names)
     fill_empty(made, mapper)
     sent, returned = [row.key for row in rows], wanted.shape.keys_of(made)
     if len(made) < len(rows) or are_mixed_up(sent, returned):
@@ -95,6 +95,8 @@ def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any
     session, model = wanted.call.session, wanted.call.model
     values = {name: row.values[name] for name in wanted.shape.names}
     options = wanted.options
-    lookup = bind(session, model, (), values, options=options, is_updating=is_locking)
+    limit = wanted.lookup.lock_timeout
+    how: Any = {"options": options, "lock_timeout": limit}
+    lookup = bind(session, model, (), values, is_updating=is_locking, **how)
     rest = {n: value for n, value in row.new_values.items() if n not in values}
     return NewRow(lookup, rest, may_contradict=True)

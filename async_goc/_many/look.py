@@ -12,7 +12,13 @@ from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of, lock_on_rival
-from .._lookup import add_lock, noting_loaded, refresh_columns, refreshing
+from .._lookup import (
+    add_lock,
+    limiting_waits,
+    noting_loaded,
+    refresh_columns,
+    refreshing,
+)
 from .._models import readable, recall
 from .input import Input
 from .rows import Nulls, Row, Shape, by_nulls
@@ -52,8 +58,12 @@ def look(
 
 def look_for_rivals(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
     """Give each row its instance, if a rival's row was in the way of its INSERT."""
+    look(session, wanted, rows)
     lock = lock_on_rival(session.get_bind(wanted.shape.mapper).dialect)
-    look(session, wanted, rows, lock)
+    hidden = [row for row in rows if row.instance is None]
+    if lock is not None and hidden:
+        with limiting_waits(wanted.lookup, session):
+            look(session, wanted, hidden, lock)
 
 
 def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from .._databases import settle
 from .._insert import Guard, complete_created, explain, refuse_many
-from .._lookup import warn_if_not_covered
+from .._lookup import Lookup, limiting_waits, warn_if_not_covered
 from .._models import columns_of, readable
 from .._turns import Turn
 from ..exceptions import AsyncGocError
@@ -59,7 +59,7 @@ class Bulk:
             missing = await self._look_again(missing, released)
         # The values first: they may be slow, and the guard takes SQLite's write lock.
         await self._evaluate(missing)
-        if missing and await self._guard():
+        if missing and await self._guard() | await self._lock(missing):
             missing = await self._look_again(missing, missing)
         if not missing:
             return
@@ -76,7 +76,7 @@ class Bulk:
         """Lock and refresh the rows, and give them the values of these names."""
         self._input.call.use_writer(self._shape.mapper)
         await self._guard()
-        await self._look(rows, lock_and_refresh)
+        await self._look(rows, _lock_and_refresh)
         deleted = [row for row in rows if row.instance is None]
         await self._evaluate(deleted)
         for row in deleted:
@@ -86,10 +86,10 @@ class Bulk:
             for row in rows
             if not row.is_created
         ]
+        lookup = self._input.lookup
         try:
-            await self._session.run_sync(_change, changes)
+            await self._session.run_sync(_change, lookup, changes)
         except DBAPIError as error:
-            lookup = self._shape.lookup(rows[0].values)
             explain(lookup, error, "updating", undone="this call")
             raise
         stale = [row for row in rows if is_stale(row.instance)]
@@ -181,6 +181,17 @@ class Bulk:
             for place, key in zip(places, keys, strict=True):
                 rows[place].queue_key = key
 
+    async def _lock(self, rows: Sequence[Row]) -> bool:
+        """Lock the keys in the database, if the policy says so."""
+        if not self._input.call.policy.advisory_lock:
+            return False
+        values = [row.values for row in rows]
+        alike = self._shape.alike(values)
+        alike[0][0].lock_timeout = self._input.lookup.lock_timeout
+        groups = [(lookup, [values[p] for p in places]) for lookup, places in alike]
+        await self._turn.lock(*groups)
+        return True
+
     async def _evaluate(self, rows: Sequence[Row]) -> None:
         """Work out what new rows get; functions are called for each."""
         if not rows:
@@ -201,8 +212,16 @@ class Bulk:
         return has_settled
 
 
-def _change(session: Session, changes: Sequence[tuple[object, Values]]) -> None:
+def _lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
+    with limiting_waits(wanted.lookup, session):
+        lock_and_refresh(session, wanted, rows)
+
+
+def _change(
+    session: Session, lookup: Lookup[Any], changes: Sequence[tuple[object, Values]]
+) -> None:
     for instance, values in changes:
         for name, value in values.items():
             setattr(instance, name, value)
-    session.flush()
+    with limiting_waits(lookup, session):
+        session.flush()

@@ -106,7 +106,7 @@ async def _ask(wanted: Wanted[T], flight: Flight) -> tuple[T, bool]:
         if direct is None or defaults is None:
             return await wanted.in_session()
         flight.depart()
-        call.attempts, limit = 1, call.policy.wait_timeout
+        call.attempts, limit = 1, call.limit
         row = await direct.insert(wanted.lookup, defaults, lock_timeout=limit)
         outcome = Outcome.CREATED
         if row is None:
@@ -124,7 +124,7 @@ async def _find_or_insert(
 ) -> tuple[Row | Missing | None, Outcome]:
     """Ask by one statement; where that does not tell, look once more."""
     call, defaults = wanted.call, wanted.plain_defaults or {}
-    call.attempts, limit = 1, call.policy.wait_timeout
+    call.attempts, limit = 1, call.limit
     row, is_new = await direct.find_or_insert(
         wanted.lookup, defaults, lock_timeout=limit
     )

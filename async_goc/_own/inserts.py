@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Enum, and_, bindparam, select
 from sqlalchemy.orm import Mapper, Session
 
-from .._databases import Source, bounded_wait
+from .._databases import Source, bounded_wait, milliseconds
 from .._insert import (
     constructed,
     filled_by,
@@ -146,7 +146,7 @@ class Inserts:
         statement: Statement | None = self._known(key, self._compile, *key[1:])
         values = {**self._constants, **dict.fromkeys(names), **row}
         if lock_timeout is not None:
-            values[_WAIT] = _as_setting(lock_timeout)
+            values[_WAIT] = milliseconds(lock_timeout)
         return packed(statement, values)
 
     def prepare_many(
@@ -166,7 +166,7 @@ class Inserts:
         if values is not None:
             values |= {_new(name): value for name, value in self._constants.items()}
         if values is not None and lock_timeout is not None:
-            values[_WAIT] = _as_setting(lock_timeout)
+            values[_WAIT] = milliseconds(lock_timeout)
         return None if values is None else packed(statement, values)
 
     def _known(self, key: Any, make: Any, *args: Any) -> Any:
@@ -241,8 +241,3 @@ class Inserts:
 def _new(name: str) -> str:
     """Return what the parameter with the new row's value is called."""
     return f"new_{name}"
-
-
-def _as_setting(seconds: float) -> str:
-    """Return a lock_timeout, of which PostgreSQL takes 0 for no limit."""
-    return f"{max(1, round(seconds * 1000))}ms"

@@ -75,6 +75,13 @@ class OwnCall(Generic[T]):
             self._waited += perf_counter() - started
 
     @property
+    def limit(self) -> float | None:
+        """Seconds for which an INSERT waits for a rival before a session is asked."""
+        # That waits for as long as the policy says, and says how it has ended.
+        policy = self.policy
+        return policy.wait_timeout if policy.lock_timeout is None else 0
+
+    @property
     def inner_policy(self) -> Policy:
         """The policy for the call in the session, which reports to this one."""
         if self.policy.observer is None:

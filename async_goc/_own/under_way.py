@@ -57,7 +57,7 @@ class UnderWay:
         # has none.
         if self._batch is None or direct is None or policy.namespace is not None:
             return None
-        key = direct, policy.wait_timeout
+        key = direct, _limit(policy)
         queue = self._queues.get(key)
         if queue is None:
             # Clients may decide by which names to look up, and so how many there are.
@@ -69,6 +69,14 @@ class UnderWay:
     def counts(self) -> tuple[int, int]:
         """Return how many calls are under way, and how many of them are queued."""
         return self.calls, sum(map(len, self._queues.values()))
+
+
+def _limit(policy: Policy) -> float | None:
+    """Return for how many seconds a batch may wait for a rival."""
+    limit = policy.lock_timeout
+    if limit is None or policy.wait_timeout is None:
+        return policy.wait_timeout if limit is None else limit
+    return min(limit, policy.wait_timeout)
 
 
 class Loops:

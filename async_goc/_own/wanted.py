@@ -60,6 +60,8 @@ class Wanted(Generic[T]):
     def _direct(self) -> Direct[T] | None:
         """Return the direct lane, if the defaults are legal as far as is known."""
         call, defaults, others = self.call, self._defaults, _NO_NAMES
+        if call.policy.advisory_lock:
+            return None
         # In whatever order names are given, they are the same.
         names = tuple(self.lookup)
         if len(names) > 1:

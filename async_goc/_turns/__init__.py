@@ -2,7 +2,8 @@
 
 `key` says where equal lookups of this process meet (and `freeze` which values are
 equal, and what is kept of them), `ownership` which transaction holds a key however it
-ends, and `turn` takes one call through the queue.
+ends, and `turn` takes one call through the queue. `advisory` locks keys in the
+database, for all processes.
 """
 
 # pyright: reportUnusedImport=false

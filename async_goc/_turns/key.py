@@ -176,14 +176,20 @@ def _recipe(
     )
 
 
+def label_of(left: Any, dialect: Dialect) -> str:
+    """Return what a key calls the column, or the expression, that is compared."""
+    if isinstance(left, Column):
+        return left.name
+    # The text may contain a value, and be as long.
+    return str(frozen(str(sql_text(left, dialect))))
+
+
 def _part(
     found: Equality, sources: Mapping[str, Sequence[Any]], dialect: Dialect
 ) -> _Part:
     left: Any = found.left
     freeze = freezer(left.type, dialect)
-    # The text may contain a value, and be as long.
-    is_column = isinstance(left, Column)
-    label = left.name if is_column else str(frozen(str(sql_text(left, dialect))))
+    label = label_of(left, dialect)
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
         value = found.value  # The column would keep the model alive.

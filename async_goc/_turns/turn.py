@@ -10,6 +10,7 @@ from .._call import Call, Outcome, writer_of
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup, locks_by_reading, refuse_autocommit
+from .advisory import Group, lock_keys
 from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
 
@@ -90,6 +91,12 @@ class Turn:
             return ()
         memory = locks.queues().memory
         return [key for key in self.keys if not memory.exists(key)]
+
+    async def lock(self, *groups: Group) -> None:
+        """Lock the keys of rows in the database, for calls of all processes."""
+        # Those of this process have queued before, without a connection.
+        lookup, session = self._lookup or groups[0][0], self._call.session
+        await session.run_sync(lock_keys, lookup, groups, self._where(lookup))
 
     async def queue(
         self, keys: Sequence[Key | None], *, has_looked: bool = True

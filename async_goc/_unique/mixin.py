@@ -116,15 +116,16 @@ def _bind(
     call: Call, lookup: Mapping[str, Any], options: Sequence[ORMOption] = ()
 ) -> Lookup[Any]:
     cls: Any = call.model
+    how: Any = {"options": options, "lock_timeout": call.policy.lock_timeout}
     if not _is_overridden(cls):
-        return bind(call.session, cls, (), lookup, options=options)
+        return bind(call.session, cls, (), lookup, **how)
     found: Any = cls.unique_filter(**lookup)
     if iscoroutine(found):
         found.close()
         raise TypeError(no_coroutine(cls, "unique_filter"))
     criteria: Criteria = found
     several = criteria if isinstance(criteria, Sequence) else (criteria,)
-    return bind(call.session, cls, several, {}, options=options)
+    return bind(call.session, cls, several, {}, **how)
 
 
 def _is_overridden(cls: type[UniqueMixin]) -> bool:

@@ -6,6 +6,8 @@
   * MissingConstraintError
   * SnapshotConflictError
   * ContentionError
+  * RivalTimeoutError       (also a TimeoutError)
+  * IsolationError
   * OutcomeUnknownError
 * AsyncGocWarning           (a UserWarning)
   * MissingConstraintWarning
@@ -23,6 +25,7 @@ from .errors import (
     SnapshotConflictError,
     UnknownFieldError,
 )
+from .locks import IsolationError, RivalTimeoutError
 from .warnings import (
     AsyncGocWarning,
     MissingConstraintWarning,
@@ -34,9 +37,11 @@ __all__ = [
     "AsyncGocWarning",
     "ContentionError",
     "ContradictionError",
+    "IsolationError",
     "MissingConstraintError",
     "MissingConstraintWarning",
     "OutcomeUnknownError",
+    "RivalTimeoutError",
     "SnapshotConflictError",
     "SqliteTransactionWarning",
     "UnknownFieldError",

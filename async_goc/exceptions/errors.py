@@ -124,8 +124,8 @@ class MissingConstraintError(MissingConstraint, AsyncGocError):
 class SnapshotConflictError(AsyncGocError):
     """The rival's row exists, but this transaction's snapshot cannot see it.
 
-    This happens on PostgreSQL, from REPEATABLE READ upwards. No statement of this
-    transaction can see the row, but a new transaction can.
+    This happens on PostgreSQL, and on MariaDB since 11.6, from REPEATABLE READ upwards.
+    No statement of this transaction can see the row, but a new transaction can.
 
     Attributes:
         model: The mapped class.

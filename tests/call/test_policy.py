@@ -38,6 +38,9 @@ Verb = Callable[..., Awaitable[Any]]
         (ValueError, "attempts", [0, -1]),
         (TypeError, "wait_timeout", ["1", True, 1j, Decimal(1), Fraction(1), []]),
         (ValueError, "wait_timeout", [-1, -0.1, float("nan"), float("-inf"), 10**400]),
+        (TypeError, "lock_timeout", ["1", True, Decimal(1)]),
+        (ValueError, "lock_timeout", [-1, float("nan"), 10**400]),
+        (TypeError, "advisory_lock", [0, 1, None, "yes"]),
         (TypeError, "observer", [5, "print", []]),
         (TypeError, "locks", ["none", True, {}]),
         (TypeError, "namespace", [[], {}, ([],)]),
@@ -62,7 +65,8 @@ def test_policies_are_checked(
     [
         {"wait_timeout": 0},
         {"wait_timeout": float("inf")},
-        {"wait_timeout": None, "locks": None, "observer": None},
+        {"wait_timeout": None, "locks": None, "observer": None, "lock_timeout": None},
+        {"lock_timeout": 0, "advisory_lock": True},
         {"attempts": 1, "observer": print, "namespace": (1, "a")},
     ],
 )

@@ -18,7 +18,7 @@ from backends import (
 from models import Animal, Cat, Employee, Person, Tag
 from rivals import after_rival, rival
 from rows import count
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -64,7 +64,7 @@ async def take_snapshot(session: AsyncSession) -> None:
 async def test_lost_race(engine: AsyncEngine, sessions: Sessions) -> None:
     """A rival's row that is newer than the snapshot is returned, and read as it is.
 
-    Fails without `lock_on_rival` in `_look_for_rival`.
+    Fails without `lock_on_rival` in `Lookup`.
     """
     events: list[Event] = []
     async with sessions.begin() as session:
@@ -76,6 +76,40 @@ async def test_lost_race(engine: AsyncEngine, sessions: Sessions) -> None:
         assert (tag.colour, created) == ("f00", False)
     async with sessions() as session:
         assert await count(session, Tag) == 2
+
+
+@on_one_driver
+@pytest.mark.parametrize("isolation_level", ["READ COMMITTED"])
+@pytest.mark.parametrize("verb", [get_or_create, get_or_create_many])
+async def test_losers_change_the_row(
+    engine: AsyncEngine, sessions: Sessions, verb: Any
+) -> None:
+    """Two that have lost to one rival, and then change its row, do not deadlock.
+
+    Fails without `is_hidden` in `Lookup`.
+    Fails without `hidden` in `look_for_rivals`.
+    """
+
+    async def lose(session: AsyncSession, defaults: Any) -> Any:
+        how: Any = {"defaults": defaults, "policy": Policy(locks=None)}
+        if verb is get_or_create_many:
+            return (await verb(session, Tag, ["red"], key="name", **how))[0]
+        return await verb(session, Tag, name="red", **how)
+
+    async def change(session: AsyncSession, tag: Tag, colour: str) -> None:
+        tag.colour = colour
+        await session.commit()
+
+    async with sessions() as one, sessions() as two:
+        ones: list[Any] = []
+
+        async def both() -> dict[str, Any]:
+            ones.extend(await lose(one, after_rival(engine, Tag(name="red"))))
+            return {}
+
+        twos = await lose(two, both)
+        assert (ones[1], twos[1]) == (False, False)
+        await asyncio.gather(change(one, ones[0], "f00"), change(two, twos[0], "e00"))
 
 
 @on_one_driver
@@ -110,7 +144,7 @@ async def test_lost_race_of_an_update(engine: AsyncEngine, sessions: Sessions) -
 async def test_missing_rows_are_not_locked(sessions: Sessions) -> None:
     """Two transactions that update what is not there do not lock each other out.
 
-    Fails without `first` in `_look_and_lock`: each INSERT waits for the other's gap.
+    Fails without `facts_of` in `Lookup`: each INSERT waits for the other's gap.
     """
     async with sessions() as one, sessions() as two:
         both = asyncio.Barrier(2)
@@ -155,8 +189,8 @@ async def deadlock(
 async def test_deadlock(sessions: Sessions, verb: Any) -> None:
     """A deadlock ends the whole transaction: the call says so, and COMMIT raises.
 
-    Fails without `give_up` in `__exit__`: COMMIT succeeds, and the writes are gone.
-    Fails without `end_of_transaction` in `_guarded`: a SAVEPOINT is said to be gone.
+    Fails without `give_up` in `Call`: COMMIT succeeds, and the writes are gone.
+    Fails without `end_of_transaction` in `reason_of_end`: a SAVEPOINT is gone, it says.
     """
     async with sessions() as session, sessions() as other:
 
@@ -171,6 +205,69 @@ async def test_deadlock(sessions: Sessions, verb: Any) -> None:
         assert error.orig is not None
         assert error.orig.args[0] == 1213
         assert any("the whole transaction is gone" in n for n in error.__notes__)
+        with pytest.raises(PendingRollbackError):
+            await session.commit()
+        await session.rollback()
+        await other.rollback()
+        assert await count(session, Tag) == 0
+
+
+@on_one_driver
+@by_savepoint
+async def test_deadlock_of_a_nested_call(sessions: Sessions) -> None:
+    """A call inside another one gives up the connection, and that is said once."""
+    policy = Policy(locks=None)
+    async with sessions() as session, sessions() as other:
+
+        async def make(**values: Any) -> Tag:
+            await get_or_create(session, Tag, name="y", policy=policy)
+            return Tag(**values)
+
+        async def call() -> object:
+            return await get_or_create(
+                session, Tag, name="outer", factory=make, policy=policy
+            )
+
+        error = await deadlock(session, other, call)
+        assert isinstance(error, OperationalError)
+        notes = [note for note in error.__notes__ if "is gone" in note]
+        assert len(notes) == 1
+        for each in (session, other):
+            await each.rollback()
+
+
+@on_one_driver
+@by_savepoint
+@pytest.mark.parametrize(
+    ("is_raised", "kind", "note"),
+    [
+        (True, LookupError, "the whole transaction is gone"),
+        (False, OperationalError, "the transaction ended"),
+    ],
+)
+async def test_deadlock_that_a_factory_hides(
+    sessions: Sessions, is_raised: bool, kind: type[Exception], note: str
+) -> None:
+    """Whatever a factory makes of its deadlock, nothing of the rest is committed.
+
+    Fails without `_give_up` in `reason_of_end`.
+    """
+    async with sessions() as session, sessions() as other:
+
+        async def factory(**values: Any) -> Tag:
+            try:
+                await session.execute(insert(Tag).values(name="y"))
+            except OperationalError:
+                if is_raised:
+                    raise LookupError from None
+            return Tag(**values)
+
+        async def call() -> object:
+            return await get_or_create(session, Tag, name="z", factory=factory)
+
+        error = await deadlock(session, other, call)
+        assert isinstance(error, kind)
+        assert any(note in each for each in error.__notes__)
         with pytest.raises(PendingRollbackError):
             await session.commit()
         await session.rollback()
@@ -247,12 +344,12 @@ async def test_row_newer_than_a_strict_snapshot(
 
 
 @on_one_driver
-@pytest.mark.parametrize("isolation_level", ["SERIALIZABLE"])
+@pytest.mark.parametrize("isolation_level", ["SERIALIZABLE", "serializable"])
 @by_savepoint
 async def test_nothing_queues_with_locks_in_hand(sessions: Sessions) -> None:
     """At SERIALIZABLE a SELECT locks, and whoever has looked waits for no other call.
 
-    Fails without `locks_by_reading` in `_where`.
+    Fails without `locks_by_reading` in `Turn`.
     """
     one_has_looked, two_has_looked = asyncio.Event(), asyncio.Event()
     policy = Policy(wait_timeout=None)

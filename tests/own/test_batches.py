@@ -318,7 +318,7 @@ async def test_the_first_call_waits_for_company(engine: AsyncEngine) -> None:
 async def test_calls_wait_as_their_own_policies_say(engine: AsyncEngine) -> None:
     """A call that may wait for ever does not make the next ones do so.
 
-    Fails without `wait_timeout` in `UnderWay.queue_for`.
+    Fails without `wait_timeout` in `_limit`.
     """
     creator = creators.make(engine, "batch")
     await creator.get_or_create(Tag, name="c", policy=Policy(wait_timeout=None))

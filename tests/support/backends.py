@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 Sessions = async_sessionmaker[AsyncSession]
 
-POSTGRES = ["postgresql+asyncpg", "postgresql+psycopg"]
+PSYCOPG = "postgresql+psycopg"
+POSTGRES = ["postgresql+asyncpg", PSYCOPG]
 BACKENDS = ["sqlite+aiosqlite", *POSTGRES]
 # Those that a test asks for by a mark. SQLAlchemy knows a MariaDB by either name.
 MARIADB = ["mysql+asyncmy", "mysql+aiomysql", "mariadb+asyncmy"]

@@ -110,6 +110,10 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     unknown = exceptions.OutcomeUnknownError("COMMIT", 2)
     assert_type((unknown.what, unknown.attempts), tuple[str, int])
     assert_type(unknown.is_partial, bool)
+    timeout = exceptions.RivalTimeoutError(Tag, ["name"], 0.3)
+    assert_type((timeout.lookup, timeout.lock_timeout), tuple[tuple[str, ...], float])
+    assert_type(exceptions.IsolationError(Tag, ["name"], "serializable").level, str)
+    assert_type(Policy(lock_timeout=1, advisory_lock=True).lock_timeout, float | None)
 
 
 async def other_verbs(session: AsyncSession) -> None:

@@ -4,12 +4,14 @@ import asyncio
 from typing import Any, ClassVar
 
 import pytest
-from backends import Sessions, on_postgres
+from backends import Sessions, by_savepoint, on_postgres
 from models import Author, Employee, Page, Person, Tag
+from rivals import after_rival
 from sqlalchemy import ForeignKey, event, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, mapped_column
+from sqlalchemy.sql.selectable import ForUpdateArg
 
 from async_goc import (
     get_or_create,
@@ -240,3 +242,23 @@ async def test_subclasses_that_are_loaded_inline(
     finally:
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.drop_all)
+
+
+@on_postgres
+@by_savepoint
+@pytest.mark.parametrize("how", [True, {}, {"read": True}, ForUpdateArg()])
+async def test_rivals_row_is_locked(
+    engine: AsyncEngine, session: AsyncSession, how: Any
+) -> None:
+    """What a lost race finds is locked, however the caller says so."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        sent.append(sql)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    rival = after_rival(engine, Tag(name="a"))
+    locking: Any = {"with_for_update": how}
+    _, created = await get_or_create(session, Tag, name="a", defaults=rival, **locking)
+    assert not created
+    assert " FOR " in sent[-1]
