@@ -14,7 +14,7 @@ import slippery
 import steps
 import vague
 import wide
-from backends import BACKENDS, Sessions, tables_of
+from backends import BACKENDS, PSYCOPG, Sessions, tables_of
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -32,6 +32,19 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector look at what tests make, and not at all modules."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave one of the two drivers for PostgreSQL to the heavy run where it may be.
+
+    That is where the test says so, and where the other driver has both strategies.
+    """
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    is_marked = item.get_closest_marker("one_driver") is not None
+    if values.get("backend") != PSYCOPG:
+        return
+    if is_marked or values.get("strategy") == "native":
+        item.add_marker(pytest.mark.heavy)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +82,12 @@ def create_tables(connection: Connection) -> None:
         metadata.create_all(connection)
 
 
+def deletes() -> str:
+    """The statements that empty all tables."""
+    tables = [t for metadata in METADATA for t in reversed(metadata.sorted_tables)]
+    return ";".join(str(table.delete()) for table in tables)
+
+
 @pytest.fixture(scope="session")
 def tables(server: str) -> Iterator[Engine]:
     """A synchronous engine for the database that has our tables."""
@@ -77,6 +96,11 @@ def tables(server: str) -> Iterator[Engine]:
         for name in ("citext", "hstore"):
             connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS {name}")
         create_tables(connection)
+        # Its statements are planned once, and not after each test.
+        connection.exec_driver_sql(
+            "CREATE FUNCTION empty_tables() RETURNS void LANGUAGE plpgsql"
+            f" AS $$ BEGIN {deletes()}; END $$"
+        )
     yield engine
     engine.dispose()
 
@@ -121,13 +145,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def deletes() -> str:
-    """The statements that empty all tables."""
-    tables = [t for metadata in METADATA for t in reversed(metadata.sorted_tables)]
-    return ";".join(str(table.delete()) for table in tables)
-
-
 @pytest.fixture
 def url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database with our tables, all empty."""
@@ -138,11 +155,11 @@ def url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
         return
     tables: Engine = fixture(tables_of(backend))
     is_postgres = backend.startswith("postgresql")
-    deletes: list[str] = [fixture("deletes")] if is_postgres else innodb.deletes()
+    emptying = ["SELECT empty_tables()"] if is_postgres else innodb.deletes()
     driver = backend.partition(" ")[0]
     yield tables.url.set(drivername=driver).render_as_string(hide_password=False)
     with tables.begin() as connection:
-        for statement in deletes:
+        for statement in emptying:
             connection.exec_driver_sql(statement)
 
 

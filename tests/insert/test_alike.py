@@ -16,6 +16,8 @@ from wide import ChosenList, Copied, Listed, Wide
 
 from async_goc import Event, Policy, get_or_create, get_or_create_many
 
+pytestmark = pytest.mark.one_driver
+
 Row = dict[str, Any]
 
 FULL: Row = {

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from async_goc import Policy, get_or_create, get_or_create_many
 
+pytestmark = pytest.mark.one_driver
+
 MODELS: list[type[Any]] = [Box, Crate, Thing, Bare, Hero]
 
 

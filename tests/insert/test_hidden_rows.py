@@ -1,14 +1,14 @@
 """The row that holds the key is there, and the lookup cannot see it."""
 
 import pickle
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from backends import on_postgres
 from rivals import after_rival, rival
 from rows import count
-from sqlalchemy import Index, func, select, text
+from sqlalchemy import Engine, Index, create_engine, func, make_url, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -19,6 +19,8 @@ from async_goc.exceptions import (
     ContradictionError,
     SnapshotConflictError,
 )
+
+pytestmark = pytest.mark.one_driver
 
 levels = pytest.mark.parametrize(
     "level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
@@ -79,18 +81,32 @@ OF_POSTGRES = (
 UNDO = ("DROP FUNCTION in_lower_case CASCADE", "DROP ROLE tenant")
 
 
+@pytest.fixture(scope="module")
+def own_tables_on_postgres(tables: Engine) -> Iterator[Engine]:
+    with tables.begin() as connection:
+        Base.metadata.create_all(connection)
+        for statement in OF_POSTGRES:
+            connection.execute(text(statement))
+    yield tables
+    with tables.begin() as connection:
+        Base.metadata.drop_all(connection)
+        for statement in UNDO:
+            connection.execute(text(statement))
+
+
 @pytest.fixture(autouse=True)
-async def own_tables(engine: AsyncEngine) -> AsyncIterator[None]:
-    is_postgres = engine.dialect.name == "postgresql"
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-        for statement in OF_POSTGRES if is_postgres else ():
-            await connection.execute(text(statement))
+def own_tables(url: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    if url.startswith("sqlite"):
+        engine = create_engine(make_url(url).set(drivername="sqlite"))
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        yield
+        return
+    tables: Engine = request.getfixturevalue("own_tables_on_postgres")
     yield
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        for statement in UNDO if is_postgres else ():
-            await connection.execute(text(statement))
+    with tables.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(table.delete())
 
 
 async def enter(session: AsyncSession, level: str) -> None:

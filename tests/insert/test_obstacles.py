@@ -30,6 +30,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapper, Session, mapped_column
 
 from async_goc import Event, Policy, get_or_create
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from async_goc import Policy, get_or_create
 
+pytestmark = pytest.mark.one_driver
+
 unchecked = Policy(missing_constraint="ignore")
 
 

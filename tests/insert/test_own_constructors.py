@@ -22,6 +22,8 @@ from sqlmodel import Field, SQLModel
 
 from async_goc import get_or_create_many
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:

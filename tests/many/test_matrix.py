@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from kinds import models_of
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +16,8 @@ from async_goc import (
     update_or_create,
     update_or_create_many,
 )
+
+pytestmark = pytest.mark.one_driver
 
 
 def told(result: Sequence[tuple[Any, bool]]) -> list[Any]:

@@ -28,6 +28,8 @@ from async_goc import (
     update_or_create_many,
 )
 
+pytestmark = pytest.mark.one_driver
+
 LOADERS = [
     *("select", "joined", "selectin", "subquery", "raise", "raise_on_sql"),
 ]

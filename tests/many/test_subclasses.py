@@ -18,6 +18,8 @@ from sqlalchemy.orm import (
 
 from async_goc import get_or_create, get_or_create_many, update_or_create_many
 
+pytestmark = pytest.mark.one_driver
+
 
 class Base(DeclarativeBase):
     pass

@@ -19,6 +19,8 @@ from sqlalchemy.orm import (
 from async_goc import Event, Policy, get_or_create, get_or_create_many
 from async_goc.exceptions import AsyncGocError
 
+pytestmark = pytest.mark.one_driver
+
 ON_SQLITE = [
     """CREATE TRIGGER louder AFTER INSERT ON box BEGIN
     UPDATE box SET name = upper(name) WHERE id = NEW.id; END"""

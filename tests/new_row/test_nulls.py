@@ -15,6 +15,8 @@ from sqlalchemy.util import await_only
 from async_goc import Policy, get_or_create, update_or_create
 from async_goc.exceptions import ContradictionError
 
+pytestmark = pytest.mark.one_driver
+
 quiet = Policy(missing_constraint="ignore")
 
 

@@ -143,10 +143,6 @@ each_type = pytest.mark.parametrize(
         pytest.param(
             *(backend, type_, values),
             id=f"{backend}-{number}-{type_!r}",
-            # The other driver has them every day, and we do nothing else for this one.
-            marks=[pytest.mark.heavy]
-            if backend.endswith("psycopg") and number >= len(GENERIC)
-            else [],
         )
         for backend in ("sqlite+aiosqlite", *POSTGRES)
         for number, (type_, values) in enumerate(

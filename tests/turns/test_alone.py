@@ -83,7 +83,9 @@ class Life:
             await self.session.execute(Tag.__table__.delete().where(Tag.id == tag))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.heavy) for seed in (2, 3))]
+)
 async def test_a_session_alone(sessions: Sessions, seed: int) -> None:
     """A lone session never waits, and holds the keys of what it has created."""
     locks, random = KeyedLocks(), Random(seed)  # noqa: S311

@@ -55,10 +55,18 @@ async def by_hand(sessions: Sessions, ask: Ask) -> Answer:
     return answer
 
 
+# Each of them is there every day, and each with each in the heavy run.
 ways = pytest.mark.parametrize(
-    "way", [steps.cancel, steps.cancel_late, steps.cancel_scope]
+    ("way", "transaction"),
+    [
+        (steps.cancel, in_blocks),
+        (steps.cancel_late, by_hand),
+        (steps.cancel_scope, in_blocks),
+        pytest.param(steps.cancel, by_hand, marks=pytest.mark.heavy),
+        pytest.param(steps.cancel_late, in_blocks, marks=pytest.mark.heavy),
+        pytest.param(steps.cancel_scope, by_hand, marks=pytest.mark.heavy),
+    ],
 )
-transactions = pytest.mark.parametrize("transaction", [in_blocks, by_hand])
 
 
 def asking(name: str, policy: Policy) -> Ask:
@@ -74,7 +82,6 @@ def noting(ask: Ask, ids: list[int]) -> Ask:
     return ask_and_note
 
 
-@transactions
 @ways
 async def test_a_miss(
     engine: AsyncEngine,
@@ -105,7 +112,6 @@ async def test_a_miss(
 
 
 @by_savepoint  # It only differs in what its leader and itself do before and after.
-@transactions
 @ways
 async def test_a_follower(
     engine: AsyncEngine,
@@ -141,7 +147,6 @@ async def test_a_follower(
         await steps.rest(engine, locks)
 
 
-@transactions
 @ways
 async def test_a_leader(
     engine: AsyncEngine,

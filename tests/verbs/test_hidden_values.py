@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from async_goc import Policy, get_or_create, get_or_create_many, sqlite
 from async_goc.exceptions import ContradictionError
 
+pytestmark = pytest.mark.one_driver
+
 HIDDEN = "s3cr3t"
 
 

@@ -30,6 +30,8 @@ from async_goc import (
     update_or_create_many,
 )
 
+pytestmark = pytest.mark.one_driver
+
 READ_ONLY = "default_transaction_read_only"
 OPTIONS: dict[str, Any] = {
     "asyncpg": {"server_settings": {"search_path": "replica", READ_ONLY: "on"}},

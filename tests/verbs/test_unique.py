@@ -20,6 +20,8 @@ from words import Form, Word, ask
 
 from async_goc import Event, Policy
 
+pytestmark = pytest.mark.one_driver
+
 
 async def test_the_second_call_costs_nothing(
     session: AsyncSession, statements: list[str]

@@ -23,7 +23,7 @@ from words import Word, ask_twice
 from async_goc import get_or_create
 
 # The memory is the same, however a row was inserted.
-pytestmark = by_savepoint
+pytestmark = [by_savepoint, pytest.mark.one_driver]
 
 # An object, its model, and what it was looked up by before it changed.
 Asked = tuple[object, Any, dict[str, Any]]

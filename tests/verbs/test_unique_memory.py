@@ -28,7 +28,7 @@ from words import Form, User, Word, ask, ask_twice
 from async_goc import Policy
 
 # The memory is the same, however a row was inserted.
-pytestmark = by_savepoint
+pytestmark = [by_savepoint, pytest.mark.one_driver]
 
 
 @pytest.mark.parametrize(("model", "name"), [(Word, "text"), (User, "email")])
