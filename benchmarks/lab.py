@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -29,9 +30,42 @@ class Tag(Base):
 
 def postgres() -> AbstractContextManager[str]:
     """Return the tests' own server, not yet started."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
-    started: AbstractContextManager[str] = importlib.import_module("servers").postgres()
+    started: AbstractContextManager[str] = _support("servers").postgres()
     return started
+
+
+# All that the tests know to start, by the functions that do it.
+SERVERS: Final = {
+    "sqlite": "",
+    "postgres": "",
+    "mariadb10": "mariadb",
+    "mariadb11": "fetched_mariadb",
+    "mysql9": "fetched_mysql",
+}
+
+
+@contextmanager
+def running(name: str) -> Iterator[str]:
+    """Run a server with an empty database; yield what stands after its driver's ://."""
+    if name == "sqlite":
+        with TemporaryDirectory() as folder:
+            yield f"/{Path(folder) / 'empty.db'}"
+    elif name == "postgres":
+        with postgres() as where:
+            yield f"{where}/postgres"
+    else:
+        with getattr(_support("innodb"), SERVERS[name])() as where:
+            admin = create_engine(f"mysql+pymysql://{where}")
+            with admin.connect() as connection:
+                connection.exec_driver_sql("CREATE DATABASE scratch")
+            admin.dispose()
+            yield f"{where}/scratch"
+
+
+def _support(module: str) -> Any:
+    """Return a module of what the tests share."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+    return importlib.import_module(module)
 
 
 @contextmanager
