@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 from backends import Sessions, by_savepoint, on_postgres
 from models import Author, Book, Pen, Seat, Tag, Ticket
-from rivals import after_rival, on_lost
+from rivals import after_rival, on_lost, rival
 from rows import count
 from sqlalchemy import delete, event, inspect, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import selectinload
 from sqlalchemy.util import await_only
 
 from async_goc import Event, Policy, get_or_create
+from async_goc._databases import code_of
 from async_goc.exceptions import ContentionError
 
 
@@ -30,6 +31,25 @@ async def test_statements_of_a_lost_race(
     guarded = ["SAVEPOINT", "INSERT", "ROLLBACK TO"]
     inserting = guarded if strategy == "savepoint" else ["INSERT"]
     assert statements == ["SELECT", *inserting, "SELECT"]
+
+
+@on_postgres
+@by_savepoint
+async def test_rivals_row_that_is_locked(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """With NOWAIT, a rival's row that another transaction has locked is an error."""
+    async with AsyncSession(engine) as other:
+
+        async def defaults() -> dict[str, Any]:
+            await rival(engine, Tag(name="red"))()
+            await other.execute(select(Tag.id).with_for_update())
+            return {}
+
+        how: Any = {"defaults": defaults, "with_for_update": {"nowait": True}}
+        with pytest.raises(DBAPIError) as caught:
+            await get_or_create(session, Tag, name="red", **how)
+    assert code_of(caught.value) == "55P03"
 
 
 @on_postgres

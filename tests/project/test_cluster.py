@@ -81,20 +81,25 @@ def readable() -> Iterator[str]:
 @pytest.mark.usefixtures("example")
 def test_nothing_outlives_the_command(readable: str, how: signal.Signals) -> None:
     """However the command ends, its servers end with it; its folder goes, if it can."""
+    # A shell lets what it runs in the background ignore SIGINT, and that is inherited.
+    listening = ["env", "--default-signal=INT"]
     with subprocess.Popen(
-        command("--nodes", 1, "--keys", 100_000),
+        [*listening, *command("--nodes", 1, "--keys", 100_000)],
         env={**os.environ, "TMPDIR": readable},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as process:
-        while b"haproxy" not in running(readable):
-            # Asking without a pause would take the time of those who start.
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
-                pytest.fail(str(process.communicate()))
-        assert b"mariadbd" in running(readable)
-        process.send_signal(how)
-        _, complaints = process.communicate()
+        try:
+            while b"haproxy" not in running(readable):
+                # Asking without a pause would take the time of those who start.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.05)
+                    pytest.fail(str(process.communicate()))
+            assert b"mariadbd" in running(readable)
+            process.send_signal(how)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert b"Traceback" not in complaints
     while running(readable):

@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -244,6 +245,7 @@ async def test_numbers_are_the_same_everywhere(session: AsyncSession) -> None:
     assert other != one
     assert len({*numbers_of(session, models_of(LargeBinary())[0], [b"a", b"b"])}) == 2
     assert len({*numbers_of(session, models_of(Numeric())[0], [1, 2])}) == 1
+    assert len({*numbers_of(session, models_of(CITEXT())[0], ["Ann", "ANN"])}) == 1
 
 
 @on_postgres
