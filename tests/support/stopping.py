@@ -60,7 +60,9 @@ async def seen(here: Place, number: int, statement: str | None) -> None:
     """Wait until a connection runs that statement, or is gone."""
     doing = "coalesce(info, '') FROM information_schema.processlist WHERE id"
     if here.backend in POSTGRES:
-        doing = "query FROM pg_stat_activity WHERE pid"
+        # A statement is there as soon as it is prepared, and nothing can stop it then.
+        is_running = "wait_event = 'PgSleep' THEN query ELSE '' END"
+        doing = f"CASE WHEN {is_running} FROM pg_stat_activity WHERE pid"
     sql = text(f"SELECT {doing} = :number")
     while await here.two.scalar(sql, {"number": number}) != statement:
         # PostgreSQL's view stays as it is until the transaction ends.
