@@ -61,6 +61,7 @@ _END: Final = Codes(
     # ER_LOCK_DEADLOCK, ER_CHECKREAD.
     errnos=frozenset({1213, 1020}),
 )
+# ER_CHECKREAD: MariaDB's snapshot is older than the row that was to be locked.
 _CHANGED: Final = Codes(errnos=frozenset({1020}))
 # The connection has ended, whatever it was doing.
 _LOST: Final = Codes(

@@ -109,7 +109,8 @@ def _beyond_snapshot(lookup: Lookup[Any], error: DBAPIError) -> SnapshotConflict
 
 def refuse_many(lookup: Lookup[Any], error: DBAPIError) -> NoReturn:
     """Raise what it means that an INSERT of many rows has failed."""
-    # A unique conflict is skipped, so an error is never about a rival's visible row.
+    # A unique conflict is skipped, or taken for a lost race before, so an error that
+    # comes here is never about a rival's visible row.
     if is_serialization_failure(error) or is_changed_since_snapshot(error):
         raise _beyond_snapshot(lookup, error) from error
     explain(lookup, error, "creating", undone="this call")

@@ -3,8 +3,7 @@
 `arguments` refuses what could not identify a row, `plan` compiles a lookup's names into
 a statement once, and `lookup` binds one call's values to it and executes it. `refresh`
 reads the columns of a loaded row again, `limits` says how long a statement may wait for
-a rival, and `cover` reports a lookup that no unique
-constraint covers.
+a rival, and `cover` reports a lookup that no unique constraint covers.
 """
 
 # pyright: reportUnusedImport=false
