@@ -65,12 +65,15 @@ class Originals:
         self._assumed: list[tuple[Any, str]] = []
         # The instances that the guard inserts.
         self._losers: list[Any] = []
+        # What the guard failed by, before its SAVEPOINT met the consequences.
+        self.reason: BaseException | None = None
 
     def __enter__(self) -> None:
         self._session.info.setdefault(_KEY, []).append(self)
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, _tb: object) -> None:
         self._session.info[_KEY].remove(self)
+        self.reason = error
         if error is not None:
             # There may be changes that have not been flushed.
             self.note()

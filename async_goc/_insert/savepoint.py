@@ -68,20 +68,15 @@ def _guarded(session: Session, mapper: Mapper[Any]) -> Generator[Originals]:
     connection = session.connection(bind_arguments={"mapper": mapper})
     # The name is taken when the SAVEPOINT begins.
     count = savepoint_count(connection)
-    first: BaseException | None = None
     try:
         with session.begin_nested(), originals:
-            try:
-                yield originals
-                # While changes are noted: RELEASE would flush what is left.
-                session.flush()
-            except BaseException as error:
-                first = error
-                raise
+            yield originals
+            # While changes are noted: RELEASE would flush what is left.
+            session.flush()
     except BaseException as error:
         originals.restore()
         if isinstance(error, DBAPIError):
-            cause = reason_of_end(session, error, first)
+            cause = reason_of_end(session, error, originals.reason)
             if cause is not None:
                 raise cause from cause.__cause__
         # (A task that was cancelled must not wait for SQL once more.)

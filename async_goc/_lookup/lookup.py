@@ -96,14 +96,15 @@ class Lookup(Generic[T]):
         return self._look_and_refresh(session, self.lock)
 
     def _look_for_rival(self, session: Session) -> T | None:
-        if self.lock is not None:
-            return self._look_and_refresh(session, self.lock)
-        found = self._look_freshly(session)
-        lock = lock_on_rival(session.get_bind(self.plan.mapper).dialect)
-        # Losers that share a lock deadlock as soon as they change the row. So there is
-        # none where the row can be seen without.
-        is_hidden = found is None and lock is not None
-        return self._look_and_refresh(session, lock) if is_hidden else found
+        lock = self.lock
+        if lock is None:
+            # Losers that share a lock deadlock as soon as they change the row. So there
+            # is none where the row can be seen without.
+            found = self._look_freshly(session)
+            lock = lock_on_rival(session.get_bind(self.plan.mapper).dialect)
+            if found is not None or lock is None:
+                return found
+        return self._look_and_refresh(session, lock)
 
     def _look_and_refresh(self, session: Session, lock: ForUpdateParameter) -> T | None:
         if lock is None or self.lock_timeout is None or has_nowait(lock):
