@@ -51,8 +51,8 @@ from .facts import (
     facts_of,
     ignores_case,
     inserts_natively,
-    lock_on_rival,
     native_insert,
+    read_hidden,
 )
 from .lanes import lane_of
 from .order import comparable, has_known_equality, may_be_refused, ordering

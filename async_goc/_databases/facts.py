@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, String, insert
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +23,7 @@ from .tables import (
 )
 
 Context = AbstractContextManager[None]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +126,14 @@ def native_insert(dialect: Dialect, target: Any) -> Any:
     return make(target)
 
 
-def lock_on_rival(dialect: Dialect) -> dict[str, Any] | None:
-    """Return how to lock a row that is in the way of an INSERT, so as to see it."""
-    # Shared, because the INSERT has such a lock by now: two losers that both want more
-    # would wait for each other.
-    return {"read": True} if facts_of(dialect).has_locking_reads else None
+def read_hidden(dialect: Dialect, read: Callable[[Any], R]) -> R:
+    """Call *read* without a lock, and if it finds None, with one that sees all rows."""
+    found = read(None)
+    # Losers that share a lock deadlock as soon as they change the row. So there is none
+    # where the row can be seen without. And it is shared, because the INSERT has such a
+    # lock by now: two losers that both want more would wait for each other.
+    is_hidden = found is None and facts_of(dialect).has_locking_reads
+    return read({"read": True}) if is_hidden else found
 
 
 def ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:

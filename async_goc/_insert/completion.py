@@ -1,6 +1,6 @@
 """Make an instance readable without another ``await``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import inspect, select
@@ -8,10 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
-from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from .._databases import lock_on_rival
-from .._lookup import Lookup, limiting_waits, read
+from .._lookup import Lookup, read, read_rivals
 from .._models import readable, remembered
 from .originals import is_query
 
@@ -62,24 +60,15 @@ async def complete_found(
     missing = readable(state.mapper) - readable(mapper) - state.dict.keys()
     if not missing:
         return True
-    if await session.run_sync(read, instance, missing):
-        return True
-    dialect = session.sync_session.get_bind(mapper).dialect
-    lock = lock_on_rival(dialect) if is_rivals else None
-    if lock is None:
-        return False
-    return await session.run_sync(_read_and_lock, lookup, instance, missing, lock)
+    if not is_rivals:
+        return await session.run_sync(read, instance, missing)
 
+    def read_again(session: Session) -> bool | None:
+        return read_rivals(
+            lookup, session, lambda lock: read(session, instance, missing, lock) or None
+        )
 
-def _read_and_lock(
-    session: Session,
-    lookup: Lookup[Any],
-    instance: object,
-    names: Iterable[str],
-    lock: ForUpdateParameter,
-) -> bool:
-    with limiting_waits(lookup, session):
-        return read(session, instance, names, lock)
+    return bool(await session.run_sync(read_again))
 
 
 @remembered

@@ -3,7 +3,6 @@
 from typing import Any, Literal, NoReturn
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from .._call import Call
 from .._databases import (
@@ -58,7 +57,7 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     # error, with a note, if that is not about a rival.
     session, error = call.session, failure.error
     is_known = failure.is_undone and (error is None or is_duplicate_key(error))
-    found = await _look_for_rival(lookup, session, is_known=is_known)
+    found = await lookup.look_for_rival(session) if is_known else None
     if found is not None or error is None:
         return found
     if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
@@ -86,17 +85,6 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     undone = "this statement" if failure.is_undone else None
     explain(lookup, error, "creating", undone=undone)
     raise error
-
-
-async def _look_for_rival(
-    lookup: Lookup[T], session: AsyncSession, *, is_known: bool
-) -> T | None:
-    try:
-        return await lookup.look_for_rival(session) if is_known else None
-    except DBAPIError as error:
-        if is_changed_since_snapshot(error):
-            raise _beyond_snapshot(lookup, error) from error
-        raise
 
 
 def _beyond_snapshot(lookup: Lookup[Any], error: DBAPIError) -> SnapshotConflictError:

@@ -2,8 +2,9 @@
 
 `arguments` refuses what could not identify a row, `plan` compiles a lookup's names into
 a statement once, and `lookup` binds one call's values to it and executes it. `refresh`
-reads the columns of a loaded row again, `limits` says how long a statement may wait for
-a rival, and `cover` reports a lookup that no unique constraint covers.
+reads the columns of a loaded row again, `rivals` sees rows beyond a snapshot, `limits`
+says how long a statement may wait for a rival, and `cover` reports a lookup that no
+unique constraint covers.
 """
 
 # pyright: reportUnusedImport=false
@@ -21,3 +22,4 @@ from .limits import has_limit, limiting_waits
 from .lookup import Lookup, bind
 from .plan import Plan, pins_of, plan_for
 from .refresh import has_row, noting_loaded, read, refresh_columns, refreshing
+from .rivals import read_rivals

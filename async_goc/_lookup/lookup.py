@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic
 
 from sqlalchemy import ColumnElement, Result, Select, inspect
@@ -11,11 +12,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
-from .._databases import facts_of, lock_on_rival
+from .._databases import facts_of
 from .._models import T, conjuncts, differs, equality, identity_of, is_generated
 from ..exceptions import ContradictionError
-from .arguments import add_lock, check_lookup, check_options, has_nowait, parents_of
-from .limits import limiting_waits
+from .arguments import add_lock, check_lookup, check_options, parents_of
 from .plan import (
     Plan,
     nulls_of,
@@ -25,6 +25,7 @@ from .plan import (
     stored_criteria,
 )
 from .refresh import noting_loaded, refresh_columns
+from .rivals import limiting_lock, read_rivals
 
 # Not to be compared with, because an array may be given by mistake.
 _NO_OPTIONS: Final = ()
@@ -93,28 +94,13 @@ class Lookup(Generic[T]):
             by_key: Any = self.statement.with_only_columns(key.class_attribute)
             if self._execute(session, by_key).first() is None:
                 return None
-        return self._look_and_refresh(session, self.lock)
+        with limiting_lock(self, session, self.lock):
+            return self._look_and_refresh(session, self.lock)
 
     def _look_for_rival(self, session: Session) -> T | None:
-        lock = self.lock
-        if lock is None:
-            # Losers that share a lock deadlock as soon as they change the row. So there
-            # is none where the row can be seen without.
-            found = self._look_freshly(session)
-            lock = lock_on_rival(session.get_bind(self.plan.mapper).dialect)
-            if found is not None or lock is None:
-                return found
-        return self._look_and_refresh(session, lock)
+        return read_rivals(self, session, partial(self._look_and_refresh, session))
 
     def _look_and_refresh(self, session: Session, lock: ForUpdateParameter) -> T | None:
-        if lock is None or self.lock_timeout is None or has_nowait(lock):
-            return self._look_freshly(session, lock)
-        with limiting_waits(self, session, is_guarded=False):
-            return self._look_freshly(session, lock)
-
-    def _look_freshly(
-        self, session: Session, lock: ForUpdateParameter = None
-    ) -> T | None:
         with noting_loaded(session) as is_fresh:
             found = self._look(session, lock)
         if found is None or is_fresh(found):

@@ -11,11 +11,11 @@ from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._databases import Source, facts_of, lock_on_rival
+from .._databases import Source, facts_of
 from .._lookup import (
     add_lock,
-    limiting_waits,
     noting_loaded,
+    read_rivals,
     refresh_columns,
     refreshing,
 )
@@ -58,12 +58,13 @@ def look(
 
 def look_for_rivals(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
     """Give each row its instance, if a rival's row was in the way of its INSERT."""
-    look(session, wanted, rows)
-    lock = lock_on_rival(session.get_bind(wanted.shape.mapper).dialect)
-    hidden = [row for row in rows if row.instance is None]
-    if lock is not None and hidden:
-        with limiting_waits(wanted.lookup, session):
-            look(session, wanted, hidden, lock)
+
+    def read(lock: Any) -> object:
+        hidden = [row for row in rows if row.instance is None]
+        look(session, wanted, hidden, lock)
+        return None if any(row.instance is None for row in hidden) else rows
+
+    read_rivals(wanted.lookup, session, read)
 
 
 def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .._databases import settle
-from .._insert import Guard, complete_created, explain, refuse_many
+from .._insert import Guard, complete_created, explain
 from .._lookup import Lookup, limiting_waits, warn_if_not_covered
 from .._models import columns_of, readable
 from .._turns import Turn
@@ -106,7 +106,7 @@ class Bulk:
             await self._complete([row for row in left if row.is_created])
             rest: list[Row] = [row for row in left if row.instance is None]
             if rest:
-                await self._look_for_rivals(rest)
+                await self._look(rest, look_for_rivals)
             for row in rest:
                 row.is_created = others.pop(id(row.instance), None) is not None
             if others:
@@ -147,12 +147,6 @@ class Bulk:
 
     async def _look(self, rows: Sequence[Row], how: Callable[..., None] = look) -> None:
         await self._session.run_sync(how, self._input, rows)
-
-    async def _look_for_rivals(self, rows: Sequence[Row]) -> None:
-        try:
-            await self._look(rows, look_for_rivals)
-        except DBAPIError as error:
-            refuse_many(self._shape.lookup(rows[0].values), error)
 
     async def _look_first(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Look for *rows*; return what is missing, also where they are written."""
