@@ -1,13 +1,12 @@
 """What the documents show is run here."""
 
-import ast
-import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Sessions
+from backends import Sessions, by_savepoint
+from documents import blocks, run
 from models import Tag
 from sqlalchemy import Index, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -22,18 +21,6 @@ README = (ROOT / "README.md").read_text()
 on_postgres = pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
 
 
-def blocks(language: str, document: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", document, re.DOTALL)
-
-
-async def run(block: str, names: dict[str, Any]) -> None:
-    """Run a block, which may await at its top level."""
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    result = eval(compile(block, "README.md", "exec", flags=flags), names)  # noqa: S307
-    if inspect.isawaitable(result):
-        await result
-
-
 async def readme_names(session: AsyncSession) -> dict[str, Any]:
     """Run all blocks in order; return what they leave behind."""
     names: dict[str, Any] = {
@@ -45,7 +32,7 @@ async def readme_names(session: AsyncSession) -> dict[str, Any]:
         "insert": insert,
         "select": select,
     }
-    first, *others = blocks("python")
+    first, *others = blocks("python", README)
     # The first block opens a session of its own, on a database of its own.
     await run(
         first.replace("sqlite+aiosqlite:///tags.db", str(session.bind.url)), names
@@ -65,16 +52,18 @@ async def test_readme(session: AsyncSession) -> None:
     """Every block of the README runs, in order."""
     names = await readme_names(session)
     assert names["created"] is True
-    assert len(blocks("python")) >= 6
+    assert len(blocks("python", README)) >= 6
 
 
 DOCUMENTS = {path: path.read_text() for path in sorted(ROOT.glob("docs/*.md"))}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@by_savepoint
 @on_postgres
-async def test_documents(sessions: Sessions, path: Path) -> None:
+async def test_documents(sessions: Sessions, path: Path, tmp_path: Path) -> None:
     """Every block of every document runs, in order."""
+    files = f"sqlite+aiosqlite:///{tmp_path}/"
     names: dict[str, Any] = {
         **{name: getattr(async_goc, name) for name in async_goc.__all__},
         "Tag": Tag,
@@ -88,7 +77,7 @@ async def test_documents(sessions: Sessions, path: Path) -> None:
     }
     async with sessions() as names["session"]:
         for block in blocks("python", DOCUMENTS[path]):
-            await run(block, names)
+            await run(block.replace("sqlite+aiosqlite:///", files), names)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -103,7 +92,7 @@ async def naive(sessions: Sessions) -> dict[str, Any]:
     """The README's naive versions."""
     names: dict[str, Any] = {"Tag": Tag, "IntegrityError": IntegrityError}
     names |= {"insert": insert, "select": select}
-    for block in blocks("python"):
+    for block in blocks("python", README):
         if "async def" in block and "get_or_create" not in block:
             await run(block, names)
     async with sessions.begin() as session:
@@ -173,5 +162,5 @@ def test_reading_the_code_names_every_room() -> None:
 
 def test_ci_runs_the_readme_command() -> None:
     """What CI runs is what a newcomer is told to run."""
-    _, tests = blocks("sh")
+    _, tests = blocks("sh", README)
     assert tests.strip() in (ROOT / ".ci" / "run").read_text()
