@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-# Each class hands all its data to `super().__init__` and builds its text in `__str__`.
+from .documented import Documented
+
+# Each class hands all its data to `super().__init__` and builds its text in `_message`.
 # Pickle calls the class with `args` again, so a finished text in there would become the
 # first parameter of the copy.
 
 
-class AsyncGocError(Exception):
+class AsyncGocError(Documented):
     """Base class of this library's errors, and of no others."""
 
 
@@ -28,7 +30,7 @@ class UnknownFieldError(AsyncGocError, ValueError):
         self.matches: tuple[str, ...] = tuple(matches)
         super().__init__(model, self.fields, self.matches)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         there = {name for kind in self.model.__mro__ for name in vars(kind)}
         missing = [repr(name) for name in self.fields if name not in there]
         model, clauses = self.model.__name__, list[str]()
@@ -82,7 +84,7 @@ class ContradictionError(AsyncGocError, ValueError):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         values = (
             "another value in a new row than the lookup asks for (both hidden)"
             if self.is_hidden
@@ -94,7 +96,7 @@ class ContradictionError(AsyncGocError, ValueError):
         )
 
 
-class MissingConstraint(Exception):  # noqa: N818
+class MissingConstraint(Documented):
     """What the error and the warning about a missing constraint have in common."""
 
     def __init__(self, model: type[object], lookup: Sequence[str]) -> None:
@@ -102,7 +104,7 @@ class MissingConstraint(Exception):  # noqa: N818
         self.lookup: tuple[str, ...] = tuple(lookup)
         super().__init__(model, self.lookup)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return (
             f"no unique constraint of {self.model.__name__} covers the lookup by "
             f"{', '.join(self.lookup) or 'criteria'}, so nothing stops two "
@@ -141,7 +143,7 @@ class SnapshotConflictError(AsyncGocError):
         self.constraint = constraint
         super().__init__(model, self.lookup, constraint)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return (
             f"a rival's {self.model.__name__} is committed but invisible to this "
             "transaction's snapshot; roll back and run the whole transaction again, "
@@ -178,7 +180,7 @@ class ContentionError(AsyncGocError):
         self.has_vanished: bool = has_vanished
         super().__init__(model, self.lookup, attempts, constraint, has_vanished)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         if self.has_vanished:
             return (
                 f"{self.model.__name__} was found in each of {self.attempts} attempts, "
@@ -219,7 +221,7 @@ class OutcomeUnknownError(AsyncGocError):
         self.is_partial: bool = is_partial
         super().__init__(what, attempts, is_partial)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         happened = (
             f"{self.what} succeeded on one connection of the session and failed on "
             "another"

@@ -25,7 +25,7 @@ class RivalTimeoutError(AsyncGocError, TimeoutError):
         self.lock_timeout = lock_timeout
         super().__init__(model, self.lookup, lock_timeout)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return (
             f"for Policy.lock_timeout ({self.lock_timeout:g} s), another transaction "
             f"has held what the call for {self.model.__name__} needs, such as a row of "
@@ -53,7 +53,7 @@ class IsolationError(AsyncGocError):
         self.level = level
         super().__init__(model, self.lookup, level)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return (
             f"the transaction is {self.level.upper()}, whose snapshot may not show the "
             f"{self.model.__name__} of a rival that has held the lock before, so "

@@ -1,9 +1,10 @@
 """What a program is warned of once."""
 
+from .documented import Documented
 from .errors import MissingConstraint
 
 
-class AsyncGocWarning(UserWarning):
+class AsyncGocWarning(Documented, UserWarning):
     """Base class of this library's warnings, and of no others."""
 
 
@@ -29,5 +30,5 @@ class SqliteTransactionWarning(AsyncGocWarning):
         self.remedy = remedy
         super().__init__(reason, remedy)
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return f"{self.reason}; {self.remedy}"

@@ -91,7 +91,8 @@ async def test_read_only(session: AsyncSession) -> None:
         await get_or_create(session, Place, id=1, defaults={"area": 1, "ara": 2})
     assert str(raised.value) == (
         "Place has no attribute 'ara'; use the names of mapped attributes. "
-        "Place.area takes no value here; leave it out"
+        "Place.area takes no value here; leave it out "
+        "(see errors.html#unknownfielderror)"
     )
 
 
