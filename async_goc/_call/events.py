@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     UPDATED = "updated"
     """The row was there, and this call changed it."""
     CACHED = "cached"
-    """The session had it at hand: no SQL."""
+    """The session had it at hand, without SQL."""
     FAILED = "failed"
     """The call raised."""
 
