@@ -68,6 +68,7 @@ async def test_documents(sessions: Sessions, path: Path, tmp_path: Path) -> None
         **{name: getattr(async_goc, name) for name in async_goc.__all__},
         "Tag": Tag,
         "sessions": sessions,
+        "__name__": "__main__",
         "IntegrityError": IntegrityError,
         "DeclarativeBase": DeclarativeBase,
         "Index": Index,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.heavy
@@ -103,3 +104,20 @@ def test_import_graph_from_the_command_line(
     assert caplog.records == []
     with pytest.raises(SystemExit):
         run("--package", "nothing")
+
+
+async def test_starlette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same name twice: created, and then found."""
+    path = EXAMPLES / "starlette_tags.py"
+    monkeypatch.setenv("TAGS_URL", f"sqlite+aiosqlite:///{tmp_path / 'tags.db'}")
+    app = runpy.run_path(str(path))["app"]
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        answers = [await client.put("/tags/python") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert answers[0].json() == answers[1].json() == {"id": 1, "name": "python"}
+    code = [line for line in path.read_text().splitlines() if line]
+    assert len(code) <= 40
