@@ -1,7 +1,15 @@
 """Race-safe get_or_create for SQLAlchemy's AsyncSession."""
 
 from . import exceptions, sqlite
-from ._call import DEFAULT_POLICY, Event, Observer, Outcome, Policy, Stats
+from ._call import (
+    DEFAULT_POLICY,
+    Event,
+    Observer,
+    Outcome,
+    Policy,
+    Stats,
+    observers,
+)
 from ._locks import KeyedLocks, LockStatistics
 from ._many import get_or_create_many, update_or_create_many
 from ._own import Batch, GetOrCreator, run_in_transaction
@@ -25,6 +33,7 @@ __all__ = [
     "exceptions",
     "get_or_create",
     "get_or_create_many",
+    "observers",
     "run_in_transaction",
     "sqlite",
     "update_or_create",

@@ -1,6 +1,7 @@
 """How a call behaves, and how it reports what it did.
 
 `policy` is the caller's choice as one value, `events` is what an observer is told, and
+`observers` makes one of several. `report` tells it when a call begins and ends, and
 `call` is what every verb opens first: it carries the session, the policy and the report
 through all rooms, and keeps a second task out of the session. `routing` sends what must
 not lag to where the session writes.
@@ -10,5 +11,7 @@ not lag to where the session writes.
 
 from .call import Call, check_loop, check_policy, policy_of
 from .events import Event, Observer, Outcome, Stats, tell
+from .observers import observers
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_number, check_type
-from .routing import routes, writer_of
+from .report import Report, open_report
+from .routing import database_of, routes, writer_of

@@ -3,7 +3,6 @@
 from asyncio import get_running_loop
 from contextlib import suppress
 from contextvars import ContextVar
-from time import perf_counter
 from typing import Any, Final, Self
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -13,9 +12,10 @@ from sqlalchemy.orm import Mapper, class_mapper
 from .._databases import give_up
 from .._locks import Owner
 from ..exceptions import ContradictionError, SnapshotConflictError
-from .events import Event, Observer, Outcome, tell
+from .events import Outcome
 from .policy import DEFAULT_POLICY, Policy
-from .routing import refuse_shards, send_anywhere, send_to_writer
+from .report import Report, open_report
+from .routing import database_of, refuse_shards, send_anywhere, send_to_writer
 
 _KEY: Final = "async_goc.call"
 # Where an application keeps the policy of its sessions.
@@ -54,6 +54,16 @@ class Call:
     the session is sharded, and RuntimeError where no event loop of asyncio runs.
     """
 
+    # The report. Nothing in here decides what the call does next.
+    outcome = Outcome.FAILED
+    attempts = 0
+    waited = 0.0
+    rows = 1
+    created = 0
+    lane: str | None = None
+    _report: Report | None = None
+    _claim: Claim | None = None
+
     def __init__(
         self,
         verb: str,
@@ -69,16 +79,10 @@ class Call:
         refuse_shards(self.session.sync_session, model)
         self.model = model
         self.policy: Policy = policy or policy_of(self.session)
-        # The report. Nothing in here decides what the call does next.
         self.strategy: str = self.policy.strategy
-        self.attempts = 0
-        self.waited = 0.0
-        self.outcome = Outcome.FAILED
-        self._claim: Claim | None = None
 
     def __enter__(self) -> Self:
-        if self.policy.observer is not None:
-            self._started = perf_counter()
+        self._report = open_report(self.policy.observer, self._verb, self.model)
         return self
 
     def __exit__(
@@ -90,21 +94,18 @@ class Call:
             error.hide()
         if isinstance(error, (DBAPIError, SnapshotConflictError)):
             give_up(self.session.sync_session, error)
-        if self.policy.observer is not None:
-            self._report(self.policy.observer, error)
+        if self._report is not None:
+            self._report.send(self, error)
 
-    def _report(self, observer: Observer, error: BaseException | None) -> None:
-        event = Event(
-            verb=self._verb,
-            model=self.model,
-            outcome=self.outcome if error is None else Outcome.FAILED,
-            strategy=self.strategy,
-            attempts=self.attempts,
-            waited=self.waited,
-            elapsed=perf_counter() - self._started,
-            error=error,
-        )
-        tell(observer, event)
+    @property
+    def database(self) -> str | None:
+        """Which database the session asks, if it says so."""
+        return database_of(self.session.sync_session, self.model)
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether anything listens to the call."""
+        return self._report is not None
 
     def use_writer(self, mapper: Mapper[Any]) -> bool:
         """From now on, read where rows are written; say if that is another place.

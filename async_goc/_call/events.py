@@ -1,7 +1,7 @@
 """Say what each call did, to whoever wants to count or log it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from logging import getLogger
 from typing import Final, Protocol
@@ -34,7 +34,8 @@ class Event:
 
     Attributes:
         verb: The function's name.
-        model: The mapped class.
+        model: The mapped class. (``object`` for a transaction that
+            :func:`run_in_transaction` runs again.)
         outcome: How the call ended.
         strategy: How it inserted: as its policy says, or by ``"savepoint"`` where
             ``"native"`` does not fit. On a hit, the policy's.
@@ -46,6 +47,13 @@ class Event:
         error: What the call raised, if it failed.
         lane: How a call in a transaction of its own reached the database: ``"driver"``,
             ``"cursor"`` or ``"session"``. ``None``: it ran in the caller's session.
+        rows: How many rows the call was for: 1, or as many as a call for many was
+            given, equal ones included. 0: it failed before it had read them; or the
+            verb is ``"run_in_transaction"``.
+        created: How many of them this call has created; 0 if it failed.
+        database: ``"postgresql"``, ``"sqlite"``, ``"mariadb"``, ``"mysql"``, or what
+            else SQLAlchemy calls it. ``None``: the session does not say.
+        token: What the observer's own ``started()`` returned.
     """
 
     verb: str
@@ -57,6 +65,10 @@ class Event:
     elapsed: float
     error: BaseException | None = None
     lane: str | None = None
+    rows: int = 1
+    created: int = 0
+    database: str | None = None
+    token: object = field(default=None, compare=False, repr=False)
 
 
 class Observer(Protocol):
@@ -66,10 +78,24 @@ class Observer(Protocol):
     it raises is logged, with its traceback, by the logger ``async_goc``, and does not
     reach the caller. (What is no :exc:`Exception`, a cancellation say, does.) A call
     whose session or policy is of the wrong type has not begun, and is not reported.
+
+    It may also have a method ``started(verb, model)``, which is called first, in the
+    task of the call. What that returns comes back as :attr:`Event.token`; it is
+    ``None`` if it raised. So a span can be current as long as the call lasts.
     """
 
     def __call__(self, event: Event, /) -> None:
         """Take one event."""
+
+
+def start(observer: Observer, verb: str, model: type[object]) -> object:
+    """Report what begins; return the token for the event, if the observer has one."""
+    try:
+        started = getattr(observer, "started", None)
+        return started(verb, model) if callable(started) else None
+    except Exception:  # noqa: BLE001 - an observer may raise anything
+        _log_error(verb, model)
+        return None
 
 
 def tell(observer: Observer, event: Event) -> None:
@@ -77,12 +103,16 @@ def tell(observer: Observer, event: Event) -> None:
     try:
         observer(event)
     except Exception:  # noqa: BLE001 - an observer may raise anything
-        _log.exception(
-            "the observer of %s(%s) raised an exception, which changes nothing for "
-            "the call; let the observer handle its own errors",
-            event.verb,
-            event.model.__name__,
-        )
+        _log_error(event.verb, event.model)
+
+
+def _log_error(verb: str, model: type[object]) -> None:
+    _log.exception(
+        "the observer of %s(%s) raised an exception, which changes nothing for the "
+        "call; let the observer handle its own errors",
+        verb,
+        model.__name__,
+    )
 
 
 class Stats:

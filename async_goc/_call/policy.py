@@ -17,7 +17,8 @@ _SECONDS: Final = "seconds, 0 or more, or None for no limit"
 _LIMIT: Final = "seconds, 0 or more, or None to leave it to the database"
 _BOOLEAN: Final = "True or False"
 _REGISTRY: Final = "KeyedLocks(), or None for no registry"
-_OBSERVER: Final = "a callable that takes an Event, or None for no observer"
+OBSERVER: Final = "a callable that takes an Event"
+_OBSERVER: Final = f"{OBSERVER}, or None for no observer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,8 @@ class Policy:
         namespace: Keeps apart, in the queues and among calls that share an answer, what
             the engine cannot: tenants that differ by ``search_path``, say. Any hashable
             value. Such calls are not asked for in batches.
-        observer: Called with one :class:`~async_goc.Event` per call.
+        observer: Called with one :class:`~async_goc.Event` per call; :func:`observers`
+            makes one of several.
 
     Raises:
         ValueError: A value is out of its range.

@@ -1,11 +1,13 @@
 """Find where a session writes, which need not be where it reads."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Table, inspect, select, table, update
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session
 
+from .._databases import name_of
 from .._models import as_flushing
 
 _GET_BIND: Final = "get_bind"
@@ -31,6 +33,14 @@ def writer_of(session: Session, mapper: Mapper[Any]) -> Engine | Connection:
         return session.get_bind(mapper)
     with as_flushing(session):
         return session.get_bind(mapper, clause=_write(mapper))
+
+
+def database_of(session: Session, model: type[object]) -> str | None:
+    """Return the name of the database that has the model, if the session says it."""
+    with suppress(Exception):  # It may have no bind, or choose by something else.
+        mapper = inspect(model, raiseerr=False)
+        return name_of(session.get_bind(mapper).dialect)
+    return None
 
 
 def send_to_writer(session: Session, mapper: Mapper[Any]) -> bool:

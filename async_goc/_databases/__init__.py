@@ -51,6 +51,7 @@ from .facts import (
     facts_of,
     ignores_case,
     inserts_natively,
+    name_of,
     native_insert,
     read_hidden,
 )

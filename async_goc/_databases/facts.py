@@ -114,6 +114,12 @@ def facts_of(dialect: Dialect) -> Facts:
     return _FACTS.get(dialect.name, _UNKNOWN)
 
 
+def name_of(dialect: Dialect) -> str:
+    """Return which database it is, as far as is known."""
+    # What the server says counts, which a URL may call by the other name.
+    return "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+
+
 def inserts_natively(dialect: Dialect) -> bool:
     """Whether one statement can insert a row, cost no more than that, and return it."""
     return facts_of(dialect).native_insert is not None and dialect.insert_returning

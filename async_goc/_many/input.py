@@ -73,6 +73,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
         raise ValueError(msg)
     options = check_options(call.model, options)
     mappings = _as_mappings(args.rows, key)
+    call.rows = len(mappings)
     if not mappings:
         return None
     mapper = class_mapper(call.model)

@@ -135,6 +135,7 @@ async def update_or_create_many(
 
 
 async def _find_or_create(call: Call, args: BulkArguments) -> list[tuple[Any, bool]]:
+    call.rows = 0  # As long as they have not been read.
     call.claim_session()
     wanted = await check_input(call, args)
     if wanted is None:
@@ -143,13 +144,16 @@ async def _find_or_create(call: Call, args: BulkArguments) -> list[tuple[Any, bo
     async with AsyncExitStack() as stack:
         bulk = Bulk(wanted, stack)
         await _treat(bulk, wanted, _teller(args, wanted.asked))
-    if any(row.is_created for row in wanted.asked):
+    results = _results(wanted.asked)
+    if call.is_reported:
+        call.created = sum(is_created for _, is_created in results)
+    if any(is_created for _, is_created in results):
         call.outcome = Outcome.CREATED
     elif bulk.has_lost:
         call.outcome = Outcome.LOST_RACE
     else:
         call.outcome = Outcome.UPDATED if wanted.changes else Outcome.HIT
-    return _results(wanted.asked)
+    return results
 
 
 async def _treat(bulk: Bulk, wanted: Input, tell: Tell) -> None:

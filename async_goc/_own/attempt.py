@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from .._call import Event, Outcome, policy_of, tell
+from .._call import Event, Outcome, database_of, policy_of, tell
 from .._databases import asks_to_run_again, has_lost_connection, is_answer
 from ..exceptions import OutcomeUnknownError, SnapshotConflictError
 from .closing import close
@@ -112,6 +112,8 @@ class Attempt(Generic[S]):
                 waited=0.0,
                 elapsed=perf_counter() - self._started,
                 error=error,
+                rows=0,
+                database=database_of(self._session.sync_session, model),
             )
             tell(self._policy.observer, event)
 

@@ -112,6 +112,7 @@ class BulkVerbs(OwnTransactions):
         how: Mapping[str, Any],
         is_harmless: Callable[[list[tuple[T, bool]]], bool] = is_never_harmless,
     ) -> list[tuple[T, bool]]:
+        call.rows = 0  # As long as they have not been read.
         # An iterator could be read by the first transaction only.
         kept: Any = KeptRows(rows) if isinstance(rows, Iterator) else rows
 

@@ -7,7 +7,7 @@ from typing import Generic, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from .._call import Event, Outcome, Policy, tell
+from .._call import Event, Outcome, Policy, Report, database_of, open_report
 from .._models import T
 from .under_way import UnderWay
 
@@ -18,10 +18,13 @@ class OwnCall(Generic[T]):
     """A context that every verb of a creator opens first; it reports how it ended."""
 
     # The report.
-    lane = "session"
+    lane: str | None = "session"
     outcome = Outcome.FAILED
     attempts = 0
-    _waited = 0.0
+    waited = 0.0
+    rows = 1
+    created = 0
+    _report: Report | None = None
 
     def __init__(
         self,
@@ -38,9 +41,9 @@ class OwnCall(Generic[T]):
         self.strategy: str = policy.strategy
 
     def __enter__(self) -> Self:
+        # First, because what ends the task here ends a call that has not begun.
+        self._report = open_report(self.policy.observer, self._verb, self.model)
         self.under_way.enter()
-        if self.policy.observer is not None:
-            self._started = perf_counter()
         return self
 
     def __exit__(self, _: object, error: BaseException | None, _t: object) -> None:
@@ -49,30 +52,24 @@ class OwnCall(Generic[T]):
             self.under_way.home.run(self.under_way.leave)
         else:
             self.under_way.leave()
-        if self.policy.observer is not None:
-            event = Event(
-                verb=self._verb,
-                model=self.model,
-                outcome=self.outcome if error is None else Outcome.FAILED,
-                strategy=self.strategy,
-                attempts=self.attempts,
-                waited=self._waited,
-                elapsed=perf_counter() - self._started,
-                error=error,
-                lane=self.lane,
-            )
-            tell(self.policy.observer, event)
+        if self._report is not None:
+            self._report.send(self, error)
+
+    @property
+    def database(self) -> str | None:
+        """Which database the call asks, if the sessions say so."""
+        return database_of(self.probe, self.model)
 
     def wait(self, answer: Awaitable[R]) -> Awaitable[R]:
         """Wait for what another call, or a batch, answers."""
-        return answer if self.policy.observer is None else self._timed(answer)
+        return answer if self._report is None else self._timed(answer)
 
     async def _timed(self, answer: Awaitable[R]) -> R:
         started = perf_counter()
         try:
             return await answer
         finally:
-            self._waited += perf_counter() - started
+            self.waited += perf_counter() - started
 
     @property
     def limit(self) -> float | None:
@@ -84,15 +81,13 @@ class OwnCall(Generic[T]):
     @property
     def inner_policy(self) -> Policy:
         """The policy for the call in the session, which reports to this one."""
-        if self.policy.observer is None:
+        if self._report is None:
             return self.policy
         return replace(self.policy, observer=self._note)
 
     def _note(self, event: Event) -> None:
-        self.lane, self.outcome, self.strategy = (
-            "session",
-            event.outcome,
-            event.strategy,
-        )
+        self.lane, self.outcome = "session", event.outcome
+        self.strategy = event.strategy
+        self.rows, self.created = event.rows, event.created
         self.attempts += event.attempts
-        self._waited += event.waited
+        self.waited += event.waited
