@@ -3,10 +3,10 @@
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from threading import Lock
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from .queues import Queues
 from .statistics import Counts, LockStatistics
@@ -36,7 +36,7 @@ class KeyedLocks:
             raise ValueError(msg)
         self._known_keys = known_keys
         self._start()
-        _registries.add(self)
+        _registries[self] = None
 
     def _start(self) -> None:
         """Begin with nothing held, and nobody waiting."""
@@ -95,7 +95,22 @@ class KeyedLocks:
             return [q for q in self._queues.values() if not q.home.is_closed()]
 
 
-_registries: Final[WeakSet[KeyedLocks]] = WeakSet()
+_registries: Final[WeakKeyDictionary[KeyedLocks, None]] = WeakKeyDictionary()
+
+
+def _all_registries() -> list[KeyedLocks]:
+    # These references are listed at once. Another thread may make a registry at any
+    # time, and to iterate over what is weak fails then.
+    known = [reference() for reference in _registries.keyrefs()]
+    return [registry for registry in known if registry is not None]
+
+
+def all_statistics() -> LockStatistics:
+    """Return the figures of all registries of the process together."""
+    figures = [registry.statistics() for registry in _all_registries()]
+    names = [field.name for field in fields(LockStatistics)]
+    return LockStatistics(**{n: sum(getattr(f, n) for f in figures) for n in names})
+
 
 # All that it does, it does in a running event loop.
 DEFAULT_LOCKS: Final = KeyedLocks()
@@ -105,7 +120,7 @@ _DEFAULT: Final = "DEFAULT_LOCKS"
 def _start_in_child() -> None:
     # The parent's transactions will never end here. Its guard may be locked, by a
     # thread that the child does not have.
-    for registry in list(_registries):
+    for registry in _all_registries():
         registry._start()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import async_goc
 
+# Modules that are imported by themselves, because they need more than the package does.
+BESIDE = {"otel", "prometheus"}
+
 
 def test_all_is_the_public_surface() -> None:
     """``__all__`` lists every public name, once; `ruff` keeps it sorted."""
     public = {name for name in vars(async_goc) if not name.startswith("_")}
-    assert set(async_goc.__all__) == public
-    assert len(async_goc.__all__) == len(public)
+    assert set(async_goc.__all__) == public - BESIDE
+    assert len(async_goc.__all__) == len(public - BESIDE)
 
 
 def test_version() -> None:

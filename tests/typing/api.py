@@ -27,11 +27,14 @@ from async_goc import (
     exceptions,
     get_or_create,
     get_or_create_many,
+    observers,
     run_in_transaction,
     sqlite,
     update_or_create,
     update_or_create_many,
 )
+from async_goc.otel import Tracing
+from async_goc.prometheus import Metrics
 
 
 class Base(DeclarativeBase):
@@ -52,6 +55,10 @@ def count(event: Event, /) -> None:
     assert_type(event.outcome, Outcome)
     assert_type(event.error, BaseException | None)
     assert_type(event.lane, str | None)
+    assert_type(event.rows, int)
+    assert_type(event.created, int)
+    assert_type(event.database, str | None)
+    assert_type(event.token, object)
 
 
 async def colour() -> str:
@@ -98,6 +105,8 @@ def values(engine: AsyncEngine, error: exceptions.UnknownFieldError) -> None:
     stats: Observer = Stats()
     assert_type(Stats()["hit"], int)
     assert_type(Policy(observer=stats) == DEFAULT_POLICY, bool)
+    several = observers(stats, count, Tracing(), Metrics())
+    assert_type(Policy(observer=several).observer, Observer | None)
     locks = KeyedLocks(known_keys=10)
     assert_type(locks.statistics(), LockStatistics)
     assert_type(locks.statistics().held, int)
