@@ -467,6 +467,8 @@ async def test_round_trips(
     guarded = ["SAVEPOINT", "INSERT", "RELEASE", *([] if has_returning else ["SELECT"])]
     assert statements == ["SELECT", *(["INSERT"] if is_native else guarded)]
     assert events[-1].strategy == ("native" if is_native else "savepoint")
+    # Whatever the URL calls it.
+    assert events[-1].database == ("mariadb" if has_returning else "mysql")
     statements.clear()
     await get_or_create(session, Tag, name="red")
     session.expunge_all()

@@ -7,9 +7,10 @@ from typing import Any
 
 import creators
 import pytest
-from backends import before_sql, on_sqlite
+from backends import by_savepoint, on_sqlite
 from models import Author, Tag
 from opentelemetry import trace
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm.exc import UnmappedClassError
 from waiting import until
 
 from async_goc import (
@@ -127,9 +129,32 @@ async def test_a_creators_statements_are_children(
     calls = request[1:]
     assert [call[0] for call in calls] == ["get_or_create Tag"] * 2
     assert all({"SELECT", "INSERT"} <= {n.split()[0] for (n,) in c[1:]} for c in calls)
+    lanes = [(span.attributes or {}).get("async_goc.lane") for span in telemetry.spans]
+    assert lanes.count("session") == 2
 
 
-@before_sql
+@pytest.mark.parametrize("backend", ["postgresql+asyncpg"], indirect=True)
+async def test_the_short_way_is_seen_by_the_driver(
+    engine: AsyncEngine, telemetry: Telemetry
+) -> None:
+    """An instrumented driver changes no call's way, and what it sends is seen."""
+    instrumentor = AsyncPGInstrumentor()
+    instrumentor.instrument(tracer_provider=telemetry.tracers)
+    creator = creators.make(engine, policy=telemetry.policy)
+    try:
+        await creator.get_or_create(Tag, name="x")
+        await creator.get_or_create(Tag, name="x")
+    finally:
+        instrumentor.uninstrument()
+    calls = [call for call in telemetry.tree() if call[0] == "get_or_create Tag"]
+    assert [len(call) > 1 for call in calls] == [True] * 2
+    spans = [span.attributes or {} for span in telemetry.spans]
+    lanes = [values.get("async_goc.lane") for values in spans]
+    assert [lane for lane in lanes if lane] == ["driver"] * 2
+
+
+@on_sqlite
+@by_savepoint
 async def test_attributes(session: AsyncSession, telemetry: Telemetry) -> None:
     """What was asked for and how it went, and no value."""
     how: Any = {"policy": telemetry.policy}
@@ -162,7 +187,22 @@ async def test_attributes(session: AsyncSession, telemetry: Telemetry) -> None:
     assert "secret" not in "".join(span.to_json() for span in telemetry.spans)
 
 
-@before_sql
+async def test_what_is_not_known(telemetry: Telemetry) -> None:
+    """A session without a database, and a model without a table, are told of, too."""
+    session = AsyncSession()
+    for model in (Tag, Telemetry):
+        with pytest.raises((exceptions.UnknownFieldError, UnmappedClassError)):
+            await get_or_create(session, model, nmae="x", policy=telemetry.policy)
+    known = [(s.name, s.attributes or {}) for s in telemetry.spans]
+    assert [(name, values.get("db.collection.name")) for name, values in known] == [
+        ("get_or_create Tag", "tag"),
+        ("get_or_create Telemetry", None),
+    ]
+    assert not any("db.system.name" in values for _, values in known)
+
+
+@on_sqlite
+@by_savepoint
 async def test_metrics(session: AsyncSession, telemetry: Telemetry) -> None:
     """Calls are counted, and measured in seconds, by how they ended."""
     for name in ("x", "y", "x"):
@@ -275,8 +315,11 @@ async def test_a_call_that_ends_in_another_context(
     assert (other.parent == call.context) is is_inside
 
 
-def test_the_global_providers() -> None:
+async def test_the_global_providers() -> None:
     """Without providers, they are OpenTelemetry's own; without an SDK, all is void."""
-    observer: Any = Tracing()
-    token = observer.started("get_or_create", Tag)
-    assert token.span.is_recording() is False
+    call = get_or_create(
+        AsyncSession(), Tag, nmae="x", policy=Policy(observer=Tracing())
+    )
+    with pytest.raises(exceptions.UnknownFieldError):
+        await call
+    assert trace.get_current_span() is trace.INVALID_SPAN

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from backends import before_sql, on_sqlite
+from backends import by_savepoint, on_sqlite
 from models import Tag
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -48,7 +48,8 @@ def scrapes() -> Scrapes:
     return Scrapes()
 
 
-@before_sql
+@on_sqlite
+@by_savepoint
 async def test_calls_by_verb_model_and_outcome(
     session: AsyncSession, scrapes: Scrapes
 ) -> None:
@@ -72,6 +73,7 @@ async def test_calls_by_verb_model_and_outcome(
 
 
 @on_sqlite
+@by_savepoint
 async def test_waits_and_locks(
     session: AsyncSession, scrapes: Scrapes, locks: KeyedLocks
 ) -> None:
