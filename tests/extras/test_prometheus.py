@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from backends import by_savepoint, on_sqlite
 from models import Tag
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from waiting import until
@@ -123,6 +123,13 @@ def test_two_observers_of_one_registry(scrapes: Scrapes) -> None:
     # Another registry has metrics of its own.
     Metrics(CollectorRegistry())(event(Tag))
     assert scrapes["async_goc_calls_total"] == {("get_or_create", "Tag", "hit"): 2}
+
+
+def test_names_that_are_taken(scrapes: Scrapes) -> None:
+    """Somebody else's metrics are not added to, and the error names them."""
+    Counter("async_goc_calls", "Ours", registry=scrapes.registry)
+    with pytest.raises(ValueError, match="async_goc_calls"):
+        Metrics(scrapes.registry)
 
 
 def test_the_default_registry() -> None:
