@@ -10,12 +10,16 @@ several types for one column, and `order` says which values a database takes for
 many, on SQLite.
 `writer` lets SQLite's transactions begin one after the other, `line` is where they
 wait, and `savepoints` keeps them apart on a connection that they share.
+For a check, `catalog` reads which unique keys there are, and `surroundings` says what
+is between an engine and its server.
 """
 
 # pyright: reportUnusedImport=false
 
 from .begin import flush, settle
 from .blockers import is_beyond_snapshot, relations_of
+from .catalog import StoredTable, read_tables
+from .catalog_keys import StoredKey
 from .connections import (
     connections_of,
     is_in_file,
@@ -60,5 +64,12 @@ from .order import comparable, has_known_equality, may_be_refused, ordering
 from .patience import milliseconds
 from .steps import Step, look as look_in_steps, write as write_in_steps
 from .stored import as_stored, stores_another
+from .surroundings import (
+    READ_ONLY,
+    begins_transactions,
+    has_shared_connection,
+    keeps_statements_in_pooler,
+    level_without_retry,
+)
 from .tables import Source, bounded_wait
 from .writer import find_writer, has_line, mark_as_reader, writer_of

@@ -54,9 +54,13 @@ def _check_statements(driver: Any, pooled: PoolProxiedConnection, wire: Wire) ->
     # Such a pooler gives each transaction another server connection. To prepare a
     # statement, and to execute it, would then be two, and the other connection may have
     # another program's statement without a name, or by the same name.
-    size = getattr(getattr(driver, CONFIG, None), "statement_cache_size", None)
-    if size == 0 or wire.is_refused_by(pooled.dbapi_connection):
+    if statement_cache_size(driver) == 0 or wire.is_refused_by(pooled.dbapi_connection):
         raise NoLaneError
+
+
+def statement_cache_size(driver: object) -> int | None:
+    """Return how many prepared statements asyncpg keeps, if that is to be known."""
+    return getattr(getattr(driver, CONFIG, None), "statement_cache_size", None)
 
 
 async def _prepare_and_fetch(

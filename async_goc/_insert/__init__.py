@@ -19,6 +19,12 @@ from .bulk import (
 from .completion import complete_created, complete_found, complete_updated, fill_empty
 from .constructed import constructed
 from .native import insert_natively, returning_insert
-from .obstacles import heard_events, is_watched, obstacle_to_many, strategy_for
+from .obstacles import (
+    heard_events,
+    is_watched,
+    obstacle_to_many,
+    obstacles_to_native,
+    strategy_for,
+)
 from .savepoint import Guard, insert_all, insert_in_savepoint, update
 from .verdict import explain, find_rival, refuse_many

@@ -163,3 +163,8 @@ def _is_foreign(listener: object) -> bool:
 
 def _heard(dispatch: Any, names: Iterable[str]) -> list[str]:
     return [f"somebody listens to {name}" for name in names if getattr(dispatch, name)]
+
+
+def obstacles_to_native(session: Session, mapper: Mapper[Any]) -> list[str]:
+    """Return why no row of the model is inserted natively, whatever its values."""
+    return list(_obstacles(session, mapper, ()))

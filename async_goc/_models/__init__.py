@@ -15,6 +15,7 @@ from .constraints import (
     covering,
     exclusion,
     is_covered,
+    unique_of,
     uniques_of,
 )
 from .criteria import SQL, Criterion, Equality, conjuncts, differs, equality
@@ -36,6 +37,7 @@ from .private import (
     as_flushing,
     can_register,
     class_listeners,
+    has_statement_cache,
     has_statement_names,
     is_executing,
     level_on_connect,
@@ -45,4 +47,4 @@ from .private import (
     reset_savepoint_count,
     savepoint_count,
 )
-from .texts import sql_text
+from .texts import conditions_of, sql_text, term_of

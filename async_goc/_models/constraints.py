@@ -116,7 +116,7 @@ def _uniques(mapper: Mapper[Any], dialect: sa.Dialect | None) -> Iterator[Unique
     tables: Any = mapper.tables
     for table in tables:
         if table.primary_key.columns:
-            yield _unique(table.primary_key, dialect)
+            yield unique_of(table.primary_key, dialect)
         for constraint in table.constraints:
             # A deferrable constraint may be checked long after the INSERT, which then
             # does not tell which of two rows came first.
@@ -124,10 +124,10 @@ def _uniques(mapper: Mapper[Any], dialect: sa.Dialect | None) -> Iterator[Unique
                 isinstance(constraint, sa.UniqueConstraint)
                 and not constraint.deferrable
             ):
-                yield _unique(constraint, dialect)
+                yield unique_of(constraint, dialect)
         for index in table.indexes:
             if index.unique and (dialect is not None or _is_full(index)):
-                yield _unique(index, dialect)
+                yield unique_of(index, dialect)
 
 
 def _is_column(element: object) -> TypeGuard[sa.Column[Any]]:
@@ -141,7 +141,8 @@ def _is_full(index: sa.Index) -> bool:
     )
 
 
-def _unique(declared: _Declared, dialect: sa.Dialect | None) -> Unique:
+def unique_of(declared: _Declared, dialect: sa.Dialect | None) -> Unique:
+    """Return what a constraint or a unique index makes unique."""
     # Only an index may have expressions among its columns.
     terms: Any = getattr(declared, "expressions", declared.columns)
     where = _option(declared, dialect, "where")

@@ -64,11 +64,21 @@ HAS_EVENTS = "_has_events"
 # client of that pooler.
 STATEMENT_NAMES = "_prepared_statement_name_func"
 
+# The statements that the adapter of asyncpg has prepared, and keeps; no public name
+# tells whether it keeps any. Without it, a check does not say that a pooler may lose
+# them where the driver itself keeps none.
+STATEMENT_CACHE = "_prepared_statement_cache"
+
 
 def has_statement_names(adapted: object) -> bool:
     """Whether the driver's prepared statements are to have names of the caller's."""
     name: Any = getattr(adapted, STATEMENT_NAMES, None)
     return name is not None and name() is not None
+
+
+def has_statement_cache(adapted: object) -> bool:
+    """Whether SQLAlchemy keeps the statements that the driver has prepared for it."""
+    return getattr(adapted, STATEMENT_CACHE, None) is not None
 
 
 def may_have_listeners(engine: Engine) -> bool:

@@ -99,7 +99,7 @@ CONDITIONS: list[tuple[str, Any]] = [
 def test_conditions(where: str, criteria: Any, form: Any, dialect: Any) -> None:
     """A partial index counts where the lookup says what its text says, and only there.
 
-    Fails without `conditions_of` in `_unique`.
+    Fails without `conditions_of` in `unique_of`.
     """
     one = partial_index(form(where))
     mapper, said = class_mapper(one), criteria(one)

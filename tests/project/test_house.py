@@ -15,9 +15,11 @@ DIALECTS = (
     *("sqlite", "postgres", "mysql", "mariadb"),
     *("asyncpg", "psycopg", "asyncmy", "citext", "sqlalchemy.dialects"),
 )
-# `sqlite` is a public name; and users read which database an error is about.
+# `sqlite` is a public name; and users read which database an error, or a finding, is
+# about.
 EXCEPTIONS = {f"exceptions/{name}.py" for name in ("__init__", "errors", "warnings")}
-DATABASES = {"__init__.py", "sqlite.py", *EXCEPTIONS}
+CHECKS = {"_checks/finding.py", "_checks/engines.py"}
+DATABASES = {"__init__.py", "sqlite.py", *EXCEPTIONS, *CHECKS}
 # Public, in spite of their names.
 PUBLIC = {"_mapping", "_make"}
 

@@ -33,6 +33,7 @@ from async_goc import (
     update_or_create,
     update_or_create_many,
 )
+from async_goc.checks import Code, Finding, Severity, check
 from async_goc.otel import Tracing
 from async_goc.prometheus import Metrics
 
@@ -201,3 +202,17 @@ async def creators(sessions: async_sessionmaker[AsyncSession]) -> None:
         await creator.get_or_create("Tag", name="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await creator.get_or_create(Tag, "red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await creator.aclose(), None)
+
+
+async def checking(engine: AsyncEngine) -> None:
+    for models in (Base.metadata, Base.registry, Tag):
+        await check(engine, models)
+    findings = await check(engine, Base)
+    assert_type(findings, list[Finding])
+    finding = findings[0]
+    assert_type(finding.code, Code)
+    assert_type(finding.severity, Severity)
+    assert_type(finding.model, str | None)
+    assert_type((finding.message, finding.remedy), tuple[str, str])
+    await check(engine.sync_engine, Base)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await check(engine, "Base")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
