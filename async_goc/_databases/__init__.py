@@ -10,8 +10,8 @@ several types for one column, and `order` says which values a database takes for
 many, on SQLite.
 `writer` lets SQLite's transactions begin one after the other, `line` is where they
 wait, and `savepoints` keeps them apart on a connection that they share.
-For a check, `catalog` reads which unique keys there are, and `surroundings` says what
-is between an engine and its server.
+For a check, `catalog` reads which unique keys there are, `surroundings` says what is
+between an engine and its server, and `urls` finds the driver for a URL.
 """
 
 # pyright: reportUnusedImport=false
@@ -72,4 +72,5 @@ from .surroundings import (
     level_without_retry,
 )
 from .tables import Source, bounded_wait
+from .urls import asynchronous, missing_file, unprepared
 from .writer import find_writer, has_line, mark_as_reader, writer_of

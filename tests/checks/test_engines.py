@@ -10,6 +10,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from async_goc import sqlite
+from async_goc._command.targets import make_engine
 from async_goc._databases import lanes
 from async_goc._models import private
 from async_goc.checks import check
@@ -112,6 +113,9 @@ async def test_poolers(server: str, url: str, monkeypatch: pytest.MonkeyPatch) -
             named = {"prepared_statement_name_func": lambda: f"PGBOUNCER_{uuid4()}"}
             tracked = create_async_engine(there, connect_args=named)
             assert await codes_of(tracked) == []
+        # The command's own engine prepares nothing.
+        own = make_engine(there.render_as_string(hide_password=False), {})
+        assert await codes_of(own) == []
         # Without the private names, it is not known, and nothing breaks.
         monkeypatch.setattr(lanes, "CONFIG", "_nowhere")
         monkeypatch.setattr(private, "STATEMENT_CACHE", "_nowhere")

@@ -69,6 +69,7 @@ async def test_documents(sessions: Sessions, path: Path, tmp_path: Path) -> None
         "Tag": Tag,
         "sessions": sessions,
         "__name__": "__main__",
+        "engine": sessions.kw["bind"],
         "IntegrityError": IntegrityError,
         "DeclarativeBase": DeclarativeBase,
         "Index": Index,
