@@ -134,7 +134,12 @@ class TransactionOwner(Owner):
     def commit(self, transaction: SessionTransaction) -> None:
         """Note that the root was committed, or that a savepoint is being released."""
         if not transaction.nested:
-            self._end_root(transaction, Answer.CREATED)
+            # Inside of a transaction that goes on, nobody else can see the rows yet,
+            # and they may be rolled back with it.
+            held = connections_of(transaction.session)
+            is_inside = any(each.in_transaction() for each in held)
+            answer = Answer.GRANTED if is_inside else Answer.CREATED
+            self._end_root(transaction, answer)
             return
         parent = transaction.parent
         keys = self._in_savepoints.pop(transaction, None)

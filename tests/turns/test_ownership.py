@@ -56,6 +56,26 @@ async def test_the_end_of_the_transaction(
         assert locks.statistics().held == 0
 
 
+async def test_a_commit_inside_of_another_transaction(
+    engine: AsyncEngine, policy: Policy, locks: KeyedLocks
+) -> None:
+    """The keys are released, but others are not told that the rows exist.
+
+    Fails without `is_inside` in `TransactionOwner.commit`.
+    """
+    how: Any = {"join_transaction_mode": "create_savepoint"}
+    async with engine.connect() as connection:
+        await connection.begin()
+        async with AsyncSession(connection, **how) as session:
+            await create(session, "x", policy)
+            await session.commit()
+            assert "0 held, 0 waiting, 0 remembered" in repr(locks)
+    async with AsyncSession(engine) as session:
+        await create(session, "x", policy)
+        await session.commit()
+    assert "0 held, 0 waiting, 1 remembered" in repr(locks)
+
+
 async def test_an_exception_ends_it(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
