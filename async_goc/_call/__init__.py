@@ -11,7 +11,7 @@ not lag to where the session writes.
 
 from .call import Call, check_loop, check_policy, policy_of
 from .events import Event, Observer, Outcome, Stats, tell
-from .observers import observers
+from .observers import Relay, everywhere, listener, observers
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_number, check_type
 from .report import Report, open_report
 from .routing import database_of, routes, writer_of

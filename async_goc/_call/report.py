@@ -4,6 +4,7 @@ from time import perf_counter
 from typing import Protocol
 
 from .events import Event, Observer, Outcome, start, tell
+from .observers import listener
 
 
 class Reported(Protocol):
@@ -59,4 +60,5 @@ def open_report(
     observer: Observer | None, verb: str, model: type[object]
 ) -> Report | None:
     """Return the report on a call that begins now; None: nothing listens to it."""
-    return None if observer is None else Report(observer, verb, model)
+    heard = listener(observer)
+    return None if heard is None else Report(heard, verb, model)

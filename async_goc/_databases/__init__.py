@@ -16,7 +16,7 @@ between an engine and its server, and `urls` finds the driver for a URL.
 
 # pyright: reportUnusedImport=false
 
-from .begin import flush, settle
+from .begin import flush, refuse_without_transaction, settle
 from .blockers import is_beyond_snapshot, relations_of
 from .catalog import StoredTable, read_tables
 from .catalog_keys import StoredKey

@@ -3,13 +3,13 @@
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from .._warn import warn_caller
 from ..exceptions import SqliteTransactionWarning
-from .connections import is_shared
+from .connections import is_in_file, is_shared
 from .facts import facts_of
 from .writer import find_writer, writer_of
 
@@ -74,6 +74,17 @@ async def _begin_immediate(session: AsyncSession, mapper: Mapper[Any]) -> bool:
         writer.limit = await _busy_timeout(driver)
     await connection.run_sync(writer.begin_immediate)
     return True
+
+
+def refuse_without_transaction(connection: Connection) -> None:
+    """Refuse a connection whose driver has begun nothing where SQLAlchemy has."""
+    if facts_of(connection.dialect).has_one_writer and not is_in_file(connection):
+        msg = (
+            f"the driver of {connection.engine!r} begins no transaction before a "
+            "SAVEPOINT, so the first one to be released commits, and a rollback undoes "
+            "nothing; call async_goc.sqlite.configure(engine) where the engine is made"
+        )
+        raise TypeError(msg)
 
 
 async def _busy_timeout(driver: Any) -> float:

@@ -15,5 +15,5 @@ of them, under the public name). `statistics` is what they count.
 from .home import HomeLoop
 from .owner import Answer, Owner
 from .queues import Queues
-from .registry import DEFAULT_LOCKS, KeyedLocks, all_statistics
+from .registry import DEFAULT_LOCKS, KeyedLocks, all_statistics, held_keys
 from .statistics import LockStatistics

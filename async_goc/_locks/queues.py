@@ -1,7 +1,7 @@
 """Queue for keys, within one event loop."""
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from time import perf_counter
 
 from .home import HomeLoop
@@ -38,10 +38,10 @@ class Queues:
         self.memory: Memory = Memory(most_known)
         self.home: HomeLoop = HomeLoop(loop)
         self._holders: dict[Hashable, Owner] = {}
+        self.holders: Mapping[Hashable, Owner] = self._holders
         # {key: its line}, while it has waiters or a scout.
         self._lines: dict[Hashable, Line] = {}
-        # All waiters that stand in a line.
-        self._waiting: set[Waiter] = set()
+        self._waiting: set[Waiter] = set()  # All that stand in a line.
         self._sweeper = Sweeper(
             self.home, self._holders, self._lines, self.reclaim, self._give_up
         )

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, fields
+from itertools import chain
 from threading import Lock
+from time import perf_counter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -110,6 +112,21 @@ def all_statistics() -> LockStatistics:
     figures = [registry.statistics() for registry in _all_registries()]
     names = [field.name for field in fields(LockStatistics)]
     return LockStatistics(**{n: sum(getattr(f, n) for f in figures) for n in names})
+
+
+def held_keys() -> list[tuple[Hashable, float]]:
+    """Return all keys held in this process, and for how many seconds they have been."""
+    queues = chain.from_iterable(
+        registry._open_queues()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        for registry in _all_registries()
+    )
+    # What has ended without a word will never release its keys: whoever needs one next
+    # takes it away.
+    held = chain.from_iterable(list(each.holders.items()) for each in queues)
+    now = perf_counter()
+    return [
+        (key, now - owner.keys.get(key, now)) for key, owner in held if owner.is_alive()
+    ]
 
 
 # All that it does, it does in a running event loop.

@@ -19,6 +19,7 @@ what comes back. For many calls at once, `arrays` sends all rows in one statemen
 
 # pyright: reportUnusedImport=false
 
+from .adopted import adopted
 from .batch import Batch
 from .creator import GetOrCreator
 from .retry import run_in_transaction

@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from .._call import Event, Outcome, database_of, policy_of, tell
+from .._call import Event, Outcome, database_of, listener, policy_of, tell
 from .._databases import asks_to_run_again, has_lost_connection, is_answer
 from ..exceptions import OutcomeUnknownError, SnapshotConflictError
 from .closing import close
@@ -102,7 +102,8 @@ class Attempt(Generic[S]):
 
     def report(self, error: BaseException, model: type[object]) -> None:
         """Tell the observer of the session's policy, if there is one."""
-        if self._policy.observer is not None:
+        observer = listener(self._policy.observer)
+        if observer is not None:
             event = Event(
                 verb=_VERB,
                 model=model,
@@ -115,7 +116,7 @@ class Attempt(Generic[S]):
                 rows=0,
                 database=database_of(self._session.sync_session, model),
             )
-            tell(self._policy.observer, event)
+            tell(observer, event)
 
 
 def _is_passing(error: Exception) -> bool:

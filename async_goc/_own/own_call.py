@@ -7,7 +7,7 @@ from typing import Generic, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from .._call import Event, Outcome, Policy, Report, database_of, open_report
+from .._call import Event, Outcome, Policy, Relay, Report, database_of, open_report
 from .._models import T
 from .under_way import UnderWay
 
@@ -83,7 +83,7 @@ class OwnCall(Generic[T]):
         """The policy for the call in the session, which reports to this one."""
         if self._report is None:
             return self.policy
-        return replace(self.policy, observer=self._note)
+        return replace(self.policy, observer=Relay(self._note))
 
     def _note(self, event: Event) -> None:
         self.lane, self.outcome = "session", event.outcome

@@ -9,5 +9,5 @@ database, for all processes.
 # pyright: reportUnusedImport=false
 
 from .freeze import PLAIN, Freeze, freezer, is_coarse
-from .key import Key
+from .key import Key, models_of
 from .turn import Turn

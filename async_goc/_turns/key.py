@@ -141,6 +141,21 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     return recipe
 
 
+def models_of(key: Key) -> list[str]:
+    """Return the names of the models that such keys were made for, as far as known."""
+    dialect = key.database()
+    recipes: Mapping[Plan[Any], _Recipe | None] = (
+        {} if dialect is None else dialect.__dict__.get("_async_goc", {})
+    )
+    names = {
+        plan.model.__name__
+        for plan, recipe in list(recipes.items())
+        if recipe is not None
+        and (recipe.table, recipe.columns) == (key.table, key.columns)
+    }
+    return sorted(names)
+
+
 def _has_fixed_recipe(lookup: Lookup[Any], dialect: Dialect) -> bool:
     """Whether the values do not decide which constraint covers the lookup."""
     if lookup.criteria:

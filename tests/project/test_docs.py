@@ -76,6 +76,7 @@ async def test_documents(sessions: Sessions, path: Path, tmp_path: Path) -> None
         "Mapped": Mapped,
         "func": func,
         "mapped_column": mapped_column,
+        "select": select,
     }
     async with sessions() as names["session"]:
         for block in blocks("python", DOCUMENTS[path]):

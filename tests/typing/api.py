@@ -36,6 +36,13 @@ from async_goc import (
 from async_goc.checks import Code, Finding, Severity, check
 from async_goc.otel import Tracing
 from async_goc.prometheus import Metrics
+from async_goc.testing import (
+    assert_nothing_held,
+    race,
+    record,
+    rival,
+    rolled_back,
+)
 
 
 class Base(DeclarativeBase):
@@ -216,3 +223,16 @@ async def checking(engine: AsyncEngine) -> None:
     assert_type((finding.message, finding.remedy), tuple[str, str])
     await check(engine.sync_engine, Base)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await check(engine, "Base")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def tests(engine: AsyncEngine) -> None:
+    async def call() -> int:
+        return 1
+
+    async with rolled_back(engine) as sessions:
+        assert_type(sessions, async_sessionmaker[AsyncSession])
+        async with rival(sessions, Tag, name="a"):
+            assert_type(await race(call, n=2), list[int | BaseException])
+    with record() as events:
+        assert_type(events, list[Event])
+    assert_type(assert_nothing_held(), None)
