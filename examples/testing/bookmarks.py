@@ -1,6 +1,6 @@
 """What is tested: bookmarks that share their topics."""
 
-from sqlalchemy import Column, ForeignKey, Table
+from sqlalchemy import Column, ForeignKey, String, Table
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -21,13 +21,13 @@ bookmark_topic = Table(
 class Topic(Base):
     __tablename__ = "topic"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(String(50), unique=True)
 
 
 class Bookmark(Base):
     __tablename__ = "bookmark"
     id: Mapped[int] = mapped_column(primary_key=True)
-    url: Mapped[str] = mapped_column(unique=True)
+    url: Mapped[str] = mapped_column(String(200), unique=True)
     topics: Mapped[list[Topic]] = relationship(
         secondary=bookmark_topic, lazy="selectin", order_by=Topic.name
     )

@@ -2,14 +2,15 @@
 
     pytest examples/testing
     TEST_DATABASE_URL=postgresql+asyncpg://me@localhost/test pytest examples/testing
+    pytest -c examples/testing/anyio.ini examples/testing
 
 There are two kinds of tests, and neither sees rows of another test:
 
-* Most take ``session``. It lives in a transaction that is rolled back after the test,
-  so the program may commit as it likes, and nothing has to be cleaned up. All of it
-  happens on one connection, which does one thing at a time.
-* Races take ``sessions``, a connection for each session: rivals must see each other's
-  COMMITs. They are real ones, so the tables are emptied afterwards.
+* Most take ``session``, or ``sessions``. All of it happens in a transaction that is
+  rolled back after the test, so the program may commit as it likes, and nothing has to
+  be cleaned up. It has one connection, which does one thing at a time.
+* Races take ``real_sessions``, a connection for each session: rivals must see each
+  other's COMMITs. They are real ones, so the tables are emptied afterwards.
 """
 
 import asyncio
@@ -19,21 +20,27 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from bookmarks import Base
 from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
 
-from async_goc import DEFAULT_POLICY, sqlite
+from async_goc import sqlite
+from async_goc.testing import assert_nothing_held, rolled_back
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Only anyio's plugin asks for it: the drivers need asyncio."""
+    return "asyncio"
 
 
 def make_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url)
     if engine.dialect.name == "sqlite":
-        # Without it, sqlite3 begins no transaction before a SAVEPOINT: the first one to
-        # be released, the session's, would commit, and the rollback undo nothing.
+        # Without it, sqlite3 begins no transaction before a SAVEPOINT, and a rollback
+        # undoes nothing; rolled_back() refuses such an engine.
         sqlite.configure(engine)
     return engine
 
@@ -62,9 +69,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     """An engine for one test.
 
-    pytest-asyncio runs each test in a loop of its own, and connections belong to the
-    loop that has opened them. So do the queues in which calls for the same row wait:
-    the process has one registry, every loop its own queues in it.
+    Each test runs in a loop of its own, and connections belong to the loop that has
+    opened them. So do the queues in which calls for the same row wait: the process has
+    one registry, every loop its own queues in it.
     """
     engine = make_engine(url)
     yield engine
@@ -76,40 +83,28 @@ async def nothing_is_held() -> AsyncIterator[None]:
     """Fail a test that leaves a transaction open, or a call waiting for one."""
     yield
     # It comes first, so it ends last: all sessions are closed.
-    assert DEFAULT_POLICY.locks is not None
-    statistics = DEFAULT_POLICY.locks.statistics()
-    assert (statistics.held, statistics.waiting) == (0, 0)
-
-
-@pytest.fixture
-async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection whose transaction is rolled back, whatever happens in it."""
-    async with engine.connect() as connection:
-        transaction = await connection.begin()
-        yield connection
-        await transaction.rollback()
-
-
-@pytest.fixture
-def joined(connection: AsyncConnection) -> async_sessionmaker[AsyncSession]:
-    """Sessions inside of that transaction, one after the other."""
-    # A session that joins a transaction would end it by its own commit or rollback;
-    # with a savepoint, these reach no further than to where the session began.
-    return async_sessionmaker(
-        connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
-    )
-
-
-@pytest.fixture
-async def session(
-    joined: async_sessionmaker[AsyncSession],
-) -> AsyncIterator[AsyncSession]:
-    async with joined() as session:
-        yield session
+    assert_nothing_held()
 
 
 @pytest.fixture
 async def sessions(
+    engine: AsyncEngine,
+) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Sessions whose work is rolled back, one after the other."""
+    async with rolled_back(engine) as sessions:
+        yield sessions
+
+
+@pytest.fixture
+async def session(
+    sessions: async_sessionmaker[AsyncSession],
+) -> AsyncIterator[AsyncSession]:
+    async with sessions() as session:
+        yield session
+
+
+@pytest.fixture
+async def real_sessions(
     engine: AsyncEngine,
 ) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Sessions with a connection each."""
