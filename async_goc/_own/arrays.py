@@ -96,8 +96,11 @@ class Arrays:
 
     def _distinct(self, asks: Sequence[Ask]) -> list[Sought]:
         """Return what is asked for, in the order of the keys; nothing: unknown."""
-        keys = [tuple([ask.lookup[name] for name in self._names]) for ask in asks]
-        places = [place for place, key in enumerate(keys) if are_plain(key)]
+        columns = [[ask.lookup[name] for ask in asks] for name in self._names]
+        keys = [*zip(*columns, strict=True)]
+        places = [*range(len(keys))]
+        if not all(map(are_plain, columns)):
+            places = [place for place in places if are_plain(keys[place])]
         ranks = self._ranks([keys[place] for place in places])
         if ranks is None:
             # Some may be of a type that the column does not have.
@@ -140,7 +143,7 @@ class Arrays:
         else:
             for row in rows:
                 number: int = row[-1]
-                self._found(sought[number], Row(wire, row[:-1]))
+                self._found(sought[number], (wire, row))
 
     def _found(self, sought: Sought, row: Row) -> None:
         if sought.row is not None:
@@ -172,9 +175,8 @@ class Arrays:
                 if error.is_passing:  # An INSERT would wait for a rival as long again.
                     only_find(alike)
             made: list[Row] = []
-            for wire, values in rows or ():
-                number: int | None = values[-1]
-                row = Row(wire, values[:-1])
+            for row in rows or ():
+                number: int | None = row[1][-1]
                 if number is None:
                     made.append(row)
                 else:
@@ -218,7 +220,7 @@ class Arrays:
             for each in sought:
                 each.error = unknown_outcome(error)
             return None
-        return [Row(wire, row) for row in rows]
+        return [(wire, row) for row in rows]
 
     def _assign(
         self, sought: Sequence[Sought], rows: Sequence[Row]

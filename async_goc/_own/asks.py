@@ -3,7 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .._databases import CANCELLED, NoAnswerError, NoConnectionError, SeveredError
 from ..exceptions import OutcomeUnknownError
@@ -15,14 +15,19 @@ Answer = tuple[Row, bool] | OutcomeUnknownError | None
 _INSERT: Final = "an INSERT"
 
 
-class Ask(NamedTuple):
+class Ask:
     """What one call asks for."""
 
-    lookup: Values
-    # None: the row is not to be inserted.
-    defaults: Values | None
-    # Where the call comes from: what makes a column's default may ask for that.
-    context: Context | None = None
+    __slots__ = ("context", "defaults", "lookup")
+
+    def __init__(
+        self, lookup: Values, defaults: Values | None, context: Context | None = None
+    ) -> None:
+        self.lookup = lookup
+        # None: the row is not to be inserted.
+        self.defaults = defaults
+        # Where the call comes from: what makes a column's default may ask for that.
+        self.context = context
 
 
 class Sought:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 from .._call import Outcome, check_number
 from .asks import Ask
@@ -48,11 +48,8 @@ class Batch:
         check_number("max_delay", self.max_delay, (int, float), 0, seconds)
 
 
-class Queued(NamedTuple):
-    """What a call asks for, and what has its answer."""
-
-    ask: Ask
-    flight: Flight
+# What a call asks for, and what has its answer.
+Queued: TypeAlias = tuple[Ask, Flight]
 
 
 class Queue:
@@ -131,8 +128,8 @@ class Queue:
             return
         self._task = None
         # There are some left only if the loop, or a fault, has ended the task.
-        for each in self._take(len(self._waiting)):
-            each.flight.end(Signal.LEAVE_BATCH)
+        for _, flight in self._take(len(self._waiting)):
+            flight.end(Signal.LEAVE_BATCH)
 
     def _take(self, size: int | None = None) -> list[Queued]:
         """Take the oldest asks, but for those that nobody waits for any more."""
@@ -143,34 +140,35 @@ class Queue:
         wanted: list[Queued] = []
         for each in taken:
             self._room.release()
-            if each.flight.is_deserted():
-                each.flight.end(Signal.START_OVER)
+            flight = each[1]
+            if flight.is_deserted():
+                flight.end(Signal.START_OVER)
             else:
                 wanted.append(each)
         return wanted
 
     async def _answer(self, queued: Sequence[Queued]) -> None:
         """Ask the database, and hand out its answers."""
-        depart([each.flight for each in queued])
+        flights = [flight for _, flight in queued]
+        depart(flights)
         try:
             answers = await self._direct.find_or_insert_many(
-                [each.ask for each in queued],
-                lock_timeout=self._lock_timeout,
+                [ask for ask, _ in queued], lock_timeout=self._lock_timeout
             )
         except Exception as error:  # noqa: BLE001 - each call raises it
-            for each in queued:
-                each.flight.fail(error)
+            for flight in flights:
+                flight.fail(error)
             return
         except BaseException:
-            for each in queued:
-                each.flight.end(Signal.LEAVE_BATCH)
+            for flight in flights:
+                flight.end(Signal.LEAVE_BATCH)
             raise
-        for each, answer in zip(queued, answers, strict=True):
+        for flight, answer in zip(flights, answers, strict=True):
             if answer is None:
-                each.flight.end(Signal.LEAVE_BATCH)
+                flight.end(Signal.LEAVE_BATCH)
             elif isinstance(answer, Exception):
-                each.flight.fail(answer)
+                flight.fail(answer)
             else:
                 row, is_created = answer
                 outcome = Outcome.CREATED if is_created else Outcome.HIT
-                each.flight.land(self._direct, row, outcome, is_leaders=False)
+                flight.land(self._direct, row, outcome, is_leaders=False)

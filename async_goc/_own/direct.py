@@ -93,7 +93,7 @@ class Direct(Generic[T]):
             return None
         if len(rows) > 1:
             return None  # A session raises it.
-        return Row(wire, rows[0]) if rows else MISSING
+        return (wire, rows[0]) if rows else MISSING
 
     async def insert(
         self,
@@ -118,7 +118,7 @@ class Direct(Generic[T]):
         if prepared is None or not rows:
             return None
         self.expects_miss = self._has_one_trip
-        return Row(prepared[0].wire, rows[0])
+        return prepared[0].wire, rows[0]
 
     async def find_or_insert(
         self,
@@ -144,7 +144,7 @@ class Direct(Generic[T]):
         if not rows:
             return MISSING, False
         self.expects_miss = is_new = rows[0][-1] is None
-        return Row(prepared[0].wire, rows[0][:-1]), is_new
+        return (prepared[0].wire, rows[0]), is_new
 
     async def _write(self, prepared: Packed | None) -> Rows | None:
         """Send what may insert a row; None: nothing has happened."""

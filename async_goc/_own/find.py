@@ -8,7 +8,7 @@ from typing import TypeVar
 from .._call import Outcome
 from .._models import T
 from .asks import Ask
-from .batch import Queue, Queued
+from .batch import Queue
 from .direct import MISSING, Direct, Missing
 from .flights import Answer, Flight, Signal, answer_of
 from .rows import Row
@@ -35,7 +35,7 @@ async def find_or_create(wanted: Wanted[T]) -> tuple[T, bool]:
         else:
             waiting = _wait_for_batch(wanted, here, queue)
             ending = answer_of(await call.wait(waiting))
-        if isinstance(ending, Answer) and wanted.direct is not None:
+        if isinstance(ending, tuple) and wanted.direct is not None:
             return wanted.answered(*ending)
         if ending is Signal.LEAVE_BATCH:
             is_in_batches = False
@@ -82,7 +82,7 @@ async def _wait_for_batch(
         # What is still to be worked out can only be found.
         context = copy_context() if queue.needs_contexts else None
         ask = Ask(wanted.lookup, wanted.plain_defaults, context)
-        await queue.put(Queued(ask, flight))
+        await queue.put((ask, flight))
     except BaseException:
         here.home.run(flight.end, Signal.START_OVER)
         raise

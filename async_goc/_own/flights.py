@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from copy import copy
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from .._call import Outcome
 from ..exceptions import AsyncGocError
@@ -23,19 +23,9 @@ from .direct import Direct
 # be handed over to one, which may be cancelled in the same moment.
 
 
-class Answer(NamedTuple):
-    """What the database has answered to a flight."""
-
-    # What turns the row into instances, one for each call.
-    direct: Direct[Any]
-    row: Any
-    outcome: Outcome
-
-    def for_others(self) -> "Answer":
-        """Return the answer for a call that did not create the row."""
-        is_created = self.outcome is Outcome.CREATED
-        outcome = Outcome.WAITED_HIT if is_created else Outcome.HIT
-        return self._replace(outcome=outcome)
+# What the database has answered to a flight: what turns the row into instances, one for
+# each call; the row; and what has become of it.
+Answer: TypeAlias = tuple[Direct[Any], Any, Outcome]
 
 
 class Signal(Enum):
@@ -87,14 +77,13 @@ class Flight:
         self, direct: Direct[Any], row: Any, outcome: Outcome, *, is_leaders: bool
     ) -> None:
         """Hand out the answer; one call created the row: the leader, or the first."""
-        answer = Answer(direct, row, outcome)
-        if is_leaders:
-            answer = answer.for_others()
-        live = [each for each in self.waiting[: self.served] if not each.done()]
-        for place, future in enumerate(live):
-            if place == 1 and not is_leaders:
-                answer = answer.for_others()
-            future.set_result(answer)
+        is_created = outcome is Outcome.CREATED
+        others = direct, row, Outcome.WAITED_HIT if is_created else Outcome.HIT
+        answer: Answer = others if is_leaders else (direct, row, outcome)
+        for future in self.waiting[: self.served]:
+            if not future.done():
+                future.set_result(answer)
+                answer = others
         self.end(Signal.START_OVER)
 
     def fail(self, error: Exception) -> None:
@@ -127,7 +116,7 @@ def _close(flights: Sequence[Flight]) -> None:
 
 def answer_of(ending: Answer | Signal | Exception) -> Answer | Signal:
     """Return what a flight has ended with, or raise it."""
-    if isinstance(ending, Answer):
+    if isinstance(ending, tuple):
         return ending  # Most have one.
     if isinstance(ending, AsyncGocError):
         # Notes and tracebacks would pile up on one that many tasks raise.

@@ -90,7 +90,13 @@ class Inserts:
         """Return what each row gets; None: a plain statement cannot insert that."""
         if not self._is_possible or self._has_obstacle():
             return [None] * len(asks)
-        return [self._completed(ask) for ask in asks]
+        rows = [{**a.lookup, **a.defaults} if a.defaults else a.lookup for a in asks]
+        known: list[Values | None] = [*rows]
+        if not self._are_plain(rows):
+            known = [row if self._are_plain([row]) else None for row in rows]
+        if self._makers or self._is_constructed:
+            known = [*map(self._completed, known, asks)]
+        return known
 
     def _has_obstacle(self) -> bool:
         if self._ears.have_changed():
@@ -98,12 +104,9 @@ class Inserts:
             self._obstacle = obstacle_to_many(self._session, self._mapper, rows)
         return self._obstacle is not None
 
-    def _completed(self, ask: Ask) -> Values | None:
-        row = {**ask.lookup, **ask.defaults} if ask.defaults else ask.lookup
-        if not self._is_plain(row):
+    def _completed(self, row: Values | None, ask: Ask) -> Values | None:
+        if row is None:
             return None
-        if not self._makers and not self._is_constructed:
-            return row
         try:
             if ask.context is None:
                 return self._filled(row)
@@ -111,13 +114,14 @@ class Inserts:
         except Exception:  # noqa: BLE001 - functions of the model's may raise anything
             return None  # A session raises it.
 
-    def _is_plain(self, row: Values) -> bool:
+    def _are_plain(self, rows: Sequence[Values]) -> bool:
         for name, members in self._members.items():
-            value = row.get(name)
-            if isinstance(value, str) and value not in members:
+            column = [row.get(name) for row in rows]
+            if any(isinstance(v, str) and v not in members for v in column):
                 return False
-        return PLAIN.issuperset(map(type, row.values())) or not any(
-            isinstance(v, SQL) or callable(v) for v in row.values()
+        values = [value for row in rows for value in row.values()]
+        return PLAIN.issuperset(map(type, values)) or not any(
+            isinstance(v, SQL) or callable(v) for v in values
         )
 
     def _filled(self, row: Values) -> Values | None:

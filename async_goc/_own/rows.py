@@ -6,7 +6,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from operator import itemgetter
 from types import NoneType
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, Final, Generic, TypeAlias
 from uuid import UUID
 
 from sqlalchemy.engine import Dialect
@@ -27,11 +27,9 @@ _PLAIN: Final[frozenset[Any]] = frozenset(
 )
 
 
-class Row(NamedTuple):
-    """What a statement has returned; only the lane that made it reads it."""
-
-    wire: Wire
-    values: Any
+# What a statement has returned, and which one: that tells how to read it. (A number may
+# come after the columns.) It is a plain tuple, because a batch makes many.
+Row: TypeAlias = tuple[Wire, Any]
 
 
 class Loader(Generic[T]):
@@ -58,7 +56,7 @@ class Loader(Generic[T]):
         values = self.values(row)
         key = self._key_of(values)
         instance: T = self._make()
-        instance_dict(instance).update(zip(self.names, values, strict=True))
+        instance_dict(instance).update(zip(self.names, values, strict=False))
         key = (key,) if self._is_single else key
         instance_state(instance).key = (self._family, key, None)
         if is_created:
@@ -67,10 +65,11 @@ class Loader(Generic[T]):
 
     def values(self, row: Row) -> list[Any]:
         """Return the values of the columns, as the types make them of the driver's."""
-        values = list(row.values)
+        wire, found = row
+        values = list(found)
         if not _PLAIN.issuperset(map(type, values)):
             values = [v if type(v) in _PLAIN else deepcopy(v) for v in values]
-        for place, process in self._processors_of(row.wire):
+        for place, process in self._processors_of(wire):
             values[place] = process(values[place])
         return values
 
@@ -78,9 +77,11 @@ class Loader(Generic[T]):
         self, places: Sequence[int], rows: Sequence[Row]
     ) -> list[tuple[Any, ...]]:
         """Return the values of these columns, for rows of one statement."""
-        if rows and self._processors_of(rows[0].wire):
-            rows = [Row(row.wire, self.values(row)) for row in rows]
-        return [tuple([row.values[place] for place in places]) for row in rows]
+        found = [values for _, values in rows]
+        if rows and self._processors_of(rows[0][0]):
+            found = [*map(self.values, rows)]
+        columns = [[values[place] for values in found] for place in places]
+        return [*zip(*columns, strict=True)]
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """Return the row's primary key."""

@@ -93,4 +93,4 @@ class Steps:
 
 def _row(step: Step) -> Row | None:
     wire = step.insert if step.is_created else step.select
-    return None if step.row is None or wire is None else Row(wire, step.row)
+    return None if step.row is None or wire is None else (wire, step.row)

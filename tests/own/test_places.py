@@ -9,8 +9,8 @@ from async_goc import Outcome
 from async_goc._own.flights import Answer, Flight, Flights, Signal
 
 NOBODY: Any = None
-CREATED = Answer(NOBODY, "row", Outcome.CREATED)
-WAITED = CREATED.for_others()
+CREATED: Answer = NOBODY, "row", Outcome.CREATED
+WAITED: Answer = NOBODY, "row", Outcome.WAITED_HIT
 KEY = "key"
 
 
