@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from .._call import Outcome, check_number
 from .asks import Ask
-from .direct import Direct
+from .direct import Kind
 from .flights import Flight, Signal, depart
 
 # A call that finds nothing under way asks at once, by itself; unless the last batch was
@@ -56,11 +56,9 @@ class Queue:
     """The calls for one kind of lookup that wait for the next batch."""
 
     def __init__(
-        self, direct: Direct[Any], batch: Batch, lock_timeout: float | None
+        self, kind: Kind[Any], batch: Batch, lock_timeout: float | None
     ) -> None:
-        self._direct, self._batch = direct, batch
-        # Whether what makes a row's defaults may ask where the call comes from.
-        self.needs_contexts = direct.calls_functions
+        self._kind, self._batch = kind, batch
         # Seconds that a batch may wait for the uncommitted row of a rival.
         self._lock_timeout = lock_timeout
         self._waiting = deque[Queued]()
@@ -78,11 +76,24 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def needs_contexts(self) -> bool:
+        """Whether what makes a row's defaults may ask where the call comes from."""
+        return self._kind.calls_functions
+
     def is_used(self) -> bool:
         """Whether calls are in the queue, or ask by themselves."""
         return self.alone > 0 or self._task is not None
 
-    def is_idle(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether a call is to wait for the next batch."""
+        # What is in the queue is judged when it is sent. So a call that finds others
+        # there need not ask whether there is a direct lane.
+        return len(self._waiting) > 0 or not (
+            self._is_idle() or self._kind.direct() is None
+        )
+
+    def _is_idle(self) -> bool:
         """Whether a call has nothing to wait for."""
         return not (self.is_used() or self._had_company or self._batch.max_delay)
 
@@ -150,9 +161,15 @@ class Queue:
     async def _answer(self, queued: Sequence[Queued]) -> None:
         """Ask the database, and hand out its answers."""
         flights = [flight for _, flight in queued]
+        # Since the first of them came, listeners may have come as well.
+        direct = self._kind.direct()
+        if direct is None:
+            for flight in flights:
+                flight.end(Signal.LEAVE_BATCH)
+            return
         depart(flights)
         try:
-            answers = await self._direct.find_or_insert_many(
+            answers = await direct.find_or_insert_many(
                 [ask for ask, _ in queued], lock_timeout=self._lock_timeout
             )
         except Exception as error:  # noqa: BLE001 - each call raises it
@@ -171,4 +188,4 @@ class Queue:
             else:
                 row, is_created = answer
                 outcome = Outcome.CREATED if is_created else Outcome.HIT
-                flight.land(self._direct, row, outcome, is_leaders=False)
+                flight.land(direct, row, outcome, is_leaders=False)

@@ -114,30 +114,38 @@ class GetOrCreator(BulkVerbs):
             Exception: All that :func:`~async_goc.get_or_create` raises.
         """
         with self._open("get_or_create", model, policy) as call:
-
-            async def in_session(defaults: Defaults | None) -> tuple[T, bool]:
-                async def work(session: AsyncSession) -> tuple[T, bool]:
-                    return await get_or_create(
-                        session,
-                        model,
-                        *criteria,
-                        defaults=await adopted(session, defaults),
-                        factory=factory,
-                        options=options,
-                        with_for_update=with_for_update,
-                        policy=call.inner_policy,
-                        **await adopted(session, lookup),
-                    )
-
-                return await self._in_session(call, work, is_harmless=_is_hit)
-
-            wanted = Wanted(call, lookup, defaults, in_session)
+            wanted = Wanted(call, lookup, defaults, self._find_in_session)
             # (SQLAlchemy's own object for a lock has no truth value.)
             is_locking = not (with_for_update is None or with_for_update is False)
             is_special = criteria or factory is not None or is_locking
             if not is_special and options is _NO_OPTIONS:
                 wanted.share()
+            else:
+                wanted.criteria = criteria
+                wanted.how = {
+                    "factory": factory,
+                    "options": options,
+                    "with_for_update": with_for_update,
+                }
             return await find_or_create(wanted)
+
+    async def _find_in_session(
+        self, wanted: Wanted[T], defaults: Defaults | None
+    ) -> tuple[T, bool]:
+        call = wanted.call
+
+        async def work(session: AsyncSession) -> tuple[T, bool]:
+            return await get_or_create(
+                session,
+                call.model,
+                *wanted.criteria,
+                defaults=await adopted(session, defaults),
+                policy=call.inner_policy,
+                **wanted.how,
+                **await adopted(session, wanted.lookup),
+            )
+
+        return await self._in_session(call, work, is_harmless=_is_hit)
 
     async def update_or_create(
         self,

@@ -35,9 +35,9 @@ from .steps import Steps
 _log: Final = getLogger("async_goc")
 _NOT_PLAIN: Final = "the lookup is not by plain columns that are unique together"
 _REFUSED: Final = "the driver is to prepare no statements of its own"
-# Where a session keeps its lanes, and how many at most.
+# Where a session keeps its kinds of calls, and how many at most.
 _KEY: Final = "async_goc.direct"
-_MOST_LANES: Final = 200
+_MOST_KINDS: Final = 200
 
 
 class Missing(Enum):
@@ -72,8 +72,6 @@ class Direct(Generic[T]):
         # statement may both look for it and insert it.
         self.expects_miss = False
         self._has_one_trip = inserts.is_known_before
-        # Whether functions of the model's make something of a new row.
-        self.calls_functions = not inserts.is_known_before
         if facts_of(engine.dialect).has_one_writer:
             self._has_one_trip = False
             self._steps = Steps(lane, engine, select, inserts)
@@ -179,30 +177,30 @@ class Direct(Generic[T]):
         return self._loader.load(row, is_created=is_created)
 
 
-def direct_for(
+def kind_of(
     session: Session,
     model: type[T],
     names: tuple[str, ...],
     default_names: frozenset[str] | None,
-) -> Direct[T] | None:
-    """Return the direct lane for calls with these names; None: ask by a session.
-
-    *session* is one of those that would be asked, and is never connected.
-    """
-    lanes: dict[Any, _Lookup[T]] | None = session.info.get(_KEY)
-    if lanes is None:
-        lanes = session.info[_KEY] = {}
+) -> "Kind[T]":
+    """Return the kind; the session is like those to be asked, and never connects."""
+    kinds: dict[Any, Kind[T]] | None = session.info.get(_KEY)
+    if kinds is None:
+        kinds = session.info[_KEY] = {}
     key = (model, names, default_names)
-    found = lanes.get(key)
+    found = kinds.get(key)
     if found is None:
-        while len(lanes) >= _MOST_LANES:
-            lanes.pop(next(iter(lanes)), None)
-        found = lanes[key] = _Lookup(session, model, names, default_names)
-    return found.direct()
+        while len(kinds) >= _MOST_KINDS:
+            kinds.pop(next(iter(kinds)), None)
+        found = kinds[key] = Kind(session, model, names, default_names)
+    return found
 
 
-class _Lookup(Generic[T]):
+class Kind(Generic[T]):
     """Calls of one session with the same names, and what is known of them."""
+
+    # Whether functions of the model's make something of a new row.
+    calls_functions = True
 
     def __init__(
         self,
@@ -220,6 +218,7 @@ class _Lookup(Generic[T]):
         self._noted: str | None = None
 
     def direct(self) -> Direct[T] | None:
+        """Return the direct lane, as of now; None: ask by a session."""
         obstacle = self._judge.obstacle()
         if obstacle is None:
             found = self._direct = self._direct or self._make()
@@ -246,4 +245,5 @@ class _Lookup(Generic[T]):
         look = Look(loader.columns, where, values)
         about = (self._session, self._mapper, self._names, self._default_names)
         inserts = Inserts(*about, look)
+        self.calls_functions = not inserts.is_known_before
         return Direct(self._judge.engine, loader, found, inserts)

@@ -26,16 +26,18 @@ async def find_or_create(wanted: Wanted[T]) -> tuple[T, bool]:
     """Return the row, detached and readable, and whether this call has created it."""
     call, here, is_in_batches = wanted.call, wanted.call.under_way, True
     while wanted.key is not None:
-        queue = here.queue_for(wanted.direct, call.policy)
+        queue = here.queue_for(wanted.kind, call.policy)
         flight = here.flights.get(wanted.key)
         if flight is not None:
             ending = answer_of(await call.wait(flight.join()))
-        elif queue is None or not is_in_batches or queue.is_idle():
+        elif queue is None or not is_in_batches or not queue.is_open():
             return await _lead(wanted, here, queue)
         else:
             waiting = _wait_for_batch(wanted, here, queue)
             ending = answer_of(await call.wait(waiting))
-        if isinstance(ending, tuple) and wanted.direct is not None:
+        # What a batch has answered was judged there.
+        is_judged = flight is None or wanted.direct is not None
+        if isinstance(ending, tuple) and is_judged:
             return wanted.answered(*ending)
         if ending is Signal.LEAVE_BATCH:
             is_in_batches = False
@@ -49,6 +51,8 @@ async def _lead(
 ) -> tuple[T, bool]:
     """Ask, and share the answer with equal calls that come in the meantime."""
     flight = Flight(here.flights, wanted.key)
+    if wanted.direct is None:
+        queue = None
     if queue is not None:
         queue.alone += 1
     # If this call fails, the others find out at once, each by itself: they may have

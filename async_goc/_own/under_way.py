@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from .._call import Policy, check_loop
 from .._locks import HomeLoop
 from .batch import Batch, Queue
-from .direct import Direct
+from .direct import Kind
 from .flights import Flight
 
 # Beyond so many queues, those that nothing is in are dropped.
@@ -24,8 +24,8 @@ class UnderWay:
         self.home = HomeLoop(loop)
         # The lookups that equal calls share.
         self.flights = dict[Hashable, Flight]()
-        # By the lookup, and by how long a batch may wait for a rival.
-        self._queues: dict[tuple[Direct[Any], float | None], Queue] = {}
+        # By the kind of calls, and by how long a batch may wait for a rival.
+        self._queues: dict[tuple[Kind[Any], float | None], Queue] = {}
         self.calls = 0
         # Set when no call is under way, if anything waits for that.
         self._is_idle: asyncio.Event | None = None
@@ -51,19 +51,19 @@ class UnderWay:
         for queue in list(self._queues.values()):
             await queue.wait()
 
-    def queue_for(self, direct: Direct[Any] | None, policy: Policy) -> Queue | None:
+    def queue_for(self, kind: Kind[Any] | None, policy: Policy) -> Queue | None:
         """Return the queue for the next batch, if there are batches."""
         # What tells tenants apart on one engine is the caller's context, and a batch
         # has none.
-        if self._batch is None or direct is None or policy.namespace is not None:
+        if self._batch is None or kind is None or policy.namespace is not None:
             return None
-        key = direct, _limit(policy)
+        key = kind, _limit(policy)
         queue = self._queues.get(key)
         if queue is None:
             # Clients may decide by which names to look up, and so how many there are.
             if len(self._queues) >= _MOST_QUEUES:
                 self._queues = {k: q for k, q in self._queues.items() if q.is_used()}
-            queue = self._queues[key] = Queue(direct, self._batch, key[1])
+            queue = self._queues[key] = Queue(kind, self._batch, key[1])
         return queue
 
     def counts(self) -> tuple[int, int]:

@@ -21,14 +21,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 from steps import Steps
 from waiting import until
 
-from async_goc import Batch, GetOrCreator, Policy, get_or_create
+from async_goc import Batch, Event, GetOrCreator, Outcome, Policy, get_or_create
 
 
 async def test_many_rows_at_once(engine: AsyncEngine) -> None:
     """1,000 calls at once, half for rows that are there: each has its own row.
 
     They take a few connections, one after the other, and not one each.
-    Fails without `is_idle` in `find_or_create`, and without `Queue`.
+    Fails without `is_open` in `find_or_create`, and without `Queue`.
     """
     creator = creators.make(engine, batch=Batch())
     names = [f"name {number}" for number in range(1000)]
@@ -297,7 +297,7 @@ async def test_names_in_any_order(engine: AsyncEngine) -> None:
 async def test_the_first_call_waits_for_company(engine: AsyncEngine) -> None:
     """Where several came at once, all of the next ones share one statement.
 
-    Fails without `_had_company` in `Queue.is_idle`.
+    Fails without `_had_company` in `Queue._is_idle`.
     """
     creator = creators.make(engine, "batch", batch=Batch())
     taken = creators.taken(engine)
@@ -312,6 +312,29 @@ async def test_the_first_call_waits_for_company(engine: AsyncEngine) -> None:
     # The first call alone, and a batch, both with a SELECT and an INSERT; batches; a
     # batch of one; and calls by themselves, the last of them beside a batch.
     assert counts == [4, 1, 1, 1, 1, 2]
+
+
+async def test_a_listener_that_comes_meanwhile(engine: AsyncEngine) -> None:
+    """It hears of all that is queued, and of what comes while it is there.
+
+    Fails without `direct` in `Queue._answer`, and without `direct` in `Queue.is_open`.
+    """
+    events: list[Event] = []
+    policy, batch = Policy(observer=events.append), Batch(max_delay=60, max_size=4)
+    creator = creators.make(engine, batch=batch, policy=policy)
+
+    def call(name: str) -> Any:
+        return asyncio.create_task(creator.get_or_create(Tag, name=name))
+
+    calls = [call(name) for name in "abc"]
+    await until(lambda: "3 queued" in f"{creator!r}")
+    event.listen(engine.sync_engine, "before_cursor_execute", creators.heed)
+    calls.append(call("d"))
+    async with asyncio.timeout(10):
+        await asyncio.gather(*calls)
+        await call("e")
+    assert [each.lane for each in events] == ["session"] * 5
+    assert [each.outcome for each in events] == [Outcome.CREATED] * 5
 
 
 @on_postgres

@@ -29,7 +29,7 @@ from sqlalchemy.orm import (
 from async_goc import sqlite
 from async_goc._models import private
 from async_goc._own.asks import Ask
-from async_goc._own.direct import direct_for
+from async_goc._own.direct import kind_of
 
 
 class Base(DeclarativeBase):
@@ -134,8 +134,8 @@ async def test_models(
     """What loading the model takes more than a row of its table, a session does."""
     caplog.set_level(logging.DEBUG, "async_goc")
     probe = AsyncSession(engine).sync_session
-    assert direct_for(probe, model, names, None) is None
-    assert direct_for(probe, model, names, None) is None
+    assert kind_of(probe, model, names, None).direct() is None
+    assert kind_of(probe, model, names, None).direct() is None
     [record] = caplog.records
     assert reason in record.message
 
@@ -187,7 +187,7 @@ async def test_listeners(
         pass
 
     def ask() -> Any:
-        return direct_for(probe, Plain, ("name",), None)
+        return kind_of(probe, Plain, ("name",), None).direct()
 
     first = ask()
     assert first is not None
@@ -224,11 +224,11 @@ async def test_listeners_to_what_is_inserted(engine: AsyncEngine, what: str) -> 
 async def test_echo(engine: AsyncEngine) -> None:
     """Who wants to read the statements has them logged by SQLAlchemy."""
     probe = AsyncSession(engine).sync_session
-    assert direct_for(probe, Plain, ("name",), None) is not None
+    assert kind_of(probe, Plain, ("name",), None).direct() is not None
     engine.echo = True
-    assert direct_for(probe, Plain, ("name",), None) is None
+    assert kind_of(probe, Plain, ("name",), None).direct() is None
     engine.echo = False
-    assert direct_for(probe, Plain, ("name",), None) is not None
+    assert kind_of(probe, Plain, ("name",), None).direct() is not None
 
 
 class Hooked(Session):
@@ -254,7 +254,7 @@ class HookedFromOutside(AsyncSession):
 async def test_sessions(engine: AsyncEngine, options: dict[str, Any]) -> None:
     """A session that does more than SQLAlchemy's is asked itself."""
     session = async_sessionmaker(engine, **options)()
-    assert direct_for(session.sync_session, Plain, ("name",), None) is None
+    assert kind_of(session.sync_session, Plain, ("name",), None).direct() is None
 
 
 @on_sqlite
@@ -272,7 +272,7 @@ async def test_engines(url: str, engine: AsyncEngine) -> None:
         assert direct(other, Plain, "name") is None
     async with engine.connect() as connection:
         probe = AsyncSession(connection).sync_session
-        assert direct_for(probe, Plain, ("name",), None) is None
+        assert kind_of(probe, Plain, ("name",), None).direct() is None
     for each in (in_memory, level, options):
         await each.dispose()
 
@@ -304,6 +304,6 @@ async def test_many_lookups(engine: AsyncEngine) -> None:
     """However many sets of names there are, a session keeps some of them only."""
     probe = AsyncSession(engine).sync_session
     for number in range(450):
-        direct_for(probe, Plain, ("name",), frozenset({f"x{number}"}))
+        kind_of(probe, Plain, ("name",), frozenset({f"x{number}"}))
     [lanes] = [v for k, v in probe.info.items() if k == "async_goc.direct"]
     assert len(lanes) == 200

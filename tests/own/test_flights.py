@@ -245,7 +245,7 @@ async def test_an_event_for_each_call(engine: AsyncEngine, way: str) -> None:
 async def test_a_pooler_is_met_once(url: str, way: str) -> None:
     """Calls that need a session each, as was found out, do not ask one by one.
 
-    Fails without `is_refused` in `_Lookup.direct`.
+    Fails without `is_refused` in `Kind.direct`.
     """
     engine = create_async_engine(url, connect_args={"statement_cache_size": 0})
     creator = creators.make(engine, way)

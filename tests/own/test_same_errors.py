@@ -215,7 +215,7 @@ BY_THE_CALLER: dict[str, Case] = {
 async def test_arguments(ways: Ways, case: Case) -> None:
     """What is wrong with the arguments, or what they raise, is told alike.
 
-    Fails without `are_apart` in `_Lookup._make`: a hit takes any defaults.
+    Fails without `are_apart` in `Kind._make`: a hit takes any defaults.
     """
     seen = await ways.compare(case)
     assert seen.errors

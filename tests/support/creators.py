@@ -16,13 +16,13 @@ BATCH = Batch(max_delay=0.001)
 def make(engine: AsyncEngine, way: str = "direct", **how: Any) -> GetOrCreator:
     """A creator whose calls go by the short way, by batches, or by a session."""
     if way == "session":
-        event.listen(engine.sync_engine, "before_cursor_execute", _heed)
+        event.listen(engine.sync_engine, "before_cursor_execute", heed)
     if way == "batch":
         how.setdefault("batch", BATCH)
     return GetOrCreator(async_sessionmaker(engine), **how)
 
 
-def _heed(*_: object) -> None:
+def heed(*_: object) -> None:
     """Be a listener: the short way would pass it by, and is therefore not taken."""
 
 

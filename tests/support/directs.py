@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from async_goc._own.direct import direct_for
+from async_goc._own.direct import kind_of
 
 
 def direct(
@@ -14,7 +14,7 @@ def direct(
 ) -> Any:
     """The lane for calls with these names; None, if there is none."""
     probe = async_sessionmaker(engine, expire_on_commit=False)().sync_session
-    return direct_for(probe, model, names, frozenset(defaults))
+    return kind_of(probe, model, names, frozenset(defaults)).direct()
 
 
 def seen(instance: Any) -> dict[str, Any]:
