@@ -70,8 +70,9 @@ class Queue:
         self._is_hurried = False
         # Set when there is enough for a batch.
         self._is_enough = asyncio.Event()
-        # A semaphore lets in first what has come first.
-        self._room = asyncio.Semaphore(_QUEUED * batch.max_size)
+        # How many more may get in; and what waits for that, first come, first served.
+        self._places = _QUEUED * batch.max_size
+        self._outside = deque[asyncio.Future[None]]()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -109,7 +110,10 @@ class Queue:
 
     async def put(self, queued: Queued) -> None:
         """Queue for the next batch; wait as long as the queue is full."""
-        await self._room.acquire()
+        if self._places:
+            self._places -= 1
+        else:
+            await self._wait_for_place()
         self._waiting.append(queued)
         if len(self._waiting) >= self._batch.max_size:
             self._is_enough.set()
@@ -120,6 +124,25 @@ class Queue:
             )
             # One that is cancelled before its first step does nothing at all.
             self._task.add_done_callback(self._stop)
+
+    async def _wait_for_place(self) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outside.append(place)
+        try:
+            await place
+        except BaseException:
+            # It may have got one in the turn of the loop in which it was cancelled.
+            if not (place.cancel() or place.cancelled()):
+                self._make_room(1)
+            raise
+
+    def _make_room(self, places: int) -> None:
+        self._places += places
+        while self._places and self._outside:
+            place = self._outside.popleft()
+            if not place.done():
+                place.set_result(None)
+                self._places -= 1
 
     async def _drain(self) -> None:
         try:
@@ -150,12 +173,12 @@ class Queue:
             self._is_enough.clear()
         wanted: list[Queued] = []
         for each in taken:
-            self._room.release()
             flight = each[1]
             if flight.is_deserted():
                 flight.end(Signal.START_OVER)
             else:
                 wanted.append(each)
+        self._make_room(size)
         return wanted
 
     async def _answer(self, queued: Sequence[Queued]) -> None:

@@ -99,7 +99,7 @@ class Loops:
         found = self._known.get(loop)
         if found is None:
             with self._guard:  # Threads have loops of their own.
-                # A queue that was full refers to its loop, which would stay for ever.
+                # A queue that has waited refers to its loop, which would stay for ever.
                 for other in [each for each in self._known if each.is_closed()]:
                     del self._known[other]
                 found = self._known[loop] = UnderWay(self._batch, loop)

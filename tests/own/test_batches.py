@@ -220,8 +220,8 @@ async def test_a_full_queue(engine: AsyncEngine, is_late: bool | None) -> None:
     """Four batches wait in the queue, and calls wait for room: all in their order.
 
     One of these is cancelled (or none): at once, or in the turn in which it gets room.
-    Fails without `_room` in `Queue.put`, without `popleft` in `Queue._take`, and
-    without `release` in `Queue._take`.
+    Fails without `_places` in `Queue.put`, without `popleft` in `Queue._take`, without
+    `_make_room` in `Queue._take`, and without it in `Queue._wait_for_place`.
     """
     creator = creators.make(engine, batch=Batch(max_size=2))
     done: list[int] = []

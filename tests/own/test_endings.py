@@ -132,12 +132,12 @@ async def test_what_is_no_default(engine: AsyncEngine, way: str) -> None:
 
 @on_sqlite
 def test_loops_that_are_closed(url: str) -> None:
-    """They do not pile up, even if their queues were full.
+    """They do not pile up, even if their queues have waited.
 
     Fails without `is_closed` in `Loops.here`.
     """
     engine = sqlite.configure(create_async_engine(url, poolclass=NullPool))
-    creator = creators.make(engine, batch=Batch(max_size=1))
+    creator = creators.make(engine, "batch")
     loops = WeakSet[asyncio.AbstractEventLoop]()
 
     async def ask() -> None:
