@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from copy import copy
 from enum import Enum
-from typing import Any, TypeAlias
+from operator import methodcaller
+from typing import Any, Final, TypeAlias
 
 from .._call import Outcome
 from ..exceptions import AsyncGocError
@@ -36,6 +37,7 @@ class Signal(Enum):
     GO_ALONE = "wait for no other call"
 
 
+_is_done: Final = methodcaller("done")
 Future: TypeAlias = "asyncio.Future[Answer | Signal | Exception]"
 Flights: TypeAlias = "dict[Hashable, Flight]"
 
@@ -62,7 +64,7 @@ class Flight:
 
     def is_deserted(self) -> bool:
         """Whether every call that has joined was cancelled."""
-        return all(future.done() for future in self.waiting)
+        return all(map(_is_done, self.waiting))
 
     def depart(self, *, is_only_call: bool = False) -> None:
         """Note that a statement is sent, whose answer serves all that have joined."""

@@ -42,6 +42,7 @@ class Loader(Generic[T]):
         loaded = readable(mapper)
         known = {n: c for n, c in columns_of(mapper).items() if n in loaded}
         self.names = tuple(known)
+        self._named = tuple(enumerate(known))
         # The columns that a statement returns, in the order of their names here.
         self.columns: Sequence[Any] = tuple(known.values())
         places = [self.columns.index(column) for column in mapper.primary_key]
@@ -56,10 +57,12 @@ class Loader(Generic[T]):
         values = self.values(row)
         key = self._key_of(values)
         instance: T = self._make()
-        instance_dict(instance).update(zip(self.names, values, strict=False))
+        loaded = instance_dict(instance)
+        for place, name in self._named:
+            loaded[name] = values[place]
         key = (key,) if self._is_single else key
         instance_state(instance).key = (self._family, key, None)
-        if is_created:
+        if is_created and self.mapper.relationships:
             fill_empty([instance], self.mapper)
         return instance
 
