@@ -7,7 +7,6 @@ from typing import Any, Final
 from .events import Event, Observer, start, tell
 from .policy import OBSERVER, check_type
 
-
 # What hears of every call, whatever policy that has: tests put their recordings here.
 everywhere: Final[list[Observer]] = []
 

@@ -95,7 +95,8 @@ class Inserts:
         if not self._are_plain(rows):
             known = [row if self._are_plain([row]) else None for row in rows]
         if self._makers or self._is_constructed:
-            known = [*map(self._completed, known, asks)]
+            pairs = zip(known, asks, strict=True)
+            known = [None if r is None else self._completed(r, a) for r, a in pairs]
         return known
 
     def _has_obstacle(self) -> bool:
@@ -104,9 +105,7 @@ class Inserts:
             self._obstacle = obstacle_to_many(self._session, self._mapper, rows)
         return self._obstacle is not None
 
-    def _completed(self, row: Values | None, ask: Ask) -> Values | None:
-        if row is None:
-            return None
+    def _completed(self, row: Values, ask: Ask) -> Values | None:
         try:
             if ask.context is None:
                 return self._filled(row)

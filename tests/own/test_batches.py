@@ -276,7 +276,7 @@ async def test_a_rival_does_not_stop_the_batch(engine: AsyncEngine) -> None:
 async def test_names_in_any_order(engine: AsyncEngine) -> None:
     """Calls share statements, in whatever order each of them gives the same names.
 
-    Fails without `sorted` in `Wanted._direct`, and without `frozenset` in it.
+    Fails without `sorted` in `Wanted._kind`, and without `frozenset` in it.
     """
     async with AsyncSession(engine) as session, session.begin():
         session.add(Author(id=-1, name="Ann"))

@@ -103,7 +103,7 @@ async def test_the_other_verbs(engine: AsyncEngine, way: str) -> None:
 async def test_parents_of_anywhere(engine: AsyncEngine, way: str) -> None:
     """A parent may be detached, or in a session of the caller's: its row counts.
 
-    Fails without `adopted` in `GetOrCreator.get_or_create`.
+    Fails without `adopted` in `GetOrCreator._find_in_session`.
     """
     creator = creators.make(engine, way)
     ann, _ = await creator.get_or_create(Author, name="Ann")
