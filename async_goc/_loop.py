@@ -11,7 +11,6 @@ from ._insert import (
     find_rival,
     insert_in_savepoint,
     insert_natively,
-    is_watched,
     strategy_for,
 )
 from ._lookup import Lookup, refuse_autocommit, warn_if_not_covered, warn_on_hit
@@ -45,7 +44,7 @@ async def find_or_create(
         # A rival has deleted the row in the meantime, which is a miss.
     else:
         raise vanished(call, lookup)
-    is_alone = not (new_row.has_factory or is_watched(session.sync_session, mapper))
+    is_alone = not new_row.has_factory
     await complete_created(session, instance, lookup.options, is_alone=is_alone)
     return instance, True
 

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.interfaces import MANYTOONE, ORMOption
 
 from .._lookup import Lookup, read, read_rivals
 from .._models import readable, remembered
+from .obstacles import is_watched
 from .originals import is_query
 
 
@@ -22,7 +23,7 @@ async def complete_created(
     is_alone: bool,
 ) -> None:
     """Load what the INSERT left unloaded, and what the options ask for."""
-    state: InstanceState[Any] = inspect(instance)
+    state: InstanceState[Any] = instance_state(instance)
     mapper = state.mapper
     if options:
         pairs = zip(mapper.primary_key, state.identity or (), strict=True)
@@ -31,7 +32,8 @@ async def complete_created(
         (await session.execute(by_key.options(*options))).unique().all()
     await complete_updated(session, instance)
     # If nothing else was created, no row can refer to the new one (triggers aside).
-    if is_alone:
+    is_alone = is_alone and bool(empty_values(mapper))
+    if is_alone and not is_watched(session.sync_session, mapper):
         fill_empty([instance], mapper)
 
 
@@ -45,8 +47,10 @@ def fill_empty(instances: Sequence[Any], mapper: Mapper[Any]) -> None:
 
 async def complete_updated(session: AsyncSession, instance: Any) -> None:
     """Load what only the database knows by now, such as an SQL expression's value."""
-    state: InstanceState[Any] = inspect(instance)
-    expired = state.expired_attributes & readable(state.mapper)
+    state: InstanceState[Any] = instance_state(instance)
+    expired = state.expired_attributes and (
+        state.expired_attributes & readable(state.mapper)
+    )
     if expired:
         await session.refresh(instance, sorted(expired))
 

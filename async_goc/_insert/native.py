@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column, CursorResult, inspect
+from sqlalchemy import ClauseElement, Column, CursorResult
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_dict, set_committed_value
+from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from .._call import Call
 from .._databases import Failure, facts_of, native_insert
@@ -102,6 +102,7 @@ def _fill(
     row: Any,
 ) -> None:
     """Put into the instance what the INSERT has made up, as a flush would."""
+    # The values are committed as soon as the instance is registered.
     loaded, names = instance_dict(instance), readable(mapper)
     returned = row._mapping  # noqa: SLF001 - public, in spite of its name
     # Defaults that SQLAlchemy has evaluated are among the parameters that it sent.
@@ -112,18 +113,20 @@ def _fill(
             if name in names:
                 loaded.setdefault(name, None)
         elif column.key in evaluated:
-            set_committed_value(instance, name, made[column.key])
+            loaded[name] = made[column.key]
         elif column in returned:
-            set_committed_value(instance, name, returned[column])
+            loaded[name] = returned[column]
         else:
             loaded.pop(name, None)  # It is deferred.
 
 
 def _register(session: Session, instance: object) -> None:
     """Make the pending instance persistent, and new in the transaction."""
-    state: Any = inspect(instance)
-    key = state.mapper.identity_key_from_instance(instance)
-    stale = session.identity_map.get(key)
+    state: Any = instance_state(instance)
+    stale: Any = None
+    if len(session.identity_map):
+        key = state.mapper.identity_key_from_instance(instance)
+        stale = session.identity_map.get(key)
     if stale is not None:
         # Its row has been deleted, and the new one is another row with the same key.
         session.expire(stale)

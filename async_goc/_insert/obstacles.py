@@ -1,6 +1,6 @@
 """Say whether a plain INSERT makes of a model's rows what a flush would make."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from logging import getLogger
 from typing import Any, Final
 
@@ -12,7 +12,14 @@ from sqlalchemy.sql.schema import ColumnCollectionConstraint
 from .._call import Strategy, routes
 from .._databases import facts_of, inserts_natively
 from .._lookup import has_limit
-from .._models import SQL, can_register, columns_of, nullable, remembered
+from .._models import (
+    SQL,
+    Ears,
+    can_register,
+    columns_of,
+    nullable,
+    remembered,
+)
 from .._new_row import (
     NewRow,
     fills_relationship,
@@ -42,10 +49,11 @@ def strategy_for(
     if strategy == "savepoint":
         return strategy
     mapper = new_row.mapper
-    obstacle = next(_obstacles(session.sync_session, mapper, values.keys()), None)
+    own = session.sync_session
+    obstacle = next(_obstacles(own, mapper, values.keys()), None)
     if new_row.has_factory:
         obstacle = "a factory makes it"
-    elif has_limit(new_row.lookup, session.sync_session):
+    elif has_limit(new_row.lookup, own):
         obstacle = "it may have to be given up, and nothing else with it"
     elif not nullable(mapper) and all(value is None for value in values.values()):
         obstacle = "nothing is known of it"
@@ -73,9 +81,7 @@ def obstacle_to_many(
         return "a default is made of the row's other values"
     # Rows are loaded from the INSERT, and so the class is not called for them; or it is
     # called for the defaults of its constructor, and the instance dropped.
-    if any(map(_is_foreign, mapper.class_manager.dispatch.init)):
-        return "somebody listens to init"
-    return next(_obstacles(session, mapper, names), None)
+    return _hearer_of_init(mapper) or next(_obstacles(session, mapper, names), None)
 
 
 def heard_events(
@@ -85,8 +91,12 @@ def heard_events(
 
     What else could be one stays as long as the session.
     """
-    manager = mapper.class_manager
     yield session.dispatch, _SESSION_EVENTS
+    yield from _events_of(mapper)
+
+
+def _events_of(mapper: Mapper[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    manager = mapper.class_manager
     yield mapper.dispatch, _MAPPER_EVENTS
     yield manager.dispatch, _CLASS_EVENTS
     for name in columns_of(mapper):
@@ -95,27 +105,48 @@ def heard_events(
 
 def is_watched(session: Session, mapper: Mapper[Any]) -> bool:
     """Whether a listener could create rows that reference the new one."""
-    return bool(_listeners(session, mapper))
+    heard = _heard(mapper.dispatch, _MAPPER_EVENTS)
+    return bool(heard or _heard(session.dispatch, _SESSION_EVENTS))
+
+
+class _Listened:
+    """The listeners to a model that are such reasons, until one comes or goes."""
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        self._events = [*_events_of(mapper)]
+        self._ears = Ears(*self._events)
+        self._reasons: list[str] = []
+
+    def reasons(self) -> list[str]:
+        if self._ears.have_changed():
+            # A flush tells mutable types and composites of refreshed values; and a
+            # validator, which listens to `set`, may do anything, such as fill a
+            # collection. SQLAlchemy itself listens to `init`.
+            self._reasons = [
+                reason
+                for dispatch, names in self._events
+                for reason in _heard(dispatch, [n for n in names if n != "init"])
+            ]
+        return self._reasons
+
+
+@remembered
+def _listened(mapper: Mapper[Any]) -> _Listened:
+    return _Listened(mapper)
 
 
 def _obstacles(
-    session: Session, mapper: Mapper[Any], names: Collection[str]
+    session: Session, mapper: Mapper[Any], names: AbstractSet[str]
 ) -> Iterator[str]:
     """Yield the reasons why only the unit of work can insert rows of *names*."""
     dialect = session.get_bind(mapper).dialect
     if not inserts_natively(dialect):
         yield f"there is no native insert for {dialect.name} {dialect.driver}"
     yield from _of_model(mapper)
-    if mapper.relationships and not columns_of(mapper).keys() >= set(names):
+    if not columns_of(mapper).keys() >= names and mapper.relationships:
         yield "relationships may be populated"
-    # Listeners may be added and removed at any time, so they are not remembered.
-    yield from _listeners(session, mapper)
-    # A flush tells mutable types and composites of refreshed values by this event.
-    manager = mapper.class_manager
-    yield from _heard(manager.dispatch, ["refresh_flush"])
-    # A validator listens to this one. It may do anything, such as fill a collection.
-    if any(manager[name].dispatch.set for name in columns_of(mapper)):
-        yield "somebody listens to set"
+    yield from _listened(mapper).reasons()
+    yield from _heard(session.dispatch, _SESSION_EVENTS)
     if not can_register(session):
         yield "SQLAlchemy cannot be told of a row that it has not flushed"
     if routes(session):
@@ -151,14 +182,12 @@ def _is_deferrable(constraint: Any) -> bool:
     return is_index and not is_other and bool(constraint.deferrable)
 
 
-def _listeners(session: Session, mapper: Mapper[Any]) -> list[str]:
-    heard = _heard(mapper.dispatch, _MAPPER_EVENTS)
-    return heard + _heard(session.dispatch, _SESSION_EVENTS)
-
-
-def _is_foreign(listener: object) -> bool:
-    """Whether the listener is none that SQLAlchemy adds to each mapped class."""
-    return getattr(listener, "__module__", None) != Mapper.__module__
+def _hearer_of_init(mapper: Mapper[Any]) -> str | None:
+    """Return that somebody listens to `init`, as SQLAlchemy does in each class."""
+    listeners = mapper.class_manager.dispatch.init
+    own = Mapper.__module__
+    is_heard = any(getattr(each, "__module__", None) != own for each in listeners)
+    return "somebody listens to init" if is_heard else None
 
 
 def _heard(dispatch: Any, names: Iterable[str]) -> list[str]:

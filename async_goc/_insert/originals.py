@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import event, inspect, orm
 from sqlalchemy.ext.mutable import MutableBase
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.orm.collections import collection_adapter
 
@@ -81,8 +81,8 @@ class Originals:
     def add(self, instance: object) -> None:
         """Take *instance* out of what it refers to if the guard fails."""
         self._losers.append(instance)
-        state: Any = inspect(instance)
-        if state.persistent and state not in self._new:
+        state: State = instance_state(instance)
+        if state.key is not None and state.persistent and state not in self._new:
             kind = type(instance).__name__
             msg = f"factory returned a {kind} that is not new; make a new one"
             raise TypeError(msg)
@@ -124,9 +124,12 @@ class Originals:
     def note(self) -> None:
         """Note the values of what is about to be flushed."""
         session = self._session
-        self._new.update(map(inspect, session.new))
-        for instance in (*session.dirty, *session.deleted, *_children(session.new)):
-            state: State = inspect(instance)
+        new = [*map(instance_state, session.new)]
+        self._new.update(new)
+        # Most often, nothing but the new row is about to be written.
+        dirty = session.dirty if session.identity_map.check_modified() else ()
+        for instance in (*dirty, *session.deleted, *_children(new)):
+            state: State = instance_state(instance)
             is_known = state in self._values
             values = self._values.setdefault(state, {})
             # The values before the change. That of a collection is a list.
@@ -178,14 +181,14 @@ def _is_lost(state: State, name: str, loaded: dict[str, Any]) -> bool:
     return not _has_value(loaded, name) or isinstance(loaded[name], MutableBase)
 
 
-def _children(instances: Iterable[Any]) -> list[Any]:
+def _children(states: Iterable[State]) -> list[Any]:
     """Return the members of loaded collections that are in the database already."""
     # The unit of work writes their foreign keys without marking them as changed before.
     return [
         member
-        for state in map(inspect, instances)
+        for state in states
         for prop in state.mapper.relationships
-        if prop.uselist and not is_query(prop) and prop.key in state.dict
+        if prop.key in state.dict and prop.uselist and not is_query(prop)
         for member in collection_adapter(state.dict[prop.key])
         if inspect(member).persistent
     ]

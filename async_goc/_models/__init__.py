@@ -3,8 +3,8 @@
 Read `mapping` first (a class's columns, and how what is found out about it is kept),
 then `criteria`, which takes SQL expressions apart. `fields` says what the name of an
 attribute stands for, and `constraints` which unique constraint covers a lookup, for
-which `texts` compares SQL by its text. `private` says which private names of SQLAlchemy
-are used, and what happens without them.
+which `texts` compares SQL by its text. `ears` remembers what is listened to. `private`
+says which private names of SQLAlchemy are used, and what happens without them.
 """
 
 # pyright: reportUnusedImport=false
@@ -19,6 +19,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Criterion, Equality, conjuncts, differs, equality
+from .ears import Ears
 from .fields import Field, default_field, lookup_fields, unknown_field
 from .mapping import (
     T,

@@ -74,14 +74,19 @@ class NewRow(Generic[T]):
             # relationship's foreign key, say.
             changed = {c for name in defaults for c in _columns(mapper, name)}
             fed = {n: fed[n] for n in fed if changed.isdisjoint(_columns(mapper, n))}
-        # Columns come first: a parent's keyed or ordered collection reads them as soon
-        # as the relationship is set.
-        is_late = mapper.relationships.__contains__
-        return dict(sorted((fed | defaults).items(), key=lambda item: is_late(item[0])))
+        values = fed | defaults
+        if len(values) > 1 and mapper.relationships:
+            # Columns come first: a parent's keyed or ordered collection reads them as
+            # soon as the relationship is set.
+            is_late = mapper.relationships.__contains__
+            values = dict(sorted(values.items(), key=lambda item: is_late(item[0])))
+        return values
 
     def one_to_one_parents(self, values: Mapping[str, Any]) -> list[tuple[Any, str]]:
         """Return the parents looked up by, and their attributes that refer back."""
         plan = self.lookup.plan
+        if not plan.mapper.relationships:
+            return []
         compared = filter(None, map(equality, conjuncts(*self.lookup.criteria)))
         fixed = plan.columns.union(found.left for found in compared)
         fields = filter(None, (default_field(plan.mapper, name) for name in values))

@@ -32,7 +32,7 @@ class NewValues:
         self.may_contradict = may_contradict
         # The result of the first evaluation: after a lost race, update_or_create()
         # needs the values a second time, and no function may run twice.
-        self._values: dict[str, Any] | None = None
+        self._values: dict[str, Any] | None = {} if defaults is None else None
         self._defaults: Any = {} if defaults is None else defaults
         if defaults is not None and not callable(defaults):
             self._defaults = self._checked(defaults, is_flushed=False)

@@ -11,7 +11,7 @@ and `under_way` keeps both for each event loop. What needs it goes by a session,
 work may be done again (`once`), and which has instances of its own (`adopted`).
 
 `direct` answers a call past SQLAlchemy's execution, where that is certain to give the
-same; `judgement` says where, by what `ears` hear of. `statements` and `inserts` prepare
+same; `judgement` says where. `statements` and `inserts` prepare
 what is sent, `one_trip` what looks and inserts in one go, and `rows` makes instances of
 what comes back. For many calls at once, `arrays` sends all rows in one statement, and
 `steps` one after the other; `asks` tells them apart.

@@ -17,10 +17,9 @@ from .._insert import (
     returning_insert,
     sent_columns,
 )
-from .._models import SQL, columns_of, default_field, readable
+from .._models import SQL, Ears, columns_of, default_field, readable
 from .._new_row import has_constructor
 from .asks import Ask, Values
-from .ears import Ears
 from .one_trip import Look, either, found_among, found_one, is_not, is_not_among
 from .statements import PLAIN, Packed, Statement, compile_, packed
 

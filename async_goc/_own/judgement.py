@@ -12,6 +12,7 @@ from .._call import routes
 from .._databases import lane_of
 from .._lookup import Plan, plan_for
 from .._models import (
+    Ears,
     columns_of,
     default_field,
     level_on_connect,
@@ -19,7 +20,6 @@ from .._models import (
     readable,
     remembered,
 )
-from .ears import Ears
 
 # What is heard of where a statement is executed by SQLAlchemy, and only there.
 _ENGINE_EVENTS: Final = (

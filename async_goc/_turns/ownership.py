@@ -1,7 +1,7 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Hashable, Sequence
-from typing import Final
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import event
@@ -13,6 +13,7 @@ from .._models import is_executing
 from .key import Key
 
 _KEY: Final = "async_goc.owners"
+_InSavepoints = WeakKeyDictionary[SessionTransaction, dict[Key, None]]
 
 
 # The owner of a key is the session's root transaction. It is not the task, because
@@ -61,9 +62,7 @@ class TransactionOwner(Owner):
         self._kept: dict[Key, None] = {}
         # Those of them that go with a savepoint, by savepoint, so that the many
         # savepoints of a transaction do not each look through all of its keys.
-        self._in_savepoints: WeakKeyDictionary[SessionTransaction, dict[Key, None]] = (
-            WeakKeyDictionary()
-        )
+        self._in_savepoints: _InSavepoints | None = None
 
     def is_alive(self) -> bool:
         """Whether the transaction goes on, or has not begun."""
@@ -127,7 +126,7 @@ class TransactionOwner(Owner):
         nested = session.get_nested_transaction()
         if nested is not None:
             new = [key for key in held if key not in self._kept]
-            self._in_savepoints.setdefault(nested, {}).update(dict.fromkeys(new))
+            self._note(nested, dict.fromkeys(new))
         self._kept.update(dict.fromkeys(held))
         return len(held) == len(keys)
 
@@ -142,26 +141,36 @@ class TransactionOwner(Owner):
             self._end_root(transaction, answer)
             return
         parent = transaction.parent
-        keys = self._in_savepoints.pop(transaction, None)
+        keys = self._forget(transaction)
         if keys and parent is not None and parent.nested:
-            self._in_savepoints.setdefault(parent, {}).update(keys)
+            self._note(parent, keys)
 
     def end(self, transaction: SessionTransaction) -> None:
         """Release the keys that go with *transaction*."""
         if transaction.nested:
             # A released savepoint has handed its keys on: this one was rolled back.
-            keys = self._in_savepoints.pop(transaction, {})
+            keys = self._forget(transaction)
             for key in keys:
                 del self._kept[key]
             self._release(list(keys), Answer.GRANTED)
         self._end_root(transaction, Answer.GRANTED)
+
+    def _note(self, savepoint: SessionTransaction, keys: Mapping[Key, None]) -> None:
+        # Most transactions have no savepoint around a call.
+        if self._in_savepoints is None:
+            self._in_savepoints = WeakKeyDictionary()
+        self._in_savepoints.setdefault(savepoint, {}).update(keys)
+
+    def _forget(self, savepoint: SessionTransaction) -> Mapping[Key, None]:
+        noted = self._in_savepoints
+        return {} if noted is None else noted.pop(savepoint, {})
 
     def _end_root(self, transaction: SessionTransaction, answer: Answer) -> None:
         if self._root is None or transaction is not self._root():
             return
         # Without the callback, which would wake the loop up for nothing.
         self._root = ref(transaction)
-        self._in_savepoints.clear()
+        self._in_savepoints = None
         keys = list(self._kept)
         self._kept.clear()
         self._release(keys, answer)
@@ -189,15 +198,20 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
     return owner
 
 
+def _owners_of(session: Session) -> Iterable[Any]:
+    owners: dict[Queues, TransactionOwner] | None = session.info.get(_KEY)
+    return () if owners is None else owners.values()
+
+
 @event.listens_for(Session, "before_commit")
 def _before_commit(session: Session) -> None:
-    for owner in session.info.get(_KEY, {}).values():
+    for owner in _owners_of(session):
         owner.is_committing = True
 
 
 @event.listens_for(Session, "after_commit")
 def _on_commit(session: Session) -> None:
-    for owner in session.info.get(_KEY, {}).values():
+    for owner in _owners_of(session):
         owner.is_committing = False
         if owner.has_kept_any:
             # While a savepoint is being released, it still is the innermost one.
@@ -206,7 +220,7 @@ def _on_commit(session: Session) -> None:
 
 @event.listens_for(Session, "after_transaction_end")
 def _on_end(session: Session, transaction: SessionTransaction) -> None:
-    for owner in session.info.get(_KEY, {}).values():
+    for owner in _owners_of(session):
         owner.is_committing = False
         if owner.has_kept_any:
             owner.end(transaction)

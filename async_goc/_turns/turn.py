@@ -107,6 +107,8 @@ class Turn:
         """
         if not keys or self._call.policy.locks is None:
             return ()
+        if self._taken and self._owner.keys.keys() >= {*keys}:
+            return ()  # It has queued for them before it looked.
         queues = self._queues = self._call.policy.locks.queues()
         memory, owner = queues.memory, self._find_owner()
         again: list[Key] = []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from .._models import class_listeners
+from .private import class_listeners
 
 _OWN: Final = __name__.partition(".")[0]
 
