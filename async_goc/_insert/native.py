@@ -7,12 +7,17 @@ from sqlalchemy import ClauseElement, Column, CursorResult
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.attributes import (
+    instance_dict,
+    instance_state,
+    set_committed_value,
+)
 
 from .._call import Call
 from .._databases import Failure, facts_of, native_insert
 from .._models import T, columns_of, memory, nullable, readable, register_pending
 from .._new_row import NewRow
+from .parents import as_columns
 
 
 async def insert_natively(
@@ -51,7 +56,10 @@ def _insert(
     mapper = new_row.mapper
     connection = session.connection(bind_arguments={"mapper": mapper})
     dialect = connection.dialect
-    instance = new_row.make(values)
+    columns, parents = as_columns(mapper, values)
+    instance = new_row.make(columns)
+    for name, parent in parents.items():
+        set_committed_value(instance, name, parent)
     session.add(instance)
     parameters, expressions = _sent(mapper, instance)
     statement = returning_insert(mapper, dialect)

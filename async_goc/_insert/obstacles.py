@@ -27,6 +27,7 @@ from .._new_row import (
     sets_parent,
 )
 from .bulk import has_contextual_default
+from .parents import obstacles_to_parents, parents_among
 
 _log: Final = getLogger("async_goc")
 
@@ -49,8 +50,12 @@ def strategy_for(
     if strategy == "savepoint":
         return strategy
     mapper = new_row.mapper
-    own = session.sync_session
-    obstacle = next(_obstacles(own, mapper, values.keys()), None)
+    own, parents = session.sync_session, parents_among(mapper, values.keys())
+    names = values.keys() - parents if parents else values.keys()
+    obstacle = next(_obstacles(own, mapper, names), None)
+    if parents and obstacle is None:
+        obstacle = next(obstacles_to_parents(own, mapper, values), None)
+        obstacle = obstacle or _hearer_of_init(mapper)
     if new_row.has_factory:
         obstacle = "a factory makes it"
     elif has_limit(new_row.lookup, own):

@@ -11,6 +11,7 @@ from .constructor import (
     fills_relationship,
     has_constructor,
     has_generated_constructor,
+    is_argument,
     sets_parent,
 )
 from .new_row import Factory, NewRow, all_unknown, takes_argument

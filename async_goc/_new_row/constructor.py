@@ -100,6 +100,12 @@ def parameters_of(function: Callable[..., Any]) -> Container[str] | None:
     return frozenset(p.name for p in parameters if p.kind in named)
 
 
+def is_argument(mapper: Mapper[Any], name: str) -> bool:
+    """Whether the class's own constructor names that among its arguments."""
+    accepted = _accepted(mapper)
+    return accepted is not None and name in accepted
+
+
 @remembered
 def _accepted(mapper: Mapper[Any]) -> Container[str] | None:
     own = own_constructor(mapper)
