@@ -30,7 +30,8 @@ async def complete_created(
         by_key = select(mapper.class_).where(*(column == v for column, v in pairs))
         # This fills in what is not loaded, and changes nothing that is.
         (await session.execute(by_key.options(*options))).unique().all()
-    await complete_updated(session, instance)
+    if state.expired_attributes:
+        await complete_updated(session, instance)
     # If nothing else was created, no row can refer to the new one (triggers aside).
     is_alone = is_alone and bool(empty_values(mapper))
     if is_alone and not is_watched(session.sync_session, mapper):
@@ -48,9 +49,7 @@ def fill_empty(instances: Sequence[Any], mapper: Mapper[Any]) -> None:
 async def complete_updated(session: AsyncSession, instance: Any) -> None:
     """Load what only the database knows by now, such as an SQL expression's value."""
     state: InstanceState[Any] = instance_state(instance)
-    expired = state.expired_attributes and (
-        state.expired_attributes & readable(state.mapper)
-    )
+    expired = state.expired_attributes & readable(state.mapper)
     if expired:
         await session.refresh(instance, sorted(expired))
 

@@ -15,7 +15,15 @@ from sqlalchemy.orm.attributes import (
 
 from .._call import Call
 from .._databases import Failure, facts_of, native_insert
-from .._models import T, columns_of, memory, nullable, readable, register_pending
+from .._models import (
+    T,
+    columns_of,
+    memory,
+    nullable,
+    readable,
+    register_pending,
+    remembered,
+)
 from .._new_row import NewRow
 from .parents import as_columns
 
@@ -33,14 +41,20 @@ def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:
     """Return an INSERT that skips conflicts, and returns what a SELECT would load."""
 
     def build() -> Any:
-        columns, names = columns_of(mapper), readable(mapper)
-        loaded: list[Any] = [c for name, c in columns.items() if name in names]
+        columns = columns_of(mapper)
+        loaded: list[Any] = [columns[name] for name in _returned(mapper)]
         kind = mapper.polymorphic_on
         if kind is not None and kind not in columns.values():
             loaded.append(kind)  # The class of each instance depends on it.
         return native_insert(dialect, mapper.local_table).returning(*loaded)
 
     return memory(mapper, ("insert", dialect.name), build)
+
+
+@remembered
+def _returned(mapper: Mapper[Any]) -> list[str]:
+    """Return the columns that come first in what it returns, by attribute name."""
+    return [name for name in columns_of(mapper) if name in readable(mapper)]
 
 
 # Why not the ORM's own INSERT … RETURNING, as `bulk` has it for many rows? It was
@@ -111,19 +125,19 @@ def _fill(
 ) -> None:
     """Put into the instance what the INSERT has made up, as a flush would."""
     # The values are committed as soon as the instance is registered.
-    loaded, names = instance_dict(instance), readable(mapper)
-    returned = row._mapping  # noqa: SLF001 - public, in spite of its name
+    loaded = instance_dict(instance)
+    returned = dict(zip(_returned(mapper), row, strict=False))
     # Defaults that SQLAlchemy has evaluated are among the parameters that it sent.
     made: Any = result.last_inserted_params()
     evaluated = {column.key for column in result.prefetch_cols() or ()}
     for name, column in columns_of(mapper).items():
         if column.key in parameters:
-            if name in names:
+            if name in returned:
                 loaded.setdefault(name, None)
         elif column.key in evaluated:
             loaded[name] = made[column.key]
-        elif column in returned:
-            loaded[name] = returned[column]
+        elif name in returned:
+            loaded[name] = returned[name]
         else:
             loaded.pop(name, None)  # It is deferred.
 

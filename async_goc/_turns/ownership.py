@@ -1,6 +1,6 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
@@ -13,6 +13,7 @@ from .._models import is_executing
 from .key import Key
 
 _KEY: Final = "async_goc.owners"
+_NO_OWNERS: Final[Mapping[Queues, Any]] = {}
 _InSavepoints = WeakKeyDictionary[SessionTransaction, dict[Key, None]]
 
 
@@ -115,7 +116,8 @@ class TransactionOwner(Owner):
         """
         session = self._session()
         root = None if session is None else session.get_transaction()
-        held = [key for key in keys if key in self.keys] if self.is_alive() else []
+        is_alive = self._root is None or root is self._root()
+        held = [key for key in keys if key in self.keys] if is_alive else []
         if session is None or root is None or not held:
             return False
         if self._root is None:
@@ -198,20 +200,15 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
     return owner
 
 
-def _owners_of(session: Session) -> Iterable[Any]:
-    owners: dict[Queues, TransactionOwner] | None = session.info.get(_KEY)
-    return () if owners is None else owners.values()
-
-
 @event.listens_for(Session, "before_commit")
 def _before_commit(session: Session) -> None:
-    for owner in _owners_of(session):
+    for owner in session.info.get(_KEY, _NO_OWNERS).values():
         owner.is_committing = True
 
 
 @event.listens_for(Session, "after_commit")
 def _on_commit(session: Session) -> None:
-    for owner in _owners_of(session):
+    for owner in session.info.get(_KEY, _NO_OWNERS).values():
         owner.is_committing = False
         if owner.has_kept_any:
             # While a savepoint is being released, it still is the innermost one.
@@ -220,7 +217,7 @@ def _on_commit(session: Session) -> None:
 
 @event.listens_for(Session, "after_transaction_end")
 def _on_end(session: Session, transaction: SessionTransaction) -> None:
-    for owner in _owners_of(session):
+    for owner in session.info.get(_KEY, _NO_OWNERS).values():
         owner.is_committing = False
         if owner.has_kept_any:
             owner.end(transaction)

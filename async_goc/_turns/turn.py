@@ -175,7 +175,7 @@ class Turn:
         if not known:
             return
         # The defaults may have ended the transaction in which the call began.
-        owner = self._find_owner()
+        owner = self._owner if self._owner.is_alive() else self._find_owner()
         for key in known:
             is_ours = key in owner.keys
             # A call that went on without the key is the one to wait for now.
