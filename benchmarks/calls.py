@@ -17,7 +17,7 @@ from platform import python_version
 from typing import Literal
 
 from cases import EXISTING, fill, fresh, mixed
-from claims import CREATOR
+from claims import CREATOR, FILTER_BY, NO_LOCKS, NOTHING_KNOWN, OURS, PREBUILT
 from contenders import CONTENDERS, Call, Contender, Place
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
@@ -57,18 +57,18 @@ class Case:
 
 
 _OURS = {
-    "async_goc": "contenders.ours:Savepoint",
-    "async_goc, locks=None": "contenders.ours:NoLocks",
+    OURS: "contenders.ours:Savepoint",
+    NO_LOCKS: "contenders.ours:NoLocks",
 }
 _NATIVE = {"async_goc, native": "contenders.ours:Native"}
-_UNKNOWN = {"async_goc, key not known": "contenders.ours:NothingKnown"}
+_UNKNOWN = {NOTHING_KNOWN: "contenders.ours:NothingKnown"}
 _CREATORS = {title: CONTENDERS[title] for title in (CREATOR, "GetOrCreator")}
 _IN_AUTOCOMMIT = ("asyncpg, autocommit", "Tortoise ORM", "Piccolo")
-_SELECTS = ("prebuilt select by hand", "select().filter_by() by hand")
+_SELECTS = (PREBUILT, FILTER_BY)
 _RECIPE, _ON_CONFLICT = ("savepoint by hand",), ("ON CONFLICT by hand",)
 
 CASES = {
-    "hit in tx": Case("hit", "transaction", _OURS, _SELECTS),
+    "hit in tx": Case("hit", "transaction", _OURS | _UNKNOWN, _SELECTS),
     "hit": Case("hit", "request", _OURS | _UNKNOWN, _SELECTS),
     "savepoint miss in tx": Case("miss", "transaction", _OURS, _RECIPE),
     "savepoint miss": Case("miss", "request", _OURS, _RECIPE),

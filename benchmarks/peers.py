@@ -114,7 +114,8 @@ def report(plan: list[Case], results: dict[str, Lanes]) -> None:
 
 
 def claims(results: dict[str, Lanes]) -> list[str]:
-    return [claim.line(results) for claim in CLAIMS if claim.case in results]
+    held = [claim for claim in CLAIMS if claim.case in results]
+    return [claim.line(claim.ratio(results)) for claim in held]
 
 
 def versions() -> str:
