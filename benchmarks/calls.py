@@ -17,7 +17,16 @@ from platform import python_version
 from typing import Literal
 
 from cases import EXISTING, fill, fresh, mixed
-from claims import CREATOR, FILTER_BY, NO_LOCKS, NOTHING_KNOWN, OURS, PREBUILT
+from claims import (
+    CREATOR,
+    FILTER_BY,
+    NATIVE,
+    NO_LOCKS,
+    NOTHING_KNOWN,
+    OURS,
+    PREBUILT,
+    RECIPE,
+)
 from contenders import CONTENDERS, Call, Contender, Place
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
@@ -60,20 +69,20 @@ _OURS = {
     OURS: "contenders.ours:Savepoint",
     NO_LOCKS: "contenders.ours:NoLocks",
 }
-_NATIVE = {"async_goc, native": "contenders.ours:Native"}
+_NATIVE = {NATIVE: "contenders.ours:Native"}
 _UNKNOWN = {NOTHING_KNOWN: "contenders.ours:NothingKnown"}
 _CREATORS = {title: CONTENDERS[title] for title in (CREATOR, "GetOrCreator")}
 _IN_AUTOCOMMIT = ("asyncpg, autocommit", "Tortoise ORM", "Piccolo")
 _SELECTS = (PREBUILT, FILTER_BY)
-_RECIPE, _ON_CONFLICT = ("savepoint by hand",), ("ON CONFLICT by hand",)
+_INSERTS = (RECIPE, "ON CONFLICT by hand")
 
 CASES = {
     "hit in tx": Case("hit", "transaction", _OURS | _UNKNOWN, _SELECTS),
     "hit": Case("hit", "request", _OURS | _UNKNOWN, _SELECTS),
-    "savepoint miss in tx": Case("miss", "transaction", _OURS, _RECIPE),
-    "savepoint miss": Case("miss", "request", _OURS, _RECIPE),
-    "native miss in tx": Case("miss", "transaction", _NATIVE, _ON_CONFLICT),
-    "native miss": Case("miss", "request", _NATIVE, _ON_CONFLICT),
+    "savepoint miss in tx": Case("miss", "transaction", _OURS, (RECIPE,)),
+    "savepoint miss": Case("miss", "request", _OURS, (RECIPE,)),
+    "native miss in tx": Case("miss", "transaction", _NATIVE, _INSERTS),
+    "native miss": Case("miss", "request", _NATIVE, _INSERTS),
     "creator hit": Case("hit", "request", _CREATORS, _IN_AUTOCOMMIT, most=320),
     "creator miss": Case("miss", "request", _CREATORS, _IN_AUTOCOMMIT),
     "bulk": Case("bulk", "request", _OURS, ("asyncpg",), calls=1, warm_up=1),

@@ -79,4 +79,8 @@ COUNTED = [
     Claim("hit in tx", NOTHING_KNOWN, NO_LOCKS, 1.03),
     Claim("hit", OURS, NO_LOCKS, 1.03),
     Claim("hit", NOTHING_KNOWN, NO_LOCKS, 1.03),
+    Claim("savepoint miss in tx", OURS, RECIPE, 0.92),
+    Claim("savepoint miss", OURS, RECIPE, 1.00),
+    Claim("native miss in tx", NATIVE, RECIPE, 0.46),
+    Claim("native miss", NATIVE, RECIPE, 0.60),
 ]
