@@ -1,6 +1,6 @@
 """Insert a row by one statement that skips conflicts, without a SAVEPOINT."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from sqlalchemy import ClauseElement, Column, CursorResult
@@ -28,13 +28,13 @@ from .._new_row import NewRow
 from .parents import as_columns
 
 
-async def insert_natively(
+def insert_natively(
     call: Call, new_row: NewRow[T], values: Mapping[str, Any]
-) -> T | Failure:
+) -> Awaitable[T | Failure]:
     """Insert the row, or return the database's error, if it has one."""
     # The session must be settled, and the row must fit. Like that of any statement, an
     # error of this one ends a PostgreSQL transaction.
-    return await call.session.run_sync(_insert, new_row, values)
+    return call.session.run_sync(_insert, new_row, values)
 
 
 def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:

@@ -4,7 +4,7 @@ The session must be settled before. What the caller still has pending would othe
 flushed together with what is written here, and an error of it be taken for a lost race.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
@@ -32,10 +32,10 @@ async def insert_in_savepoint(
     return made if isinstance(made, Failure) else made[0]
 
 
-async def insert_all(call: Call, rows: Rows[T]) -> list[T] | Failure:
+def insert_all(call: Call, rows: Rows[T]) -> Awaitable[list[T] | Failure]:
     """Insert all of the rows, or none and return the database's error."""
     # In one greenlet, because each step of an AsyncSession would start one of its own.
-    return await call.session.run_sync(_insert_all, rows)
+    return call.session.run_sync(_insert_all, rows)
 
 
 async def update(

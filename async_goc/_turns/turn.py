@@ -105,10 +105,8 @@ class Turn:
 
         This call has the others by now, or goes on without them.
         """
-        if not keys or self._call.policy.locks is None:
+        if not keys or self._call.policy.locks is None or self._holds(keys):
             return ()
-        if self._taken and self._owner.keys.keys() >= {*keys}:
-            return ()  # It has queued for them before it looked.
         queues = self._queues = self._call.policy.locks.queues()
         memory, owner = queues.memory, self._find_owner()
         again: list[Key] = []
@@ -130,6 +128,12 @@ class Turn:
                 again.append(key)
         self._looked = perf_counter()
         return again
+
+    def _holds(self, keys: Sequence[Key | None]) -> bool:
+        """Whether it holds all of the keys, which it has queued for before."""
+        if not self._taken or not self._owner.is_alive():
+            return False
+        return self._owner.keys.keys() >= {*keys}
 
     async def _wait(self, key: Key) -> None:
         call, began = self._call, perf_counter()

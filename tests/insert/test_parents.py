@@ -82,6 +82,17 @@ class Chapter(Base):
     author: Mapped[Writer | None] = relationship()
 
 
+class Mark(Base):
+    """Its own key is made of two parents'."""
+
+    __tablename__ = "book_tag"
+
+    book_id: Mapped[int] = mapped_column(ForeignKey("book.id"), primary_key=True)
+    tag_id: Mapped[int] = mapped_column(ForeignKey("tag.id"), primary_key=True)
+    novel: Mapped[Novel] = relationship()
+    chapter: Mapped[Chapter] = relationship()
+
+
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
     async with AsyncSession(engine) as session:
@@ -149,6 +160,21 @@ async def test_a_parent_with_a_row(
         await session.rollback()
         assert inspect(made).transient
     assert seen[0] == seen[1]
+
+
+@everywhere
+async def test_a_row_between_two_parents(session: AsyncSession) -> None:
+    """Its key is made of theirs; a pending one gets its own key before."""
+    ann = await persistent(session, Writer)
+    novel = Novel(title="x", author_id=ann.id)
+    chapter = Chapter(id=ann.id, name="y")
+    session.add_all([novel, chapter])
+    mark, used = await create(session, Mark, "native", novel=novel, chapter=chapter)
+    assert used == "native"
+    assert (mark.novel, mark.chapter) == (novel, chapter)
+    key = mark.book_id, mark.tag_id
+    assert key == (novel.id, chapter.id)
+    assert await session.get(Mark, key) is mark
 
 
 @on_postgres
