@@ -7,18 +7,13 @@ from sqlalchemy import ClauseElement, Column, CursorResult
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import (
-    instance_dict,
-    instance_state,
-    set_committed_value,
-)
+from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 
 from .._call import Call
 from .._databases import Failure, facts_of, native_insert
 from .._models import (
     T,
     columns_of,
-    memory,
     nullable,
     readable,
     register_pending,
@@ -39,16 +34,23 @@ def insert_natively(
 
 def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:
     """Return an INSERT that skips conflicts, and returns what a SELECT would load."""
-
-    def build() -> Any:
+    inserts = _inserts(mapper)
+    statement = inserts.get(dialect.name)
+    if statement is None:
         columns = columns_of(mapper)
         loaded: list[Any] = [columns[name] for name in _returned(mapper)]
         kind = mapper.polymorphic_on
         if kind is not None and kind not in columns.values():
             loaded.append(kind)  # The class of each instance depends on it.
-        return native_insert(dialect, mapper.local_table).returning(*loaded)
+        statement = native_insert(dialect, mapper.local_table).returning(*loaded)
+        inserts[dialect.name] = statement
+    return statement
 
-    return memory(mapper, ("insert", dialect.name), build)
+
+@remembered
+def _inserts(_: Mapper[Any]) -> dict[str, Any]:
+    """Return the INSERTs of the model, by dialect."""
+    return {}
 
 
 @remembered
@@ -92,7 +94,7 @@ def _insert(
     if row is None:
         return Failure(None, instance)
     _fill(mapper, instance, parameters, result, row)
-    _register(session, instance)
+    _register(session, mapper, instance)
     return instance
 
 
@@ -142,18 +144,17 @@ def _fill(
             loaded.pop(name, None)  # It is deferred.
 
 
-def _register(session: Session, instance: object) -> None:
+def _register(session: Session, mapper: Mapper[Any], instance: object) -> None:
     """Make the pending instance persistent, and new in the transaction."""
-    state: Any = instance_state(instance)
     stale: Any = None
     if len(session.identity_map):
-        key = state.mapper.identity_key_from_instance(instance)
+        key = mapper.identity_key_from_instance(instance)
         stale = session.identity_map.get(key)
     if stale is not None:
         # Its row has been deleted, and the new one is another row with the same key.
         session.expire(stale)
     register_pending(session, instance)
-    unread = readable(state.mapper) - state.dict.keys()
+    unread = readable(mapper) - instance_dict(instance).keys()
     if unread:
         # The SQL expressions of column_property() are no columns of the table.
         session.expire(instance, unread)

@@ -154,9 +154,11 @@ class Lookup(Generic[T]):
     def fed_values(self, *, is_flushed: bool) -> dict[str, Any]:
         """Return what a new row gets from the lookup, unless that is contradictory."""
         plan = self.plan
-        settable = {field.name for field in plan.fields if field.is_settable}
         # In the caller's order, in which an error tells what comes second.
-        fed = {name: v for name, v in self.values.items() if name in settable}
+        fed = {**self.values}
+        for field in plan.fields:
+            if not field.is_settable:
+                del fed[field.name]
         if not self.criteria and not plan.has_overlap:
             return fed
         for found in filter(None, map(equality, conjuncts(*self._positional))):

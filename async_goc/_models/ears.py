@@ -1,7 +1,7 @@
 """Remember what is listened to, until a listener comes or goes."""
 
 from collections.abc import Iterator
-from operator import attrgetter
+from operator import attrgetter, call
 from typing import Any, Final
 
 from .private import class_listeners
@@ -22,9 +22,8 @@ class Ears:
         of_class: tuple[Any, tuple[str, ...]] = (None, ()),
     ) -> None:
         self._targets = (*targets, of_class)
-        self._pickers: list[Any] = [
-            (attrgetter(*names), dispatch) for dispatch, names in targets
-        ]
+        self._dispatches: list[Any] = [dispatch for dispatch, _ in targets]
+        self._pickers: list[Any] = [attrgetter(*names) for _, names in targets]
         self._seen: list[Any] = []
         self._lists: list[Any] = []
         self._lengths: list[int] = []
@@ -39,7 +38,7 @@ class Ears:
 
     def have_changed(self) -> bool:
         """Whether any listener has come or gone since the last time."""
-        now = [pick(dispatch) for pick, dispatch in self._pickers]
+        now = [*map(call, self._pickers, self._dispatches)]
         if now == self._seen and [*map(len, self._lists)] == self._lengths:
             return False
         found = [each for _, each in self._listened()]

@@ -1,6 +1,6 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
@@ -109,28 +109,26 @@ class TransactionOwner(Owner):
         if key not in self._kept:
             self._queues.release(key, self, answer)
 
-    def keep(self, *keys: Key) -> bool:
-        """Hold *keys* until the transaction ends, or the innermost savepoint fails.
-
-        Say whether all are held: one may have been taken over by another owner.
-        """
+    def keep(self, keys: Iterable[Key]) -> None:
+        """Hold *keys* until the transaction ends, or the innermost savepoint fails."""
+        # One of them may have been taken over by another owner.
         session = self._session()
         root = None if session is None else session.get_transaction()
-        is_alive = self._root is None or root is self._root()
-        held = [key for key in keys if key in self.keys] if is_alive else []
+        held = dict.fromkeys(filter(self.keys.__contains__, keys))
         if session is None or root is None or not held:
-            return False
+            return
         if self._root is None:
             # The garbage collector calls this at any time, in any thread.
             self._root = ref(
                 root, lambda _: self._queues.home.run_soon(self._queues.reclaim, self)
             )
+        elif root is not self._root():
+            return
         nested = session.get_nested_transaction()
         if nested is not None:
             new = [key for key in held if key not in self._kept]
             self._note(nested, dict.fromkeys(new))
-        self._kept.update(dict.fromkeys(held))
-        return len(held) == len(keys)
+        self._kept.update(held)
 
     def commit(self, transaction: SessionTransaction) -> None:
         """Note that the root was committed, or that a savepoint is being released."""

@@ -175,7 +175,7 @@ class Turn:
 
     def created(self, keys: Iterable[Key | None]) -> None:
         """The rows are there, for others as soon as the transaction has committed."""
-        known = [key for key in keys if key is not None]
+        known = [*filter(None, keys)]
         if not known:
             return
         # The defaults may have ended the transaction in which the call began.
@@ -186,7 +186,7 @@ class Turn:
             if self._queues.take(key, owner) and not is_ours:
                 self._taken[key] = False
         if self._call.policy.hold == "transaction":
-            owner.keep(*known)
+            owner.keep(known)
 
     def _find_owner(self) -> TransactionOwner:
         """Find what holds the keys of the session's present transaction."""
