@@ -204,4 +204,4 @@ def _heard(dispatch: Any, names: Iterable[str]) -> list[str]:
 
 def obstacles_to_native(session: Session, mapper: Mapper[Any]) -> list[str]:
     """Return why no row of the model is inserted natively, whatever its values."""
-    return list(_obstacles(session, mapper, ()))
+    return list(_obstacles(session, mapper, frozenset()))

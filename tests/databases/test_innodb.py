@@ -64,7 +64,7 @@ async def take_snapshot(session: AsyncSession) -> None:
 async def test_lost_race(engine: AsyncEngine, sessions: Sessions) -> None:
     """A rival's row that is newer than the snapshot is returned, and read as it is.
 
-    Fails without `lock_on_rival` in `Lookup`.
+    Fails without `has_locking_reads` in `read_hidden`.
     """
     events: list[Event] = []
     async with sessions.begin() as session:
@@ -86,8 +86,7 @@ async def test_losers_change_the_row(
 ) -> None:
     """Two that have lost to one rival, and then change its row, do not deadlock.
 
-    Fails without `is_hidden` in `Lookup`.
-    Fails without `hidden` in `look_for_rivals`.
+    Fails without `is_hidden` in `read_hidden`.
     """
 
     async def lose(session: AsyncSession, defaults: Any) -> Any:
@@ -117,7 +116,7 @@ async def test_losers_change_the_row(
 async def test_lost_race_of_a_subclass(engine: AsyncEngine, sessions: Sessions) -> None:
     """What only the rival's class has is newer than the snapshot, too.
 
-    Fails without `lock_on_rival` in `complete_found`.
+    Fails without `read_rivals` in `complete_found`.
     """
     async with sessions.begin() as session:
         await take_snapshot(session)
@@ -311,7 +310,7 @@ async def test_row_newer_than_a_strict_snapshot(
 ) -> None:
     """Where MariaDB refuses to read what is newer, the whole transaction runs again.
 
-    Fails without `is_changed_since_snapshot` in `_look_for_rival`.
+    Fails without `is_changed_since_snapshot` in `read_rivals`.
     """
 
     def be_strict(connection: Any, _: object) -> None:

@@ -476,8 +476,7 @@ async def test_innodb_reads_a_rivals_row_in_time(
 ) -> None:
     """What was in the way of an INSERT is locked to be seen, which may have to wait.
 
-    Fails without `limiting_waits` in `look_for_rivals`, and without `limiting_waits` in
-    `_read_and_lock`.
+    Fails without `limiting_lock` in `read_rivals`.
     """
     policy = Policy(lock_timeout=1)
     async with sessions() as session, sessions() as rival:
