@@ -9,6 +9,7 @@ from .._databases import (
     has_shared_connection,
     keeps_statements_in_pooler,
     level_without_retry,
+    unprepared,
 )
 from .._models import has_statement_cache, level_on_connect
 from .finding import Code, Finding
@@ -38,10 +39,9 @@ def engine_findings(connection: Connection) -> Iterator[Finding]:
             "prepared-statements",
             "a pooler is between this engine and the server, does not keep track of "
             "prepared statements, and the driver keeps some",
-            "give connect_args={'statement_cache_size': 0, "
-            "'prepared_statement_cache_size': 0} for asyncpg, {'prepare_threshold': "
-            "None} for psycopg, or take PgBouncer from 1.21 on; nothing, if its "
-            "pool_mode is session",
+            f"make the engine with connect_args={unprepared(connection.engine.url)}, "
+            "or take PgBouncer from 1.21 on; nothing need be done if its pool_mode is "
+            "session",
         )
 
 

@@ -7,7 +7,7 @@ import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from sqlalchemy.exc import SAWarning
+from sqlalchemy.exc import DBAPIError, SAWarning, SQLAlchemyError
 
 from ..checks import Finding, check
 from .report import write_json, write_report
@@ -63,9 +63,10 @@ def _said(error: Exception) -> str:
     if isinstance(error, NotFoundError | ValueError):
         return str(error)
     # The first line is the database's; the others are SQLAlchemy's own.
-    lines = str(error).splitlines()
-    kind = type(error).__name__
-    return f"{kind}: {lines[0]}" if lines else kind
+    said = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    if isinstance(error, SQLAlchemyError) and not isinstance(error, DBAPIError):
+        return said
+    return f"{said}; see whether the server runs, and lets this user SELECT"
 
 
 def _parser() -> ArgumentParser:

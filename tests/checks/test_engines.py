@@ -98,11 +98,15 @@ async def test_poolers(server: str, url: str, monkeypatch: pytest.MonkeyPatch) -
     with poolers.pgbouncer(server) as pooler:
         place = make_url(f"postgresql://{pooler}")
         there = make_url(url).set(host=place.host, port=place.port)
-        assert await codes_of(create_async_engine(there)) == found
+        default = create_async_engine(there)
+        [finding] = [f for f in await check(default, Tag) if f.model is None]
+        assert [finding.code] == found
+        await default.dispose()
         # As docs/postgresql.md has it: one setting of the two is not enough.
         settings = (
             dict.fromkeys(CACHES, 0) if is_asyncpg else {"prepare_threshold": None}
         )
+        assert f"connect_args={settings}," in finding.remedy
         right = create_async_engine(there, connect_args=settings)
         assert await codes_of(right) == []
         for name in CACHES if is_asyncpg else ():

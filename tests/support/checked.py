@@ -221,6 +221,5 @@ def make(connection: Connection) -> None:
 
 
 # What a program has beside its models, and a command line may name.
-nothing = MetaData()
 if "CHECKED_URL" in os.environ:
     engine = create_async_engine(os.environ["CHECKED_URL"])
