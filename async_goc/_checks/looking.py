@@ -38,7 +38,7 @@ async def check(
             tables then have no classes, so that nothing is said of these.
 
     Returns:
-        The findings, errors first, then by model. Empty: nothing was found.
+        The findings, errors first, then by model; an empty list if there is none.
 
     Raises:
         TypeError: One of the arguments is something else.
