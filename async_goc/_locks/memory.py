@@ -1,11 +1,13 @@
 """Remember which keys have been released, within bounds."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Iterable
 from time import perf_counter
 from typing import Final
 
 _MOST_ABSENT: Final = 100
+# What part of the memory the keys of one transaction may fill.
+_CROWD: Final = 10
 
 
 class Memory:
@@ -25,6 +27,8 @@ class Memory:
         self._absent: OrderedDict[Hashable, float] = OrderedDict()
         # The time of the last release, and of the last one that has been forgotten.
         self._newest = self._forgotten = float("-inf")
+        # The last time that so many were released that they are not remembered.
+        self._crowded = float("-inf")
 
     def add(self, key: Hashable, *, exists: bool) -> None:
         """Note that *key* is being released."""
@@ -35,6 +39,15 @@ class Memory:
         else:
             self._released.pop(key, None)
             self._keep_absent(key, self._newest)
+
+    def add_all(self, keys: Collection[Hashable], *, exists: bool) -> None:
+        """Note that *keys* are being released at once."""
+        # Those of one transaction must not push out what all others have left here.
+        if len(keys) > self._size // _CROWD:
+            self._newest = self._crowded = perf_counter()
+            return
+        for key in keys:
+            self.add(key, exists=exists)
 
     def exists(self, key: Hashable) -> bool:
         """Whether the row of *key* is known to have existed."""
@@ -47,6 +60,15 @@ class Memory:
         if released is not None:
             self._keep_absent(key, released)
 
+    def forget_all(self, keys: Collection[Hashable]) -> None:
+        """Note that the rows do not exist any more."""
+        for key in self._released.keys() & keys:
+            self.forget(key)
+
+    def have_changed(self, keys: Iterable[Hashable], since: float) -> bool:
+        """Whether any of *keys* may have been released since that moment."""
+        return self._newest >= since and any(self.has_changed(k, since) for k in keys)
+
     def has_changed(self, key: Hashable, since: float) -> bool:
         """Whether *key* may have been released since that ``perf_counter()``."""
         if self._newest < since:
@@ -55,7 +77,7 @@ class Memory:
         # was forgotten counts as its own: looking once too often costs one SELECT,
         # looking once too seldom a lost race.
         released = self._released.get(key) or self._absent.get(key, self._forgotten)
-        return released >= since
+        return max(released, self._crowded) >= since
 
     def __len__(self) -> int:
         return len(self._released)

@@ -1,12 +1,12 @@
 """Queue for keys, within one event loop."""
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable
 from time import perf_counter
 
+from .holders import Holders
 from .home import HomeLoop
 from .line import Line, Waiter
-from .memory import Memory
 from .owner import Answer, Owner
 from .statistics import Counts
 from .sweeper import SWEEP, Sweeper
@@ -25,7 +25,7 @@ from .waits import follow
 # waiter: no newcomer can slip in between, and exactly one more INSERT is tried.
 
 
-class Queues:
+class Queues(Holders):
     """The keys that are held in one event loop, and the lines for them."""
 
     # Not for threads other than the loop's, nor for what the garbage collector calls
@@ -34,21 +34,14 @@ class Queues:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, most_known: int, counts: Counts
     ) -> None:
-        self.counts: Counts = counts
-        self.memory: Memory = Memory(most_known)
+        super().__init__(most_known, counts)
         self.home: HomeLoop = HomeLoop(loop)
-        self._holders: dict[Hashable, Owner] = {}
-        self.holders: Mapping[Hashable, Owner] = self._holders
         # {key: its line}, while it has waiters or a scout.
         self._lines: dict[Hashable, Line] = {}
         self._waiting: set[Waiter] = set()  # All that stand in a line.
         self._sweeper = Sweeper(
             self.home, self._holders, self._lines, self.reclaim, self._give_up
         )
-
-    @property
-    def held(self) -> int:
-        return len(self._holders)
 
     @property
     def waiting(self) -> int:
@@ -127,6 +120,16 @@ class Queues:
         else:
             self._pass_on(key, line)
 
+    def release_all(
+        self, keys: Collection[Hashable], owner: Owner, answer: Answer = Answer.GRANTED
+    ) -> None:
+        """Give *keys* back, and tell the waiters of each *answer*."""
+        if not self._lines.keys().isdisjoint(keys):
+            for key in keys:
+                self.release(key, owner, answer)
+        else:
+            self._drop_all(keys, owner, answer)
+
     def reclaim(self, owner: Owner) -> None:
         """Release all that an owner held which ended without doing so."""
         for key in list(owner.keys):
@@ -151,11 +154,6 @@ class Queues:
         if (line := self._lines.get(key)) is not None:
             line.since = self.home.time()
             self._arrange(key, line)
-
-    def _lose(self, key: Hashable, owner: Owner) -> None:
-        del owner.keys[key]
-        if not owner.keys:
-            owner.is_overdue, owner.scouted = False, None
 
     def _is_cycle(self, key: Hashable, owner: Owner, around: Collection[Owner]) -> bool:
         """Whether waiting would close a cycle; its members then stop waiting, too."""

@@ -1,7 +1,7 @@
 """Make values plain and short, and equal where SQL takes them for equal."""
 
 import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -88,6 +88,16 @@ def frozen(value: Any) -> Any:
         return _bounded([frozen(getattr(value, f.name)) for f in fields(kind)])
     # It may change, and its hash with it, so that only its type tells it apart.
     return _COARSE, kind.__name__
+
+
+def freeze_all(freeze: Freeze, values: Sequence[Any]) -> Sequence[Any]:
+    """Return a column's values frozen; most are short texts, or whole numbers."""
+    kinds = set(map(type, values)) if freeze is frozen else set[Any]()
+    if kinds == {str} and max(map(len, values)) <= _MOST:
+        return values
+    if kinds == {int} and min(values) >= -_BIG and max(values) < _BIG:
+        return values
+    return list(map(freeze, values))
 
 
 def is_coarse(value: Hashable) -> bool:

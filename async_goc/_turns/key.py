@@ -3,6 +3,8 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -18,7 +20,7 @@ from .._models import (
     sql_text,
     uniques_of,
 )
-from .freeze import Freeze, freezer, frozen
+from .freeze import Freeze, freeze_all, freezer, frozen
 
 Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]
@@ -95,13 +97,16 @@ class _Recipe:
         with suppress(Exception):  # The rows are then read one by one.
             # By column, which is faster.
             columns = [
-                list(map(part.freeze, map(part.read, rows))) for part in self.parts
+                freeze_all(part.freeze, list(map(part.read, rows)))
+                for part in self.parts
             ]
             schema = schemas.get(self.schema, self.schema)
             place = (self.database, schema, self.table, self.columns)
-            keys = zip(*columns, strict=True)
-            # Key(…) takes twice as long.
-            return [Key._make((*place, key, namespace)) for key in keys]
+            fields = zip(
+                *map(repeat, place), zip(*columns, strict=True), repeat(namespace)
+            )
+            # Key(…) takes several times as long.
+            return list(map(partial(tuple.__new__, Key), fields))
         return [self.key(row, schemas, namespace) for row in rows]
 
 

@@ -104,10 +104,17 @@ class TransactionOwner(Owner):
         """Whether any key stays with the transaction."""
         return bool(self._kept)
 
-    def leave(self, key: Key, answer: Answer) -> None:
-        """Release a key that a call has taken, at its end, unless the key is kept."""
-        if key not in self._kept:
-            self._queues.release(key, self, answer)
+    def leave(self, keys: Mapping[Key, bool]) -> None:
+        """Release what a call has taken, at its end, unless that is kept.
+
+        With each key comes whether its row is there.
+        """
+        for is_there, answer in ((True, Answer.FOUND), (False, Answer.GRANTED)):
+            left = [
+                k for k, it in keys.items() if it is is_there and k not in self._kept
+            ]
+            if left:
+                self._queues.release_all(left, self, answer)
 
     def keep(self, keys: Iterable[Key]) -> None:
         """Hold *keys* until the transaction ends, or the innermost savepoint fails."""
@@ -180,8 +187,7 @@ class TransactionOwner(Owner):
             self._queues.home.run(self._release_here, keys, answer)
 
     def _release_here(self, keys: Sequence[Key], answer: Answer) -> None:
-        for key in keys:
-            self._queues.release(key, self, answer)
+        self._queues.release_all(keys, self, answer)
 
 
 def owner_of(session: Session, queues: Queues) -> TransactionOwner:

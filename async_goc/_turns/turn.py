@@ -54,8 +54,7 @@ class Turn:
         if kind is GeneratorExit:
             # The garbage collector closes a call at any time, in any thread.
             leave = partial(self._queues.home.run_soon, leave)
-        for key, is_there in self._taken.items():
-            leave(key, Answer.FOUND if is_there else Answer.GRANTED)
+        leave(self._taken)
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -109,6 +108,8 @@ class Turn:
             return ()
         queues = self._queues = self._call.policy.locks.queues()
         memory, owner = queues.memory, self._find_owner()
+        if has_looked and len(keys) > 1 and self._take_all(keys):
+            return ()
         again: list[Key] = []
         for key in keys:
             if key is None or key in owner.keys:
@@ -134,6 +135,19 @@ class Turn:
         if not self._taken or not self._owner.is_alive():
             return False
         return self._owner.keys.keys() >= {*keys}
+
+    def _take_all(self, keys: Iterable[Key | None]) -> bool:
+        """Take all keys at once, if they are free, and were so during the look."""
+        wanted = dict.fromkeys(filter(None, keys), False)
+        memory = self._queues.memory
+        if memory.have_changed(wanted, self._looked):
+            return False
+        if not self._queues.take_all(wanted, self._owner):
+            return False
+        memory.forget_all(wanted)
+        self._taken.update(wanted)
+        self._looked = perf_counter()
+        return True
 
     async def _wait(self, key: Key) -> None:
         call, began = self._call, perf_counter()
@@ -175,12 +189,12 @@ class Turn:
 
     def created(self, keys: Iterable[Key | None]) -> None:
         """The rows are there, for others as soon as the transaction has committed."""
-        known = [*filter(None, keys)]
+        known = dict.fromkeys(filter(None, keys))
         if not known:
             return
         # The defaults may have ended the transaction in which the call began.
         owner = self._owner if self._owner.is_alive() else self._find_owner()
-        for key in known:
+        for key in self._queues.not_held(known, owner):
             is_ours = key in owner.keys
             # A call that went on without the key is the one to wait for now.
             if self._queues.take(key, owner) and not is_ours:

@@ -93,6 +93,47 @@ def test_rows_that_are_not_there_are_soon_forgotten() -> None:
     assert keys[0] not in memory._absent
 
 
+async def test_many_keys_at_once() -> None:
+    """They are taken and given back at once, and push nothing out of the memory.
+
+    Fails without `_crowded` in `Memory.add_all`, and in `Memory.has_changed`.
+    """
+    queues, owner, other = KeyedLocks(100).queues(), Holder(), Holder()
+    queues.take("known", other)
+    queues.release("known", other, Answer.CREATED)
+    before, many = perf_counter(), [f"key {number}" for number in range(1_000)]
+    assert queues.take_all(many, owner)
+    assert not queues.take_all(["free", many[0]], other)
+    assert (queues.held, queues.counts.acquired) == (1_000, 1_001)
+    assert queues.not_held(["free", *many], owner) == ["free"]
+    queues.release_all([*many, "not its own"], owner, Answer.CREATED)
+    assert (queues.held, owner.keys) == (0, {})
+    memory = queues.memory
+    assert memory.exists("known")
+    assert not any(map(memory.exists, many))
+    # Each may be one of them, and so is looked for once more.
+    assert memory.have_changed([many[0]], before)
+    assert memory.have_changed(["known"], before)
+    assert not memory.have_changed(many, perf_counter())
+    # A few are remembered as one is.
+    assert queues.take_all(many[:3], owner)
+    queues.release_all(many[:3], owner, Answer.FOUND)
+    assert all(map(memory.exists, ["known", *many[:3]]))
+    memory.forget_all(["known", many[0], "unknown"])
+    assert [memory.exists(key) for key in ("known", *many[:2])] == [False, False, True]
+
+
+async def test_many_keys_of_which_one_is_waited_for() -> None:
+    """What waits for one of them is told, as by a release of that one alone."""
+    queues, owner, other = KeyedLocks(100).queues(), Holder(), Holder()
+    many = [f"key {number}" for number in range(1_000)]
+    assert queues.take_all(["k", *many], owner)
+    (task,) = await line_up(queues, other)
+    queues.release_all(["k", *many], owner, Answer.CREATED)
+    assert await task is Answer.CREATED
+    assert queues.held == 0
+
+
 async def test_memory_of_nothing() -> None:
     """If no keys are known, any may exist, and may have changed since a release."""
     queues, owner, before = KeyedLocks(0).queues(), Holder(), perf_counter()

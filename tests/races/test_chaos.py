@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Hashable, Iterator
+from collections.abc import AsyncIterator, Collection, Hashable, Iterator
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -129,6 +129,9 @@ class RandomQueues(Queues):
     def take(self, key: Hashable, owner: Owner) -> bool:
         lies = self.random.random() < 0.5
         return self.random.random() < 0.5 if lies else super().take(key, owner)
+
+    def take_all(self, keys: Collection[Hashable], owner: Owner) -> bool:
+        return self.random.random() < 0.5 and super().take_all(keys, owner)
 
     async def wait(self, key: Hashable, *args: Any, **kwargs: Any) -> Answer:
         if key in self._holders and self.random.random() < 0.3:
