@@ -71,6 +71,6 @@ from .surroundings import (
     keeps_statements_in_pooler,
     level_without_retry,
 )
-from .tables import Source, bounded_wait
+from .tables import Source, bounded_wait, unbounded
 from .urls import asynchronous, missing_file, unprepared
 from .writer import find_writer, has_line, mark_as_reader, writer_of

@@ -16,7 +16,7 @@ from .patience import limited_in_savepoint, limited_in_session
 from .tables import (
     Columns,
     Source,
-    Types,
+    TableOf,
     array_table,
     document_table,
     no_table,
@@ -52,7 +52,7 @@ class Facts:
     # both insert there.
     has_locking_reads: bool = False
     # Returns a table of many values for a SELECT to join: arrays, or a document.
-    table_of: Callable[[Dialect, Types], Source | None] = no_table
+    table_of: TableOf = no_table
     # Whether that table gives back every value as it was, so that it can be inserted.
     inserts_from_table: bool = False
     # Returns the same as a list of VALUES, for values that do not fit into the table.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import func
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from .stored import as_stored
-from .texts import is_written, write
+from .texts import array_of, is_text, is_written, write
 from .uniform import decorated, processed, uniform
 
 Types = Sequence[TypeEngine[Any]]
@@ -27,10 +27,16 @@ Columns = Sequence[Sequence[Any]]
 # told by that number, and never by comparing values, which Python may take for equal
 # where the database does not, or the other way round.
 #
-# On PostgreSQL each column is an array. The arrays are unnested side by side in the
-# SELECT list, and generate_series numbers their rows there. WITH ORDINALITY numbers
-# rows, too, but it belongs to a function in FROM, and all that such a function returns
-# is stored before its first row is read.
+# On PostgreSQL each column is an array; one of texts is sent as one text, because
+# asyncpg asks of each item of a list whether it is a list. The arrays are unnested side
+# by side in the SELECT list, and generate_series numbers their rows there. WITH
+# ORDINALITY numbers rows, too, but it belongs to a function in FROM, and all that such
+# a function returns is stored before its first row is read.
+#
+# PostgreSQL plans a join by how many rows it expects, and by disks that take four times
+# as long for a page out of order. For 10,000 keys it reads a table of a million rows as
+# a whole, in 300 ms, where as many looks into the index take 14. So a long table is
+# hidden in subqueries, of which it expects a thousand rows.
 #
 # What does not travel in an array can be told by its type, once for all statements: a
 # list (an array of arrays is flattened), and a type that is not SQLAlchemy's own. Lists
@@ -61,43 +67,79 @@ class Source:
     pack: Callable[[Columns, Dialect], dict[str, Any] | None]
 
 
-def no_table(_dialect: Dialect, _types: Types) -> None:
+class TableOf(Protocol):
+    """Returns a table of values of those types, if there can be one."""
+
+    def __call__(
+        self, dialect: Dialect, types: Types, /, *, is_long: bool = False
+    ) -> Source | None: ...
+
+
+def no_table(_dialect: Dialect, _types: Types, /, *, is_long: bool = False) -> None:
     """Stand in where a database has no such table."""
 
 
-def array_table(dialect: Dialect, types: Types) -> Source | None:
+def array_table(
+    dialect: Dialect, types: Types, /, *, is_long: bool = False
+) -> Source | None:
     """Return PostgreSQL's table, which has an array for each column."""
     if not all(is_written(type_) or _is_item(type_, dialect) for type_ in types):
         return None
-    items = [sa.Text() if is_written(t) else unbounded(t) for t in types]
-    # Without `dimensions`, a list among the values would be a second dimension.
-    arrays: list[sa.BindParameter[Any]] = [
-        sa.bindparam(f"array_{place}", type_=ARRAY(item, dimensions=1))
-        for place, item in enumerate(items)
-    ]
+    hide: Hide = _hidden if is_long else lambda parameter: parameter
+    arrays = [_array(f"array_{n}", t, dialect, hide) for n, t in enumerate(types)]
     columns = [
-        func.unnest(array, type_=item).label(array.key)
-        for array, item in zip(arrays, items, strict=True)
+        func.unnest(each.array, type_=each.item).label(each.name) for each in arrays
     ]
-    last = func.cardinality(arrays[0]) - 1
-    number = func.generate_series(0, last, type_=sa.Integer()).label("number")
-    table = sa.select(*columns, number).subquery()
+    zero: Any = sa.literal_column("0")
+    last = sa.bindparam("last", type_=sa.Integer())
+    number = func.generate_series(zero, hide(last), type_=sa.Integer()).label("number")
+    rows = sa.select(*columns, number)
+    table = (rows.limit(hide(last) + 1) if is_long else rows).subquery()
 
     # Statements are kept with the model, and serve other engines with this one's name.
     def pack(values: Columns, dialect: Dialect) -> dict[str, Any] | None:
-        each = zip(values, types, strict=True)
-        packed = [
-            write(column, type_)
-            if is_written(type_)
-            else uniform(column, type_, dialect)
-            for column, type_ in each
-        ]
-        if any(column is None for column in packed):
-            return None
-        return {a.key: column for a, column in zip(arrays, packed, strict=True)}
+        packed: dict[str, Any] = {last.key: len(values[0]) - 1}
+        for each, column in zip(arrays, values, strict=True):
+            packed[each.name] = each.pack(column, dialect)
+        return None if None in packed.values() else packed
 
-    read = _as_sent(types, [table.c[array.key] for array in arrays])
+    read = _as_sent(types, [table.c[each.name] for each in arrays])
     return Source(table, read, table.c.number, pack)
+
+
+class _Array(NamedTuple):
+    """How one column's values travel."""
+
+    # The parameter's name.
+    name: str
+    # What is made of it, and the type of an item.
+    array: sa.ColumnElement[Any]
+    item: TypeEngine[Any]
+    pack: Callable[[Sequence[Any], Dialect], Any]
+
+
+Hide = Callable[[Any], Any]
+
+
+def _hidden(parameter: Any) -> Any:
+    return sa.select(parameter).scalar_subquery()
+
+
+def _array(name: str, type_: TypeEngine[Any], dialect: Dialect, hide: Hide) -> _Array:
+    if is_text(type_, dialect):
+        text = hide(sa.bindparam(name, type_=sa.Text()))
+        array = sa.cast(text, ARRAY(sa.Text()))
+        return _Array(name, array, unbounded(type_), array_of)
+    item = sa.Text() if is_written(type_) else unbounded(type_)
+
+    def pack(values: Sequence[Any], dialect: Dialect) -> Sequence[Any] | None:
+        if is_written(type_):
+            return write(values, type_)
+        return uniform(values, type_, dialect)
+
+    # Without `dimensions`, a list among the values would be a second dimension.
+    array = hide(sa.bindparam(name, type_=ARRAY(item, dimensions=1)))
+    return _Array(name, array, item, pack)
 
 
 def _as_sent(types: Types, columns: Sequence[Any]) -> list[Any]:
@@ -148,7 +190,13 @@ def _is_item(type_: TypeEngine[Any], dialect: Dialect) -> bool:
 _PLAIN: Final = frozenset({str, int, bool})
 
 
-def document_table(_dialect: Dialect, types: Types) -> Source:
+def document_table(
+    _dialect: Dialect,
+    types: Types,
+    /,
+    *,
+    is_long: bool = False,  # noqa: ARG001
+) -> Source:
     """Return SQLite's table, which is one document of all rows."""
     document = sa.bindparam("document", type_=sa.String())
     each = func.json_each(document).table_valued("key", "value")

@@ -7,8 +7,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, CITEXT
+from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
+
+from .uniform import decorated, uniform
 
 # An array of arrays is flattened: '{1,2}' and '{3}' cannot be items of one parameter.
 # They can as texts, of which the database makes arrays. Only what it reads as drivers
@@ -39,6 +42,25 @@ def write(values: Sequence[Any], type_: Any) -> list[str | None] | None:
     return texts if is_alike else None
 
 
+def is_text(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether a text can stand for a whole array of values of the type."""
+    chosen = decorated(type_.dialect_impl(dialect))
+    is_other = isinstance(chosen, (CITEXT, sa.Enum, sa.CHAR, sa.NCHAR))
+    return type(type_) in _STRINGS and isinstance(chosen, sa.String) and not is_other
+
+
+def array_of(values: Sequence[Any], dialect: Dialect) -> str | None:
+    """Return an array of texts as one text; ``None``: a value is no text."""
+    found = uniform(values, sa.String(), dialect)
+    if found is None or not {str, NoneType}.issuperset(map(type, found)):
+        return None
+    joined = '","'.join(["" if value is None else value for value in found])
+    is_plain = "\\" not in joined and joined.count('"') == 2 * (len(found) - 1)
+    if is_plain and None not in found:
+        return f'{{"{joined}"}}'
+    return _list_of(found, set())
+
+
 def _list_of(value: object, found: set[type[Any]]) -> str:
     """Return a list, or an item of one, as a text; note the types of the items."""
     kind = type(value)
@@ -54,6 +76,7 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
+_STRINGS: Final = frozenset(kind for kind, each in _KINDS.items() if each is str)
 _TEXTS: Final[Mapping[type[Any], Callable[[Any], str]]] = {
     NoneType: lambda _: "NULL",
     str: _quote,

@@ -27,8 +27,8 @@ from .._new_row import (
     has_generated_constructor,
     sets_parent,
 )
-from .bulk import has_contextual_default
 from .parents import obstacles_to_parents, parents_among
+from .sent import has_contextual_default
 
 _log: Final = getLogger("async_goc")
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import event, inspect, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.sql.selectable import ForUpdateParameter
 
 # Why not `populate_existing`? It also resets the collections that are loaded, and
@@ -54,11 +54,18 @@ def has_row(session: Session, instance: object) -> bool:
 
 
 @contextmanager
-def noting_loaded(session: Session) -> Generator[Callable[[object], bool]]:
-    """Tell which instances have been loaded since this context began."""
-    # Not by what the session has before: that can be any number of objects.
-    if not len(session.identity_map):
-        yield lambda _: True
+def noting_loaded(
+    session: Session, expected: int = 0
+) -> Generator[Callable[[object], bool]]:
+    """Tell which instances have been loaded since this context began.
+
+    *expected* is about how many.
+    """
+    # What the session has before can be any number of objects. If it is not, that is
+    # the faster way: a listener is called for each instance.
+    if len(session.identity_map) <= 2 * expected:
+        before = set(session.identity_map.keys())
+        yield lambda instance: instance_state(instance).key not in before
         return
     loaded: dict[int, object] = {}
 

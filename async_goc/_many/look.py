@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, inspect, literal, select
 from sqlalchemy.exc import MultipleResultsFound
@@ -24,6 +24,9 @@ from .input import Input
 from .rows import Nulls, Row, Shape, by_nulls
 
 Lock = dict[str, Any] | None
+
+# More keys than this are not shown to the planner; see `tables`.
+_LONG: Final = 1_000
 
 # The SELECT joins a table of the keys, and the key's number in the result tells which
 # row it is for. Where the values fit, that table is made of one parameter (an array for
@@ -135,15 +138,14 @@ def _has_own_columns(mapper: Mapper[Any], instance: Any) -> bool:
 
 
 def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
-    pairs: list[tuple[Row, Any]] = [
-        (rows[number], found) for result in results for found, number in result
-    ]
-    for row, instance in pairs:
-        row.instance = instance
-    counts = Counter([row for row, _ in pairs])
-    if len(counts) < len(pairs):
-        ((row, _),) = counts.most_common(1)
-        names, index = ", ".join(shape.names), rows.index(row)
+    numbers: list[int] = []
+    for result in results:
+        for instance, number in result:
+            rows[number].instance = instance
+            numbers.append(number)
+    if len(set(numbers)) < len(numbers):
+        ((index, _),) = Counter(numbers).most_common(1)
+        names = ", ".join(shape.names)
         msg = f"several {shape.mapper.class_.__name__} have the {names} of key {index}"
         raise MultipleResultsFound(msg)
 
@@ -185,10 +187,11 @@ def _statements(
     types = [attribute.type for attribute in attributes]
 
     def compile_() -> tuple[Any, Source | None]:
-        source = facts.table_of(dialect, types)
+        source = facts.table_of(dialect, types, is_long=is_long)
         return source and _joined(plain, attributes, source, lock), source
 
-    key = ("look", shape.names, nulls, dialect.name, *(lock or ()))
+    is_long = len(rows) > _LONG
+    key = ("look", shape.names, nulls, dialect.name, is_long, *(lock or ()))
     statement, source = recall(shape.mapper, key, compile_)
     columns = [[row.key[place] for row in rows] for place in left]
     packed = None if source is None else source.pack(columns, dialect)

@@ -97,14 +97,10 @@ def distinct(
     rows: Sequence[Values], keys: Sequence[tuple[Any, ...]], ranks: Sequence[Any]
 ) -> tuple[list[Row], list[Row]]:
     """Return the row of each mapping, and all rows in the order of their ranks."""
-    known: dict[Any, Row] = {}
-    asked: list[Row] = []
-    for values, key, rank in zip(rows, keys, ranks, strict=True):
-        row = known.get(rank)
-        if row is None:
-            row = known[rank] = Row(values, key, values)
-        asked.append(row)
-    return asked, [known[rank] for rank in sorted(known)]
+    # The last one under a rank stays, and so they come from the end.
+    places = dict(zip(reversed(ranks), range(len(ranks) - 1, -1, -1), strict=True))
+    known = {rank: Row(rows[n], keys[n], rows[n]) for rank, n in places.items()}
+    return [known[rank] for rank in ranks], [known[rank] for rank in sorted(known)]
 
 
 def by_nulls(keys: Sequence[Sequence[object]]) -> Mapping[Nulls, Sequence[int]]:
