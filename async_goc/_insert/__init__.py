@@ -3,10 +3,9 @@
 `savepoint` writes by the unit of work, inside a guard, and `originals` is how the guard
 puts the caller's objects back. Where `obstacles` finds nothing against it, `native`
 inserts a row by one statement, with the keys of its `parents`, and `bulk` many rows, in
-the columns that `sent` names,
-with what `constructed` learns of a constructor's defaults. `completion` loads what the
-new instance lacks, and `verdict` decides what a database error means: a lost race, or
-an error of the caller's.
+the columns that `sent` names, with what `constructed` learns of a constructor's
+defaults. `completion` loads what the new instance lacks, and `verdict` decides what a
+database error means: a lost race, or an error of the caller's.
 """
 
 # pyright: reportUnusedImport=false

@@ -4,7 +4,8 @@
 a statement once, and `lookup` binds one call's values to it and executes it. `refresh`
 reads the columns of a loaded row again, `rivals` sees rows beyond a snapshot, `limits`
 says how long a statement may wait for a rival, and `cover` reports a lookup that no
-unique constraint covers.
+unique constraint covers. `collector` pauses the garbage collector while many rows are
+loaded.
 """
 
 # pyright: reportUnusedImport=false
@@ -17,6 +18,7 @@ from .arguments import (
     parents_of,
     refuse_autocommit,
 )
+from .collector import Pause, Uncollected
 from .cover import require_cover, warn_if_not_covered, warn_on_hit
 from .limits import has_limit, limiting_waits
 from .lookup import Lookup, bind

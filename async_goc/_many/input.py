@@ -14,6 +14,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 from .._call import Call
 from .._lookup import (
     Lookup,
+    Uncollected,
     check_options,
     parents_of,
     refuse_autocommit,
@@ -66,16 +67,20 @@ class Input:
 
 async def check_input(call: Call, args: BulkArguments) -> Input | None:
     """Check the arguments, and flush pending parents for their keys; None: no rows."""
-    _, key, update, defaults, options, size, _ = args
-    size = _CHUNK if size is None else size
+    size = _CHUNK if args.chunk_size is None else args.chunk_size
     if size < 1:
         msg = f"chunk_size is {size}; it counts keys, so give at least 1"
         raise ValueError(msg)
-    options = check_options(call.model, options)
-    mappings = _as_mappings(args.rows, key)
+    args = args._replace(options=check_options(call.model, args.options))
+    mappings = _as_mappings(args.rows, args.key)
     call.rows = len(mappings)
-    if not mappings:
-        return None
+    return await Uncollected(_check(call, args, mappings, size)) if mappings else None
+
+
+async def _check(
+    call: Call, args: BulkArguments, mappings: Sequence[Values], size: int
+) -> Input:
+    _, key, update, defaults, options, _, _ = args
     mapper = class_mapper(call.model)
     names = (key,) if isinstance(key, str) else tuple(key or ())
     named = _check_names(mapper, mappings, names)
@@ -96,7 +101,7 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     order = await ranks(call.session, shape, columns)
     asked, rows = distinct(mappings, list(zip(*columns, strict=True)), order)
     chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    given = (options, new_values, changes, asked, chunks)
+    given = (tuple(options), new_values, changes, asked, chunks)
     return Input(call, shape, lookups[0], *given)
 
 

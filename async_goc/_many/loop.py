@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from .._databases import settle
 from .._insert import Guard, complete_created, explain
-from .._lookup import Lookup, limiting_waits, warn_if_not_covered
+from .._lookup import Lookup, Uncollected, limiting_waits, warn_if_not_covered
 from .._models import columns_of, readable
 from .._turns import Turn
 from ..exceptions import AsyncGocError
@@ -49,17 +49,28 @@ class Bulk:
 
     async def find_or_create(self, rows: Sequence[Row]) -> None:
         """Give each row its instance."""
-        turn = self._turn
-        missing = await self._look_first(rows)
-        if not missing:
-            return
-        self._assign_queue_keys(missing)
-        while again := set(await turn.queue([row.queue_key for row in missing])):
-            released = [row for row in missing if row.queue_key in again]
-            missing = await self._look_again(missing, released)
+        missing = await Uncollected(self._find(rows))
         # The values first: they may be slow, and the guard takes SQLite's write lock.
         await self._evaluate(missing)
-        if missing and await self._guard() | await self._lock(missing):
+        if missing:
+            await Uncollected(self._create(missing))
+
+    async def _find(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Give each row its instance, or queue for it; return what is missing."""
+        missing = await self._look_first(rows)
+        if missing:
+            self._assign_queue_keys(missing)
+        keys = [row.queue_key for row in missing]
+        while again := set(await self._turn.queue(keys)):
+            released = [row for row in missing if row.queue_key in again]
+            missing = await self._look_again(missing, released)
+            keys = [row.queue_key for row in missing]
+        return missing
+
+    async def _create(self, missing: Sequence[Row]) -> None:
+        """Insert rows, or find those of rivals."""
+        turn = self._turn
+        if await self._guard() | await self._lock(missing):
             missing = await self._look_again(missing, missing)
         if not missing:
             return
@@ -191,10 +202,11 @@ class Bulk:
         if not rows:
             return
         defaults = self._input.defaults
-        same = {} if defaults.is_lazy else await defaults.values()
-        for row in rows:
-            values = await defaults.afresh() if defaults.is_lazy else same
-            row.new_values = {**values, **row.values} if values else row.values
+        is_lazy = defaults.is_lazy
+        same = {} if is_lazy else await defaults.values()
+        for row in rows if is_lazy or same else ():
+            values = await defaults.afresh() if is_lazy else same
+            row.new_values = {**values, **row.values}
 
     async def _guard(self) -> bool:
         """Guard all that follows; say whether what was found is out of date."""

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call, Outcome, Policy
+from .._lookup import Uncollected
 from .._models import T
 from .._new_row import Defaults
 from .input import BulkArguments, Input, Progress, Rows, check_input
@@ -141,9 +142,16 @@ async def _find_or_create(call: Call, args: BulkArguments) -> list[tuple[Any, bo
     if wanted is None:
         call.outcome = Outcome.HIT
         return []
+    treating = _treat(call, wanted, _teller(args, wanted.asked))
+    # What the caller's functions make may be garbage.
+    has_functions = wanted.defaults.is_lazy
+    return await (treating if has_functions else Uncollected(treating))
+
+
+async def _treat(call: Call, wanted: Input, tell: Tell) -> list[tuple[Any, bool]]:
     async with AsyncExitStack() as stack:
         bulk = Bulk(wanted, stack)
-        await _treat(bulk, wanted, _teller(args, wanted.asked))
+        await _find_or_create_all(bulk, wanted, tell)
     results = _results(wanted.asked)
     if call.is_reported:
         call.created = sum(is_created for _, is_created in results)
@@ -156,7 +164,7 @@ async def _find_or_create(call: Call, args: BulkArguments) -> list[tuple[Any, bo
     return results
 
 
-async def _treat(bulk: Bulk, wanted: Input, tell: Tell) -> None:
+async def _find_or_create_all(bulk: Bulk, wanted: Input, tell: Tell) -> None:
     """Create what is missing in all of the chunks; only then lock what is there."""
     for chunk in wanted.chunks:
         await bulk.find_or_create(chunk)
