@@ -71,16 +71,22 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     if size < 1:
         msg = f"chunk_size is {size}; it counts keys, so give at least 1"
         raise ValueError(msg)
-    args = args._replace(options=check_options(call.model, args.options))
+    options = check_options(call.model, args.options)
     mappings = _as_mappings(args.rows, args.key)
     call.rows = len(mappings)
-    return await Uncollected(_check(call, args, mappings, size)) if mappings else None
+    if not mappings:
+        return None
+    return await Uncollected(_check(call, args, mappings, options, size))
 
 
 async def _check(
-    call: Call, args: BulkArguments, mappings: Sequence[Values], size: int
+    call: Call,
+    args: BulkArguments,
+    mappings: Sequence[Values],
+    options: tuple[ORMOption, ...],
+    size: int,
 ) -> Input:
-    _, key, update, defaults, options, _, _ = args
+    _, key, update, defaults, *_ = args
     mapper = class_mapper(call.model)
     names = (key,) if isinstance(key, str) else tuple(key or ())
     named = _check_names(mapper, mappings, names)
@@ -101,7 +107,7 @@ async def _check(
     order = await ranks(call.session, shape, columns)
     asked, rows = distinct(mappings, list(zip(*columns, strict=True)), order)
     chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    given = (tuple(options), new_values, changes, asked, chunks)
+    given = (options, new_values, changes, asked, chunks)
     return Input(call, shape, lookups[0], *given)
 
 

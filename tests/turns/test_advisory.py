@@ -90,7 +90,7 @@ async def test_two_transactions_create_one_row(sessions: Sessions, verb: Verb) -
     """The second waits for the first, and then finds its row; nothing is warned of.
 
     Fails without `advisory_lock` in `find_or_insert`, and without `_lock` in
-    `Bulk.find_or_create`.
+    `Bulk._create`.
     """
     async with sessions() as one, sessions() as two, sessions() as rival:
         _, created = await verb(one, 5)
