@@ -11,7 +11,7 @@ from ._call import (
     observers,
 )
 from ._locks import KeyedLocks, LockStatistics
-from ._many import get_or_create_many, update_or_create_many
+from ._many import get_or_create_ids, get_or_create_many, update_or_create_many
 from ._own import Batch, GetOrCreator, run_in_transaction
 from ._single import get_or_create, update_or_create
 from ._unique import UniqueMixin
@@ -32,6 +32,7 @@ __all__ = [
     "UniqueMixin",
     "exceptions",
     "get_or_create",
+    "get_or_create_ids",
     "get_or_create_many",
     "observers",
     "run_in_transaction",

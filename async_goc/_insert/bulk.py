@@ -27,7 +27,7 @@ from .._models import (
     recall,
     register_loaded,
 )
-from .native import returning_insert
+from .native import Columns, returning_insert
 from .sent import (
     DIFFERENT,
     Maker,
@@ -45,21 +45,36 @@ _PAGE: Final = 100_000
 
 
 async def insert_many(
-    call: Call, lookup: Lookup[Any], rows: Rows, key: Collection[str]
+    call: Call,
+    lookup: Lookup[Any],
+    rows: Rows,
+    key: Collection[str],
+    returned: Columns = (),
 ) -> list[Any]:
-    """Insert the rows that conflict with no other; return their instances, loaded."""
-    return await call.session.run_sync(_insert_in_time, lookup, rows, key)
+    """Insert the rows that conflict with no other; return their instances, loaded.
+
+    Or return these columns of them, if there are any, and load nothing.
+    """
+    return await call.session.run_sync(_insert_in_time, lookup, rows, key, returned)
 
 
 def _insert_in_time(
-    session: Session, lookup: Lookup[Any], rows: Rows, key: Collection[str]
+    session: Session,
+    lookup: Lookup[Any],
+    rows: Rows,
+    key: Collection[str],
+    returned: Columns,
 ) -> list[Any]:
     with limiting_waits(lookup, session):
-        return _insert_all(session, lookup.plan.mapper, rows, key)
+        return _insert_all(session, lookup.plan.mapper, rows, key, returned)
 
 
 def _insert_all(
-    session: Session, mapper: Mapper[Any], rows: Rows, key: Collection[str]
+    session: Session,
+    mapper: Mapper[Any],
+    rows: Rows,
+    key: Collection[str],
+    returned: Columns,
 ) -> list[Any]:
     # Unlike a flush, this does not call the class: the instances are as a SELECT would
     # load them.
@@ -73,7 +88,9 @@ def _insert_all(
     with noting_loaded(session, len(rows)) as is_fresh:
         for names, alike in _by_columns(rows, others):
             makers = {**sent, **dict.fromkeys(names)}
-            made += _insert(session, mapper, makers, alike, named)
+            made += _insert(session, mapper, makers, alike, named, returned=returned)
+        if returned:
+            return made
         stale = [instance for instance in made if not is_fresh(instance)]
     for instance in stale:
         # Its row had been deleted, and the new one is another with the same key.
@@ -99,6 +116,8 @@ def _insert(
     makers: dict[str, Maker | None],
     rows: Rows,
     named: Collection[str],
+    *,
+    returned: Columns,
 ) -> Iterable[Any]:
     dialect = session.get_bind(mapper).dialect
     # What is the same in each row is sent once.
@@ -106,8 +125,8 @@ def _insert(
     same = {n: value for n, value in same.items() if value is not DIFFERENT}
     names = tuple([name for name in makers if name not in same])
     columns = [_values_of(name, makers[name], rows) for name in names]
-    key = ("insert", dialect.name, names, *same)
-    make = partial(_statement, mapper, dialect, names, tuple(same))
+    key = ("insert", dialect.name, names, returned, *same)
+    make = partial(_statement, mapper, dialect, names, tuple(same), returned)
     source, statement = recall(mapper, key, make)
     values: Any = None if source is None else source.pack(columns, dialect)
     if values is not None:
@@ -115,12 +134,15 @@ def _insert(
     else:
         names = (*names, *same)
         columns += [[value] * len(rows) for value in same.values()]
-        inserting = returning_insert(mapper, dialect)
-        statement = select(mapper.class_).from_statement(inserting)
+        inserting = returning_insert(mapper, dialect, returned)
+        statement = _loading(mapper, inserting, returned)
         statement = statement.execution_options(insertmanyvalues_page_size=_PAGE)
         keys = [columns_of(mapper)[name].key for name in names]
         rows_ = zip(*columns, strict=True)
         values = [dict(zip(keys, row, strict=True)) for row in rows_]
+    if returned:
+        arguments = {"mapper": mapper}
+        return session.execute(statement, values, bind_arguments=arguments).all()
     result = session.scalars(statement, values)
     return result.unique() if has_joins(mapper) else result
 
@@ -137,7 +159,11 @@ def _constant(name: str) -> str:
 
 
 def _statement(
-    mapper: Mapper[Any], dialect: Dialect, names: Sequence[str], same: Sequence[str]
+    mapper: Mapper[Any],
+    dialect: Dialect,
+    names: Sequence[str],
+    same: Sequence[str],
+    returned: Columns,
 ) -> tuple[Source | None, Any]:
     types = {name: columns_of(mapper)[name].type for name in same}
     # In a SELECT, a parameter has no type but its own.
@@ -145,10 +171,14 @@ def _statement(
         name: cast(bindparam(_constant(name), type_=type_), unbounded(type_))
         for name, type_ in types.items()
     }
-    source, inserting = insert_from_table(mapper, dialect, names, constants)
-    if inserting is not None:
-        inserting = select(mapper.class_).from_statement(inserting)
-    return source, inserting
+    about = (mapper, dialect, names, constants)
+    source, inserting = insert_from_table(*about, returned=returned)
+    return source, source and _loading(mapper, inserting, returned)
+
+
+def _loading(mapper: Mapper[Any], inserting: Any, returned: Columns) -> Any:
+    """Return what loads instances from the INSERT, if no columns are chosen."""
+    return inserting if returned else select(mapper.class_).from_statement(inserting)
 
 
 def insert_from_table(
@@ -157,10 +187,13 @@ def insert_from_table(
     names: Sequence[str],
     constants: Mapping[str, Any] = MappingProxyType({}),
     narrow: Callable[[Source, Any], Any] | None = None,
+    *,
+    returned: Columns = (),
 ) -> tuple[Source | None, Any]:
     """Return an INSERT from a table of values, if the database can have one.
 
-    The *constants* are in every row; *narrow* may make another SELECT of the rows.
+    The *constants* are in every row; *narrow* may make another SELECT of the rows. What
+    it returns is as for :func:`returning_insert`.
     """
     known, table = columns_of(mapper), mapper.local_table
     columns = [known[name] for name in (*names, *constants)]
@@ -177,4 +210,5 @@ def insert_from_table(
     rows: Any = select(*values).order_by(source.number)
     if narrow is not None:
         rows = narrow(source, rows)
-    return source, returning_insert(mapper, dialect).from_select(columns, rows)
+    inserting = returning_insert(mapper, dialect, returned)
+    return source, inserting.from_select(columns, rows)

@@ -22,6 +22,9 @@ from .._models import (
 from .._new_row import NewRow
 from .parents import as_columns
 
+# What an INSERT returns; none: all that a SELECT would load.
+Columns = tuple[Column[Any], ...]
+
 
 def insert_natively(
     call: Call, new_row: NewRow[T], values: Mapping[str, Any]
@@ -32,8 +35,15 @@ def insert_natively(
     return call.session.run_sync(_insert, new_row, values)
 
 
-def returning_insert(mapper: Mapper[Any], dialect: Dialect) -> Any:
-    """Return an INSERT that skips conflicts, and returns what a SELECT would load."""
+def returning_insert(
+    mapper: Mapper[Any], dialect: Dialect, returned: Columns = ()
+) -> Any:
+    """Return an INSERT that skips conflicts, and returns what a SELECT would load.
+
+    With *returned*, it returns these columns instead.
+    """
+    if returned:
+        return native_insert(dialect, mapper.local_table).returning(*returned)
     inserts = _inserts(mapper)
     statement = inserts.get(dialect.name)
     if statement is None:

@@ -2,11 +2,12 @@
 
 `verbs` is what people call, `input` checks the arguments, and `rows` tells the rows
 apart and puts them in order. `loop` has the steps of the loop for one row; `look` and
-`insert` are its statements.
+`insert` are its statements, and `answers` is the difference between rows that come back
+as instances and rows that come back as primary keys.
 """
 
 # pyright: reportUnusedImport=false
 
 from .input import Progress, Rows
 from .rows import are_mixed_up
-from .verbs import get_or_create_many, update_or_create_many
+from .verbs import get_or_create_ids, get_or_create_many, update_or_create_many

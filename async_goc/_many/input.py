@@ -22,6 +22,7 @@ from .._lookup import (
 )
 from .._models import SQL, Unique, default_field, uniques_of, unknown_field
 from .._new_row import Defaults, NewValues, takes_argument
+from .answers import Answers
 from .order import ranks
 from .rows import Row, Shape, Values, distinct
 
@@ -52,6 +53,7 @@ class Input:
 
     call: Call
     shape: Shape
+    answers: Answers
     # Of the first row; the others have its names.
     lookup: Lookup[Any]
     options: tuple[ORMOption, ...]
@@ -65,7 +67,9 @@ class Input:
     chunks: Sequence[Sequence[Row]]
 
 
-async def check_input(call: Call, args: BulkArguments) -> Input | None:
+async def check_input(
+    call: Call, args: BulkArguments, answers: Answers
+) -> Input | None:
     """Check the arguments, and flush pending parents for their keys; None: no rows."""
     size = _CHUNK if args.chunk_size is None else args.chunk_size
     if size < 1:
@@ -76,7 +80,8 @@ async def check_input(call: Call, args: BulkArguments) -> Input | None:
     call.rows = len(mappings)
     if not mappings:
         return None
-    return await Uncollected(_check(call, args, mappings, options, size))
+    given = (call, args, mappings, options, size)
+    return await Uncollected(_check(*given, answers=answers))
 
 
 async def _check(
@@ -85,6 +90,8 @@ async def _check(
     mappings: Sequence[Values],
     options: tuple[ORMOption, ...],
     size: int,
+    *,
+    answers: Answers,
 ) -> Input:
     _, key, update, defaults, *_ = args
     mapper = class_mapper(call.model)
@@ -108,7 +115,7 @@ async def _check(
     asked, rows = distinct(mappings, list(zip(*columns, strict=True)), order)
     chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
     given = (options, new_values, changes, asked, chunks)
-    return Input(call, shape, lookups[0], *given)
+    return Input(call, shape, answers, lookups[0], *given)
 
 
 def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:

@@ -1,6 +1,6 @@
 """Insert the rows that a bulk call lacks, all by one statement or one flush."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from logging import getLogger
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ from .._insert import (
     constructed,
     fill_empty,
     insert_all,
-    insert_many,
     is_watched,
     obstacle_to_many,
     refuse_many,
@@ -25,7 +24,7 @@ from .rows import Row, Values, are_mixed_up
 _log: Final = getLogger("async_goc")
 
 
-async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[int, Any]:
+async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[Hashable, Any]:
     """Insert rows that conflict with no other; return those made for no known row."""
     call, shape = wanted.call, wanted.shape
     values: Sequence[Values] = [row.new_values for row in rows]
@@ -56,23 +55,24 @@ async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> 
     # A statement for many that skips a row cannot tell what the row conflicts with; an
     # INSERT inside a SAVEPOINT can.
     new_row = _new_row(wanted, row, is_locking=is_locking)
-    row.instance, row.is_created = await find_or_create(
+    instance, row.is_created = await find_or_create(
         wanted.call, new_row.lookup, new_row, "savepoint"
     )
+    row.instance = wanted.answers.of(instance)
 
 
 async def _insert_natively(
     wanted: Input, rows: Sequence[Row], values: Sequence[Values]
-) -> dict[int, Any]:
-    call, mapper, names = wanted.call, wanted.shape.mapper, wanted.shape.names
-    made = await insert_many(call, wanted.lookup, values, names)
-    fill_empty(made, mapper)
-    sent, returned = [row.key for row in rows], wanted.shape.keys_of(made)
+) -> dict[Hashable, Any]:
+    answers = wanted.answers
+    about = (wanted.call, wanted.lookup, wanted.shape)
+    made, returned = await answers.insert(*about, values)
+    sent = [row.key for row in rows]
     if len(made) < len(rows) or are_mixed_up(sent, returned):
         # The database says which is which, when it is asked for all of them.
-        return {id(instance): instance for instance in made}
-    for row, instance in zip(rows, made, strict=True):
-        row.instance, row.is_created = instance, True
+        return {answers.mark(answer): answer for answer in made}
+    for row, answer in zip(rows, made, strict=True):
+        row.instance, row.is_created = answer, True
     return {}
 
 
@@ -86,7 +86,7 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
         # The caller looks for the rows of rivals next, and inserts the others again.
         return
     for row, instance in zip(rows, made, strict=True):
-        row.instance, row.is_created = instance, True
+        row.instance, row.is_created = wanted.answers.of(instance), True
     if not is_watched(wanted.call.session.sync_session, wanted.shape.mapper):
         fill_empty(made, wanted.shape.mapper)
 

@@ -3,27 +3,24 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from types import NoneType
 from typing import Any, Final
 
-from sqlalchemy import and_, inspect, literal, select
+from sqlalchemy import and_, inspect, literal
 from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._databases import Source, facts_of
 from .._lookup import (
-    add_lock,
     noting_loaded,
     read_rivals,
     refresh_columns,
     refreshing,
 )
 from .._models import readable, recall
+from .answers import Lock
 from .input import Input
 from .rows import Nulls, Row, Shape, by_nulls
-
-Lock = dict[str, Any] | None
 
 # More keys than this are not shown to the planner; see `tables`.
 _LONG: Final = 1_000
@@ -46,8 +43,8 @@ _LONG: Final = 1_000
 def look(
     session: Session, wanted: Input, rows: Sequence[Row], lock: Lock = None
 ) -> None:
-    """Give each row its instance, if the database has it."""
-    found = _select(session, wanted.shape, rows, wanted.options, lock)
+    """Give each row what it is answered by, if the database has it."""
+    found = _select(session, wanted, rows, wanted.options, lock)
     for alike, results in found:
         _assign(wanted.shape, alike, results)
     for theirs, incomplete in _by_subclass(wanted, rows, _lacks_columns):
@@ -60,7 +57,7 @@ def look(
 
 
 def look_for_rivals(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
-    """Give each row its instance, if a rival's row was in the way of its INSERT."""
+    """Give each row its answer, if a rival's row was in the way of its INSERT."""
 
     def read(lock: Any) -> object:
         hidden = [row for row in rows if row.instance is None]
@@ -83,7 +80,7 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
     options = (*wanted.options, *also)
     # Of the model's own tables: its subclasses may be joined by an outer join.
     lock = {"of": tuple(mapper.tables)}
-    selected = _select(session, wanted.shape, rows, options, lock)
+    selected = _select(session, wanted, rows, options, lock)
     with noting_loaded(session) as is_fresh:
         for alike, results in selected:
             instances = [row.instance for row in alike]
@@ -117,7 +114,8 @@ def _by_subclass(
         return
     found: dict[Mapper[Any], list[Row]] = {}
     for row in rows:
-        is_other = type(row.instance) not in {NoneType, mapper.class_}
+        is_own = type(row.instance) is mapper.class_
+        is_other = isinstance(row.instance, mapper.class_) and not is_own
         if is_other and is_wanted(mapper, row.instance):
             found.setdefault(inspect(row.instance).mapper, []).append(row)
     for subclass, theirs in found.items():
@@ -152,32 +150,34 @@ def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
 
 def _select(
     session: Session,
-    shape: Shape,
+    wanted: Input,
     rows: Sequence[Row],
     options: Sequence[ORMOption],
     lock: Lock,
 ) -> Iterator[tuple[Sequence[Row], Sequence[Any]]]:
     """Execute a SELECT for rows with the same NULLs; yield them, and the results."""
-    is_repeating = shape.is_joined or options or session.dispatch.do_orm_execute
+    is_joined, numbered = wanted.shape.is_joined, wanted.answers.numbered
+    is_repeating = is_joined or options or session.dispatch.do_orm_execute
     for nulls, places in by_nulls([row.key for row in rows]).items():
         alike = [rows[place] for place in places]
         results: list[Any] = []
-        for statement, parameters in _statements(session, shape, alike, nulls, lock):
+        for statement, parameters in _statements(session, wanted, alike, nulls, lock):
             result = session.execute(statement.options(*options), parameters)
-            results.append(result.unique() if is_repeating else result)
+            results.append(numbered(result.unique() if is_repeating else result))
         yield alike, results
 
 
 def _statements(
     session: Session,
-    shape: Shape,
+    wanted: Input,
     rows: Sequence[Row],
     nulls: Nulls,
     lock: Lock,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield the SELECT and its parameters, or one for each page of keys."""
+    shape, answers = wanted.shape, wanted.answers
     dialect = session.get_bind(shape.mapper).dialect
-    facts, plain = facts_of(dialect), _plain(shape, nulls, lock)
+    facts, plain = facts_of(dialect), _plain(wanted, nulls, lock)
     left = [place for place, is_null in enumerate(nulls) if not is_null]
     if not left:
         # All such keys of a call are one row.
@@ -191,7 +191,8 @@ def _statements(
         return source and _joined(plain, attributes, source, lock), source
 
     is_long = len(rows) > _LONG
-    key = ("look", shape.names, nulls, dialect.name, is_long, *(lock or ()))
+    how = (is_long, *(lock or ()))
+    key = ("look", answers, shape.names, nulls, dialect.name, *how)
     statement, source = recall(shape.mapper, key, compile_)
     columns = [[row.key[place] for row in rows] for place in left]
     packed = None if source is None else source.pack(columns, dialect)
@@ -215,9 +216,9 @@ def _joined(plain: Any, attributes: Sequence[Any], source: Source, lock: Lock) -
     return both if lock is None else both.order_by(source.number)
 
 
-def _plain(shape: Shape, nulls: Nulls, lock: Lock) -> Any:
+def _plain(wanted: Input, nulls: Nulls, lock: Lock) -> Any:
     """Return the SELECT without keys, but for those that are NULL."""
+    shape = wanted.shape
     pairs = zip(shape.attributes, nulls, strict=True)
     are_null = [attribute.is_(None) for attribute, is_null in pairs if is_null]
-    plain: Any = select(shape.mapper.class_).where(*are_null)
-    return plain if lock is None else add_lock(plain, shape.mapper, lock)
+    return wanted.answers.select(shape.mapper, lock).where(*are_null)

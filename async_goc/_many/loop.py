@@ -48,7 +48,7 @@ class Bulk:
         self.has_lost = False
 
     async def find_or_create(self, rows: Sequence[Row]) -> None:
-        """Give each row its instance."""
+        """Give each row what it is answered by."""
         missing = await Uncollected(self._find(rows))
         # The values first: they may be slow, and the guard takes SQLite's write lock.
         await self._evaluate(missing)
@@ -56,7 +56,7 @@ class Bulk:
             await Uncollected(self._create(missing))
 
     async def _find(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Give each row its instance, or queue for it; return what is missing."""
+        """Give each row its answer, or queue for it; return what is missing."""
         missing = await self._look_first(rows)
         if missing:
             self._assign_queue_keys(missing)
@@ -119,7 +119,8 @@ class Bulk:
             if rest:
                 await self._look(rest, look_for_rivals)
             for row in rest:
-                row.is_created = others.pop(id(row.instance), None) is not None
+                mark = self._input.answers.mark(row.instance)
+                row.is_created = others.pop(mark, None) is not None
             if others:
                 # Inserting the rest again could insert some of them twice.
                 name = self._shape.mapper.class_.__name__
@@ -135,6 +136,8 @@ class Bulk:
 
     async def _complete(self, rows: Sequence[Row]) -> None:
         """Load what the INSERT has not loaded, and nothing else."""
+        if not self._input.answers.are_loaded:
+            return
         mapper, options = self._shape.mapper, self._input.options
         made: list[Any] = [row.instance for row in rows]
         # One statement for all rows returns every column, and a flush may not.

@@ -26,7 +26,8 @@ class Row:
     key: tuple[Any, ...]
     # What a new row gets.
     new_values: Values
-    # None as long as no row is found or created.
+    # Or its primary key, where that is the answer. None as long as no row is found or
+    # created.
     instance: Any = None
     # Whether this call has inserted it.
     is_created: bool = False

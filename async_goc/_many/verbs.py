@@ -12,6 +12,7 @@ from .._call import Call, Outcome, Policy
 from .._lookup import Uncollected
 from .._models import T
 from .._new_row import Defaults
+from .answers import IDENTITIES, INSTANCES, Answers
 from .input import BulkArguments, Input, Progress, Rows, check_input
 from .loop import Bulk
 from .rows import Row
@@ -85,6 +86,53 @@ async def get_or_create_many(
         return await _find_or_create(call, args)
 
 
+async def get_or_create_ids(
+    session: AsyncSession | async_scoped_session[AsyncSession],
+    model: type[object],
+    rows: Rows,
+    /,
+    *,
+    key: str | Sequence[str] | None = None,
+    defaults: Defaults | None = None,
+    policy: Policy | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> list[tuple[Any, bool]]:
+    """Return the primary key for each mapping, creating the rows that do not exist.
+
+    This is :func:`get_or_create_many` without the instances: for rows that are only to
+    be referred to, as by an association table, and for data that is moved in bulk. What
+    is refused, which keys are equal, the order, the locks and the statements are the
+    same. But the statements return no more than the keys; no instance is built, nothing
+    is loaded into the session, and what it has loaded is left as it is.
+
+    Where a model needs the unit of work, its new rows have to be objects all the same.
+    They are flushed, and the session forgets them when nothing else refers to them: a
+    loaded collection of a parent's that they belong to keeps them, and shows them. (A
+    generated constructor makes an object for its defaults, which no session sees.)
+
+    Args:
+        session: The session whose transaction the rows become part of.
+        model: The mapped class.
+        rows: As for :func:`get_or_create_many`.
+        key: As for :func:`get_or_create_many`.
+        defaults: As for :func:`get_or_create_many`.
+        policy: As for :func:`get_or_create_many`.
+        chunk_size: As for :func:`get_or_create_many`.
+        progress: As for :func:`get_or_create_many`.
+
+    Returns:
+        ``(primary key, created)`` for each mapping, as :func:`get_or_create_many` has
+        instances. A key is a plain value, or a tuple if it is composite.
+
+    Raises:
+        Exception: Anything that :func:`get_or_create_many` raises.
+    """
+    with Call("get_or_create_ids", session, model, policy) as call:
+        args = BulkArguments(rows, key, (), defaults, (), chunk_size, progress)
+        return await _find_or_create(call, args, IDENTITIES)
+
+
 async def update_or_create_many(
     session: AsyncSession | async_scoped_session[AsyncSession],
     model: type[T],
@@ -135,10 +183,12 @@ async def update_or_create_many(
         return await _find_or_create(call, args)
 
 
-async def _find_or_create(call: Call, args: BulkArguments) -> list[tuple[Any, bool]]:
+async def _find_or_create(
+    call: Call, args: BulkArguments, answers: Answers = INSTANCES
+) -> list[tuple[Any, bool]]:
     call.rows = 0  # As long as they have not been read.
     call.claim_session()
-    wanted = await check_input(call, args)
+    wanted = await check_input(call, args, answers)
     if wanted is None:
         call.outcome = Outcome.HIT
         return []

@@ -7,13 +7,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Policy
-from .._many import Progress, Rows, get_or_create_many, update_or_create_many
+from .._many import (
+    Progress,
+    Rows,
+    get_or_create_ids,
+    get_or_create_many,
+    update_or_create_many,
+)
 from .._models import T
 from .._new_row import Defaults
 from .adopted import KeptRows, adopted_rows
 from .own_call import OwnCall
 from .retry import is_never_harmless
-from .transactions import OwnTransactions
+from .transactions import OwnTransactions, R
 
 
 class BulkVerbs(OwnTransactions):
@@ -62,6 +68,44 @@ class BulkVerbs(OwnTransactions):
         with self._open("get_or_create_many", model, policy) as call:
             return await self._many(call, get_or_create_many, rows, how, are_hits)
 
+    async def get_or_create_ids(
+        self,
+        model: type[object],
+        rows: Rows,
+        /,
+        *,
+        key: str | Sequence[str] | None = None,
+        defaults: Defaults | None = None,
+        policy: Policy | None = None,
+        chunk_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[tuple[Any, bool]]:
+        """Return the key of the row for each mapping, creating what is missing.
+
+        As :func:`~async_goc.get_or_create_ids`, but for the transaction, which is one
+        for all rows, and committed.
+
+        Args:
+            model: The mapped class.
+            rows: As for :meth:`get_or_create_many`.
+            key: As for :meth:`get_or_create_many`.
+            defaults: As for :meth:`get_or_create_many`.
+            policy: As for :meth:`get_or_create`.
+            chunk_size: As for :meth:`get_or_create_many`.
+            progress: As for :meth:`get_or_create_many`.
+
+        Returns:
+            ``(primary key, created)`` for each mapping, in the order of *rows*, as for
+            :func:`~async_goc.get_or_create_ids`.
+
+        Raises:
+            Exception: All that :meth:`get_or_create_many` raises.
+        """
+        how: dict[str, Any] = {"chunk_size": chunk_size, "progress": progress}
+        how |= {"key": key, "defaults": defaults}
+        with self._open("get_or_create_ids", model, policy) as call:
+            return await self._many(call, get_or_create_ids, rows, how, are_hits)
+
     async def update_or_create_many(
         self,
         model: type[T],
@@ -106,17 +150,17 @@ class BulkVerbs(OwnTransactions):
 
     async def _many(
         self,
-        call: OwnCall[T],
-        verb: Callable[..., Awaitable[list[tuple[T, bool]]]],
+        call: OwnCall[Any],
+        verb: Callable[..., Awaitable[list[tuple[R, bool]]]],
         rows: Rows,
         how: Mapping[str, Any],
-        is_harmless: Callable[[list[tuple[T, bool]]], bool] = is_never_harmless,
-    ) -> list[tuple[T, bool]]:
+        is_harmless: Callable[[list[tuple[R, bool]]], bool] = is_never_harmless,
+    ) -> list[tuple[R, bool]]:
         call.rows = 0  # As long as they have not been read.
         # An iterator could be read by the first transaction only.
         kept: Any = KeptRows(rows) if isinstance(rows, Iterator) else rows
 
-        async def work(session: AsyncSession) -> list[tuple[T, bool]]:
+        async def work(session: AsyncSession) -> list[tuple[R, bool]]:
             own = await adopted_rows(session, kept)
             return await verb(session, call.model, own, policy=call.inner_policy, **how)
 

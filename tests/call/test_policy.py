@@ -22,6 +22,7 @@ from async_goc import (
     Policy,
     Stats,
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     update_or_create,
     update_or_create_many,
@@ -88,6 +89,10 @@ async def many(session: Any, **given: Any) -> None:
     await get_or_create_many(session, Tag, ["many"], key="name", **given)
 
 
+async def ids(session: Any, **given: Any) -> None:
+    await get_or_create_ids(session, Tag, ["ids"], key="name", **given)
+
+
 async def update_many(session: Any, **given: Any) -> None:
     await update_or_create_many(session, Tag, [{"name": "many"}], key="name", **given)
 
@@ -96,7 +101,9 @@ async def unique(session: Any, **given: Any) -> None:
     await Word.as_unique(session, text="unique", **given)
 
 
-each_verb = pytest.mark.parametrize("verb", [one, update, many, update_many, unique])
+each_verb = pytest.mark.parametrize(
+    "verb", [one, update, many, ids, update_many, unique]
+)
 
 
 @each_verb

@@ -27,6 +27,7 @@ from async_goc import (
     Outcome,
     Policy,
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     run_in_transaction,
     update_or_create,
@@ -404,6 +405,8 @@ async def test_many_by_the_collation(engine: AsyncEngine, sessions: Sessions) ->
     async with sessions.begin() as session:
         found = await get_or_create_many(session, Tag, names, key="name")
         found_names = [tag.name for tag, _ in found]
+        keys = await get_or_create_ids(session, Tag, names, key="name")
+        assert keys == [(tag.id, False) for tag, _ in found]
     assert found_names == ["ann", "ann", "Rosé", "bob", "bob"]
     assert [created for _, created in found] == [True, False, False, True, False]
 
@@ -418,7 +421,11 @@ async def test_many_after_a_lost_race(engine: AsyncEngine, sessions: Sessions) -
         await rival(engine, Tag(name="b", colour="f00"))()
         found = await get_or_create_many(session, Tag, ["c", "b", "a"], key="name")
         told = [(tag.name, created) for tag, created in found]
+        ids = [tag.id for tag, _ in found]
+        keys = await get_or_create_ids(session, Tag, ["b", "d", "a"], key="name")
     assert told == [("c", True), ("b", False), ("a", True)]
+    assert [created for _, created in keys] == [False, True, False]
+    assert [keys[0][0], keys[2][0]] == ids[1:]
 
 
 @on_one_driver

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from backends import on_postgres
+from by_ids import Many
 from kinds import models_of
 from models import Author, Employee, Page, Tag
 from rows import count, named
@@ -29,7 +30,7 @@ from async_goc import Event, KeyedLocks, Policy, get_or_create, get_or_create_ma
     ("model", "strategy"), [(Page, "native"), (Employee, "savepoint")]
 )
 async def test_all_or_nothing(
-    session: AsyncSession, model: type[Any], strategy: str
+    session: AsyncSession, model: type[Any], strategy: str, many: Many
 ) -> None:
     """A NOT NULL violation in row 700: nothing remains, the transaction goes on."""
     ann = Author(name="Ann")
@@ -44,9 +45,7 @@ async def test_all_or_nothing(
     events: list[Event] = []
     policy = Policy(missing_constraint="ignore", observer=events.append)
     with pytest.raises(IntegrityError) as raised:
-        await get_or_create_many(
-            session, model, rows, key="name", chunk_size=100, policy=policy
-        )
+        await many(session, model, rows, key="name", chunk_size=100, policy=policy)
     assert "this call has been undone" in raised.value.__notes__[0]
     assert (events[0].outcome, events[0].strategy) == ("failed", strategy)
     assert await count(session, model) == 0
@@ -57,12 +56,14 @@ async def test_all_or_nothing(
     assert await count(session, Tag) == 1
 
 
-async def test_conflict_on_another_constraint(session: AsyncSession) -> None:
+async def test_conflict_on_another_constraint(
+    session: AsyncSession, many: Many
+) -> None:
     """The error names the constraint, and nothing of the call remains."""
     await get_or_create(session, Tag, name="old", defaults={"slug": "taken"})
     rows = [*named("a", "b"), {"name": "c", "slug": "taken"}]
     with pytest.raises(IntegrityError) as raised:
-        await get_or_create_many(session, Tag, rows, key="name")
+        await many(session, Tag, rows, key="name")
     assert "slug" in raised.value.__notes__[0]
     assert await count(session) == 1
 
@@ -101,7 +102,7 @@ async def test_what_fails_as_the_savepoint_is_released(session: AsyncSession) ->
 
 
 async def test_keys_are_released_after_the_rollback(
-    engine: AsyncEngine, session: AsyncSession, locks: KeyedLocks
+    engine: AsyncEngine, session: AsyncSession, locks: KeyedLocks, many: Many
 ) -> None:
     """What waits for a key does not meet rows that are about to be undone.
 
@@ -117,7 +118,7 @@ async def test_keys_are_released_after_the_rollback(
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     numbers = iter([1, 0])
     with pytest.raises(ZeroDivisionError):
-        await get_or_create_many(
+        await many(
             session,
             Tag,
             named("a", "b"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from backends import on_postgres
+from by_ids import Many
 from filled import Generated, Owner
 from models import Tag, Unnamed
 from sqlalchemy import (
@@ -35,20 +36,20 @@ async def test_defaults_of_columns_that_are_not_mapped(session: AsyncSession) ->
         await session.rollback()
 
 
-async def test_none_in_a_key(session: AsyncSession) -> None:
+async def test_none_in_a_key(session: AsyncSession, many: Many) -> None:
     """It is stored as NULL, and found again, whatever default the column has.
 
     Fails without `fromkeys` in `_insert_all`.
     """
     policy = Policy(missing_constraint="ignore")
     for expected in (True, False):
-        ((row, created),) = await get_or_create_many(
+        ((row, created),) = await many(
             session, Unnamed, [{"name": None}], key="name", policy=policy
         )
         assert (row.name, created) == (None, expected)
 
 
-async def test_generated_key(session: AsyncSession) -> None:
+async def test_generated_key(session: AsyncSession, many: Many) -> None:
     """What the database computes finds the row, and is not sent to it.
 
     Fails without `is_generated` in `sent_columns`.
@@ -56,7 +57,7 @@ async def test_generated_key(session: AsyncSession) -> None:
     session.add(Owner(id=1))
     rows = [{"slug": name.lower(), "name": name} for name in ("Ann", "Bob")]
     for expected in (True, False):
-        result = await get_or_create_many(session, Generated, rows, key="slug")
+        result = await many(session, Generated, rows, key="slug")
         assert [(row.slug, created) for row, created in result] == [
             *[("ann", expected), ("bob", expected)]
         ]
@@ -82,12 +83,12 @@ async def test_primary_key_of_a_deleted_row(
 
 
 @on_postgres
-async def test_too_long(session: AsyncSession) -> None:
+async def test_too_long(session: AsyncSession, many: Many) -> None:
     """An array's type does not cut off what the column refuses."""
     with pytest.raises(DBAPIError):
-        await get_or_create_many(session, Wide, [{"name": "far too long"}])
+        await many(session, Wide, [{"name": "far too long"}])
     with pytest.raises(DBAPIError):
-        await get_or_create_many(session, Wide, [{"name": "a", "word": "x" * 10}])
+        await many(session, Wide, [{"name": "a", "word": "x" * 10}])
 
 
 @pytest.mark.parametrize(
@@ -105,47 +106,47 @@ async def test_too_long(session: AsyncSession) -> None:
     ],
 )
 async def test_keys(
-    session: AsyncSession, names: list[str], rows: list[dict[str, Any]]
+    session: AsyncSession, names: list[str], rows: list[dict[str, Any]], many: Many
 ) -> None:
     """Keys of all types are told apart and found again."""
     policy = Policy(missing_constraint="ignore")
     for expected in (True, False):
-        result = await get_or_create_many(session, Keys, rows, key=names, policy=policy)
+        result = await many(session, Keys, rows, key=names, policy=policy)
         assert [created for _, created in result] == [expected] * len(rows)
         assert len({instance.id for instance, _ in result}) == len(rows)
         session.expunge_all()
 
 
 @on_postgres
-async def test_case_that_does_not_matter(session: AsyncSession) -> None:
+async def test_case_that_does_not_matter(session: AsyncSession, many: Many) -> None:
     """Keys that only the database takes for equal share a row, and an instance."""
     rows = [
         {"name": n, "items": ["x", n], "wrapped": n, "varied": ["v"]}
         for n in ("Ann", "ANN", "bob")
     ]
-    result = await get_or_create_many(session, Arrays, rows)
+    result = await many(session, Arrays, rows)
     assert sum(created for _, created in result) == 2
     assert result[0][0] is result[1][0]
     assert result[2][0].items == ["x", "bob"]
     assert result[2][0].wrapped == "[bob]"
     assert result[2][0].varied == ["v"]
-    again = await get_or_create_many(session, Arrays, rows)
+    again = await many(session, Arrays, rows)
     assert [instance for instance, _ in again] == [instance for instance, _ in result]
     assert not any(created for _, created in again)
 
 
-async def test_type_of_one_database(session: AsyncSession) -> None:
+async def test_type_of_one_database(session: AsyncSession, many: Many) -> None:
     """A type that only one database has is stored without an array."""
     rows = [{"name": name, "address": f"{name}::1"} for name in "ab"]
-    result = await get_or_create_many(session, Host, rows, key="name")
+    result = await many(session, Host, rows, key="name")
     assert [str(host.address)[:4] for host, _ in result] == ["a::1", "b::1"]
 
 
 @on_postgres
-async def test_type_that_sql_wraps(session: AsyncSession) -> None:
+async def test_type_that_sql_wraps(session: AsyncSession, many: Many) -> None:
     """A value that is stored through SQL is not sent in an array."""
     rows = [{"name": name, "text": name} for name in "ab"]
-    result = await get_or_create_many(session, Wrapped, rows, key="name")
+    result = await many(session, Wrapped, rows, key="name")
     assert [wrapped.text for wrapped, _ in result] == ["[a]", "[b]"]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from backends import Sessions, each_strategy, on_postgres
+from by_ids import Many
 from models import Place, Tag
 from sqlalchemy import (
     func,
@@ -26,24 +27,24 @@ from async_goc import (
 AB = [{"name": "a"}, {"name": "b"}]
 
 
-async def test_pending_rows(engine: AsyncEngine) -> None:
+async def test_pending_rows(engine: AsyncEngine, many: Many) -> None:
     """The caller's pending rows are flushed before the guard, and found."""
     async with AsyncSession(engine, autoflush=False) as session:
         session.add(mine := Tag(name="b"))
-        result = await get_or_create_many(session, Tag, AB)
+        result = await many(session, Tag, AB)
         assert [created for _, created in result] == [True, False]
         assert result[1][0] is mine
         session.add(mine := Tag(name="c"))
-        result = await get_or_create_many(session, Tag, [{"name": "c"}])
+        result = await many(session, Tag, [{"name": "c"}])
         assert result == [(mine, False)]
 
 
 @each_strategy
-async def test_without_locks(session: AsyncSession) -> None:
+async def test_without_locks(session: AsyncSession, many: Many) -> None:
     """The registry may be switched off."""
     policy = Policy(locks=None)
     for expected in (True, False):
-        result = await get_or_create_many(session, Tag, AB, policy=policy)
+        result = await many(session, Tag, AB, policy=policy)
         assert [created for _, created in result] == [expected] * 2
 
 
@@ -100,7 +101,7 @@ async def test_a_call_that_is_collected(sessions: Sessions) -> None:
 @each_strategy
 @pytest.mark.parametrize("is_old", [True, False])
 async def test_what_a_statement_cannot_insert(
-    engine: AsyncEngine, session: AsyncSession, *, is_old: bool
+    engine: AsyncEngine, session: AsyncSession, many: Many, *, is_old: bool
 ) -> None:
     """SQL among the values, or a database without RETURNING: the unit of work."""
     rows: list[dict[str, Any]] = [{"name": "a", "slug": "s"}]
@@ -110,7 +111,7 @@ async def test_what_a_statement_cannot_insert(
         rows[0]["slug"] = func.lower("S")
     events: list[Event] = []
     policy = Policy(observer=events.append)
-    result = await get_or_create_many(session, Tag, rows, key="name", policy=policy)
+    result = await many(session, Tag, rows, key="name", policy=policy)
     assert (result[0][1], result[0][0].slug) == (True, "s")
     assert events[0].strategy == "savepoint"
 
@@ -153,7 +154,7 @@ async def test_keys_where_an_index_is_partial(session: AsyncSession) -> None:
 
 
 @each_strategy
-async def test_a_table_of_any_name(session: AsyncSession) -> None:
+async def test_a_table_of_any_name(session: AsyncSession, many: Many) -> None:
     """Our table of values does not get in the way of one of the same name."""
 
     class Base(DeclarativeBase):
@@ -167,5 +168,5 @@ async def test_a_table_of_any_name(session: AsyncSession) -> None:
     await (await session.connection()).run_sync(Base.metadata.create_all)
     rows = [{"number": 2}, {"number": 1}]
     for expected in (True, False):
-        result = await get_or_create_many(session, Given, rows, key="number")
+        result = await many(session, Given, rows, key="number")
         assert [(g.number, new) for g, new in result] == [(2, expected), (1, expected)]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from backends import on_sqlite
+from by_ids import Many
 from models import Author, Pen, Tag
 from sqlalchemy import func, inspect
 from sqlalchemy.exc import MultipleResultsFound
@@ -21,11 +22,13 @@ from async_goc.exceptions import (
 )
 
 
-async def test_nothing_asked(session: AsyncSession, statements: list[str]) -> None:
+async def test_nothing_asked(
+    session: AsyncSession, statements: list[str], many: Many
+) -> None:
     """No rows: an empty list, and no SQL."""
     events: list[Event] = []
     policy = Policy(observer=events.append)
-    assert await get_or_create_many(session, Tag, [], policy=policy) == []
+    assert await many(session, Tag, [], policy=policy) == []
     assert statements == []
     assert events[0].outcome == "hit"
 
@@ -64,14 +67,14 @@ async def test_wrong_arguments(
     assert statements == []
 
 
-async def test_plain_values(session: AsyncSession) -> None:
+async def test_plain_values(session: AsyncSession, many: Many) -> None:
     """Where the key is one name, a value stands for a row; a mapping is a row."""
     rows = ["a", {"name": "b", "colour": "red"}, "a"]
-    result = await get_or_create_many(session, Tag, rows, key="name")
+    result = await many(session, Tag, rows, key="name")
     assert [(tag.name, tag.colour, created) for tag, created in result] == [
         *[("a", None, True), ("b", "red", True), ("a", None, False)]
     ]
-    assert await get_or_create_many(session, Tag, iter(["a"]), key=["name"]) == [
+    assert await many(session, Tag, iter(["a"]), key=["name"]) == [
         (result[0][0], False)
     ]
 
@@ -80,20 +83,20 @@ async def test_plain_values(session: AsyncSession) -> None:
 @pytest.mark.parametrize(
     ("key", "error"), [("books", ValueError), ("titles", ValueError)]
 )
-async def test_no_key(session: AsyncSession, key: str, error: type[Exception]) -> None:
+async def test_no_key(
+    session: AsyncSession, key: str, error: type[Exception], many: Many
+) -> None:
     """A collection or a proxy cannot be a key."""
     with pytest.raises(error):
-        await get_or_create_many(session, Author, [{key: 1, "name": "A"}], key=key)
+        await many(session, Author, [{key: 1, "name": "A"}], key=key)
 
 
-async def test_two_rows_for_a_key(session: AsyncSession) -> None:
+async def test_two_rows_for_a_key(session: AsyncSession, many: Many) -> None:
     """Two rows that match a key are an error, as in a call for one row."""
     policy = Policy(missing_constraint="ignore")
     session.add_all([Tag(name="a", colour="red"), Tag(name="b", colour="red")])
     with pytest.raises(MultipleResultsFound):
-        await get_or_create_many(
-            session, Tag, [{"colour": "red"}], key="colour", policy=policy
-        )
+        await many(session, Tag, [{"colour": "red"}], key="colour", policy=policy)
 
 
 async def test_without_a_constraint(session: AsyncSession) -> None:
@@ -110,7 +113,7 @@ async def test_without_a_constraint(session: AsyncSession) -> None:
     assert result[0][1]
 
 
-async def test_null_in_the_key(session: AsyncSession) -> None:
+async def test_null_in_the_key(session: AsyncSession, many: Many) -> None:
     """NULL means IS NULL, as for one row; here in some of the rows, or in all."""
     policy = Policy(missing_constraint="ignore")
     ann = Author(name="Ann")
@@ -122,17 +125,17 @@ async def test_null_in_the_key(session: AsyncSession) -> None:
         {"author_id": None, "colour": "blue"},
     ]
     for expected in (True, False):
-        result = await get_or_create_many(
+        result = await many(
             session, Pen, rows, key=["author_id", "colour"], policy=policy
         )
         assert [created for _, created in result] == [expected] * 3
     tags = [{"slug": None, "name": "a"}]
     for expected in (True, False):
-        result = await get_or_create_many(session, Tag, tags, key="slug", policy=policy)
+        result = await many(session, Tag, tags, key="slug", policy=policy)
         assert result[0][1] is expected
 
 
-async def test_parents_in_the_key(session: AsyncSession) -> None:
+async def test_parents_in_the_key(session: AsyncSession, many: Many) -> None:
     """A many-to-one relationship identifies by its foreign key; pending ones, too."""
     ann, bob = Author(name="Ann"), Author(name="Bob")
     session.add_all([ann, bob])
@@ -141,13 +144,11 @@ async def test_parents_in_the_key(session: AsyncSession) -> None:
         for author in (ann, bob)
         for colour in ("red", "blue")
     ]
-    result = await get_or_create_many(session, Pen, rows)
+    result = await many(session, Pen, rows)
     assert [(pen.author, pen.colour, created) for pen, created in result] == [
         (row["author"], row["colour"], True) for row in rows
     ]
-    again = await get_or_create_many(session, Pen, rows)
+    again = await many(session, Pen, rows)
     assert [(pen, False) for pen, _ in result] == again
     with pytest.raises(ValueError, match="not in this session"):
-        await get_or_create_many(
-            session, Pen, [{"author": Author(name="C"), "colour": "red"}]
-        )
+        await many(session, Pen, [{"author": Author(name="C"), "colour": "red"}])

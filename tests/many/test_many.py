@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from by_ids import Many
 from models import Author, Employee, Person, Tag
 from rivals import rival
 from rows import named
@@ -18,7 +19,7 @@ from async_goc import (
 
 
 async def test_order_flags_and_duplicates(
-    session: AsyncSession, statements: list[str]
+    session: AsyncSession, statements: list[str], many: Many
 ) -> None:
     """The result has the input's order; equal keys share the first one's instance."""
     old, _ = await get_or_create(session, Tag, name="m")
@@ -29,7 +30,7 @@ async def test_order_flags_and_duplicates(
         {"name": "a"},
         {"name": "z", "colour": "second"},
     ]
-    result = await get_or_create_many(session, Tag, rows, key="name")
+    result = await many(session, Tag, rows, key="name")
     assert statements == ["SELECT", "SAVEPOINT", "INSERT", "RELEASE"]
     assert [(tag.name, created) for tag, created in result] == [
         *(("z", True), ("m", False), ("a", True), ("z", False)),
@@ -40,7 +41,7 @@ async def test_order_flags_and_duplicates(
     assert result[0][0].made_at is not None
     assert not session.dirty
     statements.clear()
-    again = await get_or_create_many(session, Tag, iter(rows))
+    again = await many(session, Tag, iter(rows))
     assert statements == ["SELECT"]
     assert [(tag, False) for tag, _ in result] == again
 
@@ -50,6 +51,7 @@ async def test_three_statements_per_chunk(
     session: AsyncSession,
     statements: list[str],
     before_insert: list[Any],
+    many: Many,
 ) -> None:
     """Three statements for a chunk at most; progress counts the rows."""
     if engine.dialect.name == "sqlite":
@@ -60,7 +62,7 @@ async def test_three_statements_per_chunk(
     await session.commit()
     statements.clear()
     before_insert.append(rival(engine, Tag(name="00001")))
-    result = await get_or_create_many(
+    result = await many(
         session,
         Tag,
         (row for row in rows),
@@ -77,10 +79,10 @@ async def test_three_statements_per_chunk(
     assert done == [(n, None) for n in (250, 500, 750, 1_000)]
 
 
-async def test_progress_counts_duplicates(session: AsyncSession) -> None:
+async def test_progress_counts_duplicates(session: AsyncSession, many: Many) -> None:
     """Progress counts every row of the input, and tells the total if it is known."""
     done: list[tuple[int, int | None]] = []
-    await get_or_create_many(
+    await many(
         session,
         Tag,
         named("b", "a", "b", "c"),
@@ -90,7 +92,7 @@ async def test_progress_counts_duplicates(session: AsyncSession) -> None:
     assert done == [(1, 4), (3, 4), (4, 4)]
 
 
-async def test_defaults(session: AsyncSession) -> None:
+async def test_defaults(session: AsyncSession, many: Many) -> None:
     """Defaults fill what a row lacks; functions are called for each new row."""
     await get_or_create(session, Tag, name="old")
     calls = iter(range(10))
@@ -99,7 +101,7 @@ async def test_defaults(session: AsyncSession) -> None:
         return f"slug {next(calls)}"
 
     rows = [*named("old", "b", "a"), {"name": "c", "slug": "own"}]
-    result = await get_or_create_many(
+    result = await many(
         session, Tag, rows, key="name", defaults={"slug": slug, "colour": "red"}
     )
     assert [tag.slug for tag, _ in result] == [None, "slug 1", "slug 0", "own"]
@@ -108,11 +110,13 @@ async def test_defaults(session: AsyncSession) -> None:
     def all_of_them() -> Mapping[str, Any]:
         return {"colour": "blue"}
 
-    result = await get_or_create_many(session, Tag, named("d"), defaults=all_of_them)
+    result = await many(session, Tag, named("d"), defaults=all_of_them)
     assert result[0][0].colour == "blue"
 
 
-async def test_rows_that_leave_out_different_columns(session: AsyncSession) -> None:
+async def test_rows_that_leave_out_different_columns(
+    session: AsyncSession, many: Many
+) -> None:
     """What the database would fill, it fills where a row has nothing for it."""
     moment = (await get_or_create(session, Tag, name="x"))[0].made_at.replace(year=1999)
     rows = [
@@ -121,7 +125,7 @@ async def test_rows_that_leave_out_different_columns(session: AsyncSession) -> N
         {"name": "c", "id": 1_000, "colour": None},
         {"name": "d", "made_at": None},
     ]
-    result = await get_or_create_many(session, Tag, rows, key="name")
+    result = await many(session, Tag, rows, key="name")
     assert all(created for _, created in result)
     a, b, c, d = (tag for tag, _ in result)
     assert a.made_at == moment
@@ -130,12 +134,12 @@ async def test_rows_that_leave_out_different_columns(session: AsyncSession) -> N
     assert d.made_at != moment
 
 
-async def test_options(session: AsyncSession) -> None:
+async def test_options(session: AsyncSession, many: Many) -> None:
     """Loader options hold for the rows found, and for those created."""
     await get_or_create(session, Author, name="Ann")
     await session.commit()
     session.expunge_all()
-    result = await get_or_create_many(
+    result = await many(
         session, Author, named("Ann", "Bob"), options=[selectinload(Author.books)]
     )
     assert [author.books for author, _ in result] == [[], []]

@@ -12,6 +12,7 @@ from typed import each_type
 
 from async_goc import (
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     update_or_create,
     update_or_create_many,
@@ -58,7 +59,10 @@ async def test_types(
     type_: Any,
     values: list[Any],
 ) -> None:
-    """What one row takes, many take; they find, create and update the same."""
+    """What one row takes, many take; they find, create and update the same.
+
+    Their keys alone tell apart what their instances do.
+    """
     one, many = models_of(type_)
     connection = await session.connection()
     await connection.run_sync(one.metadata.create_all)
@@ -73,6 +77,13 @@ async def test_types(
             for v in values
         ]
         rows = [{"key": v, "value": v, "word": word} for v in values]
+        async with session.begin_nested() as savepoint:
+            found = await get_or_create_ids(session, many, rows, key="key")
+            await savepoint.rollback()
+        keys = [key for key, _ in found]
+        assert [(keys.index(key), is_created) for key, is_created in found] == [
+            (number, is_created) for number, _, is_created in told(expected)
+        ]
         statements.clear()
         result = await get_or_create_many(session, many, rows, key="key")
         assert told(result) == told(expected)

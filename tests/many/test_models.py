@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from backends import each_strategy
+from backends import POSTGRES, each_strategy
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.declarative import ConcreteBase
 from sqlalchemy.orm import (
@@ -23,6 +23,7 @@ from async_goc import (
     Event,
     Policy,
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     update_or_create,
     update_or_create_many,
@@ -292,6 +293,27 @@ async def test_models(
     # SQLAlchemy's flush may take a statement for each row.
     if {event.strategy for event in events if event.attempts} == {"native"}:
         assert counts["ab"] == counts["cdefghij"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("backend", POSTGRES[:1], indirect=True)
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+async def test_keys_alone(session: AsyncSession, make: Callable[[], type[Any]]) -> None:
+    """Each is created and found without an object that stays, and is whole afterwards.
+
+    A key is that of the row, in whichever table of the model the row is.
+    """
+    model = make()
+    await (await session.connection()).run_sync(model.metadata.create_all)
+    rows = [{"name": name, "size": 1.5} for name in "bca"]
+    made = await get_or_create_ids(session, model, rows, key="name")
+    assert [created for _, created in made] == [True] * 3
+    found = await get_or_create_ids(session, model, rows, key="name")
+    assert not session.identity_map
+    many = await get_or_create_many(session, model, rows, key="name")
+    keys = [sa.inspect(row).identity[0] for row, _ in many]
+    assert [key for key, _ in made] == [key for key, _ in found] == keys
+    assert [told(row)["size"] for row, _ in many] == [1.5] * 3
 
 
 async def test_default_that_takes_no_context(session: AsyncSession) -> None:

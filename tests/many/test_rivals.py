@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from backends import on_postgres
+from by_ids import Many
 from models import Author, Node, Tag
 from rivals import on_lost, rival
 from rows import count, named
@@ -18,7 +19,6 @@ from async_goc import (
     Event,
     KeyedLocks,
     Policy,
-    get_or_create_many,
 )
 from async_goc.exceptions import (
     SnapshotConflictError,
@@ -27,18 +27,18 @@ from async_goc.exceptions import (
 
 @on_postgres
 async def test_lost_race(
-    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
+    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any], many: Many
 ) -> None:
     """A rival's rows are found, and not reported as created."""
     before_insert.append(rival(engine, Tag(name="b", colour="rival's")))
     events: list[Event] = []
     policy = Policy(observer=events.append)
-    result = await get_or_create_many(session, Tag, named("a", "b", "c"), policy=policy)
+    result = await many(session, Tag, named("a", "b", "c"), policy=policy)
     assert [created for _, created in result] == [True, False, True]
     assert result[1][0].colour == "rival's"
     before_insert.append(rival(engine, Tag(name="d")))
-    await get_or_create_many(session, Tag, named("d", "a"), policy=policy)
-    await get_or_create_many(session, Tag, named("d", "a"), policy=policy)
+    await many(session, Tag, named("d", "a"), policy=policy)
+    await many(session, Tag, named("d", "a"), policy=policy)
     outcomes = [(e.outcome, e.strategy, e.attempts) for e in events]
     assert outcomes == [
         ("created", "native", 1),
@@ -49,20 +49,20 @@ async def test_lost_race(
 
 @on_postgres
 async def test_race_lost_with_options(
-    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
+    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any], many: Many
 ) -> None:
     """The options are honoured, though the call has created nothing."""
     before_insert.append(rival(engine, Author(name="Ann")))
     options = [selectinload(Author.books)]
     rows = named("Ann")
-    ((ann, created),) = await get_or_create_many(session, Author, rows, options=options)
+    ((ann, created),) = await many(session, Author, rows, options=options)
     assert not created
     assert ann.books == []
 
 
 @on_postgres
 async def test_rival_that_vanishes(
-    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any]
+    engine: AsyncEngine, session: AsyncSession, before_insert: list[Any], many: Many
 ) -> None:
     """If the rival's row is gone when we look again, the call creates it."""
 
@@ -73,20 +73,20 @@ async def test_rival_that_vanishes(
     # The statement that skips a conflict returns fewer rows, and does not fail.
     before_insert.append(rival(engine, Tag(name="a")))
     async with on_lost(engine, vanish):
-        result = await get_or_create_many(session, Tag, named("a"))
+        result = await many(session, Tag, named("a"))
     assert result[0][1]
 
 
 @on_postgres
 async def test_beyond_the_snapshot(
-    engine: AsyncEngine, before_insert: list[Any]
+    engine: AsyncEngine, before_insert: list[Any], many: Many
 ) -> None:
     """REPEATABLE READ: the rival's row cannot be seen, and the transaction goes on."""
     frozen = engine.execution_options(isolation_level="REPEATABLE READ")
     async with AsyncSession(frozen) as session:
         before_insert.append(rival(engine, Tag(name="a")))
         with pytest.raises(SnapshotConflictError):
-            await get_or_create_many(session, Tag, named("a", "b"))
+            await many(session, Tag, named("a", "b"))
         assert await count(session) == 0
 
 
@@ -96,13 +96,14 @@ async def test_unit_of_work_loses_a_race(
     session: AsyncSession,
     before_insert: list[Any],
     statements: list[str],
+    many: Many,
 ) -> None:
     """The rows that have no rival are inserted by one flush more, however many.
 
     Fails without `is_going_on` in `Bulk._insert`.
     """
     before_insert.append(rival(engine, Node(name="b")))
-    result = await get_or_create_many(session, Node, named(*"abcdefgh"))
+    result = await many(session, Node, named(*"abcdefgh"))
     assert [
         name for name, new in zip("abcdefgh", result, strict=True) if not new[1]
     ] == ["b"]
@@ -111,7 +112,7 @@ async def test_unit_of_work_loses_a_race(
     assert await count(session, Node) == 8
 
 
-async def test_registry(engine: AsyncEngine) -> None:
+async def test_registry(engine: AsyncEngine, many: Many) -> None:
     """Two calls of one process for the same rows: one of them inserts."""
     locks = KeyedLocks()
     inserts: list[str] = []
@@ -127,9 +128,7 @@ async def test_registry(engine: AsyncEngine) -> None:
     async def call(names: str) -> int:
         async with AsyncSession(engine) as session, session.begin():
             await start.wait()
-            result = await get_or_create_many(
-                session, Tag, named(*names), policy=policy
-            )
+            result = await many(session, Tag, named(*names), policy=policy)
             return sum(created for _, created in result)
 
     calls = [call(names) for names in ("abcd", "dcba", "badc", "cbda", "bcda")]
@@ -140,33 +139,29 @@ async def test_registry(engine: AsyncEngine) -> None:
 
 
 @pytest.mark.parametrize("hold", ["transaction", "call"])
-async def test_keys_are_held(engine: AsyncEngine, hold: Any) -> None:
+async def test_keys_are_held(engine: AsyncEngine, hold: Any, many: Many) -> None:
     """Keys are held until the transaction or the call ends; not after an error."""
     locks = KeyedLocks()
     policy = Policy(locks=locks, hold=hold)
     async with AsyncSession(engine) as session:
-        await get_or_create_many(session, Tag, named("a", "b"), policy=policy)
+        await many(session, Tag, named("a", "b"), policy=policy)
         assert locks.statistics().held == (2 if hold == "transaction" else 0)
         await session.rollback()
         assert locks.statistics().held == 0
         with pytest.raises(IntegrityError):
-            await get_or_create_many(
-                session, Tag, [{"name": "a", "colour": "bad"}], policy=policy
-            )
+            await many(session, Tag, [{"name": "a", "colour": "bad"}], policy=policy)
         assert locks.statistics().held == 0
 
 
 @on_postgres
-async def test_wait_that_takes_too_long(engine: AsyncEngine) -> None:
+async def test_wait_that_takes_too_long(engine: AsyncEngine, many: Many) -> None:
     """After wait_timeout the call goes on without the key, and asks the database."""
     locks = KeyedLocks()
     policy = Policy(locks=locks, wait_timeout=0)
     first = AsyncSession(engine)
-    await get_or_create_many(first, Tag, named("a", "b"), policy=policy)
+    await many(first, Tag, named("a", "b"), policy=policy)
     async with AsyncSession(engine) as second:
-        other = asyncio.ensure_future(
-            get_or_create_many(second, Tag, named("b", "c"), policy=policy)
-        )
+        other = asyncio.ensure_future(many(second, Tag, named("b", "c"), policy=policy))
         await until(lambda: locks.statistics().timeouts)
         await first.rollback()
         result = await other

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from backends import on_postgres
+from by_ids import Many
 from rows import count
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import (
@@ -127,7 +128,7 @@ async def create_with_trigger(session: AsyncSession, change: str) -> None:
 @on_postgres
 @pytest.mark.parametrize("change", ["NEW.number + 1", "4 - NEW.number"])
 async def test_key_that_becomes_the_key_of_another(
-    session: AsyncSession, change: str
+    session: AsyncSession, change: str, many: Many
 ) -> None:
     """A row that has got the key of another one is not taken for that.
 
@@ -136,7 +137,7 @@ async def test_key_that_becomes_the_key_of_another(
     """
     await create_with_trigger(session, change)
     rows = [{"number": number, "phone": f"of {number}"} for number in (1, 2, 3)]
-    result = await get_or_create_many(session, Slot, rows, key="number")
+    result = await many(session, Slot, rows, key="number")
     assert [created for _, created in result] == [True] * 3
     found = [(slot.number, slot.phone) for slot, _ in result]
     if "+" in change:

@@ -141,6 +141,9 @@ async def test_a_hit_cut_at_the_commit(
     [(tag, created)] = await creator.get_or_create_many(Tag, ["x"], key="name")
     assert (tag.name, created, network.cuts) == ("x", False, 0)
     network.cuts = 1
+    again = await creator.get_or_create_ids(Tag, ["x"], key="name")
+    assert (again, network.cuts) == ([(tag.id, False)], 0)
+    network.cuts = 1
     with pytest.raises(Unknown):
         await creator.get_or_create(Tag, Tag.name == "y")
 

@@ -1,6 +1,6 @@
 """Checked by the type checkers, never run."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
 from sqlalchemy import func, text
 from sqlalchemy.ext.asyncio import (
@@ -26,6 +26,7 @@ from async_goc import (
     UniqueMixin,
     exceptions,
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     observers,
     run_in_transaction,
@@ -146,6 +147,11 @@ async def other_verbs(session: AsyncSession) -> None:
     )
     assert_type(many, list[tuple[Tag, bool]])
     assert_type(await Tag.as_unique(session, name="red"), Tag)
+    ids = await get_or_create_ids(
+        session, Tag, ["red"], key="name", defaults=defaults, policy=None, chunk_size=10
+    )
+    assert_type(ids, list[tuple[Any, bool]])
+    await get_or_create_ids(session, "Tag", rows)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class OwnSession(AsyncSession):
@@ -206,6 +212,8 @@ async def creators(sessions: async_sessionmaker[AsyncSession]) -> None:
             Tag, iter([{"name": "red"}]), key=["name"], update=["colour"], chunk_size=10
         )
         assert_type(many, list[tuple[Tag, bool]])
+        ids = await creator.get_or_create_ids(Tag, ["red"], key="name", policy=None)
+        assert_type(ids, list[tuple[Any, bool]])
         await creator.get_or_create("Tag", name="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await creator.get_or_create(Tag, "red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await creator.aclose(), None)

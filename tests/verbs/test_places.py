@@ -26,6 +26,7 @@ from async_goc import (
     Policy,
     Stats,
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     update_or_create,
     update_or_create_many,
@@ -149,13 +150,13 @@ async def only_here(engine: AsyncEngine, tenant: AsyncEngine, **values: Any) -> 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("backend", POSTGRES[1:], indirect=True)
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, get_or_create_ids])
 async def test_lost_races(
     engine: AsyncEngine, tenant: AsyncEngine, sessions: Sessions, verb: Any
 ) -> None:
     """The rival's row is found where it belongs, and so are questions about it."""
     lookup: Any = {"name": "a"}
-    if verb in {get_or_create_many, update_or_create_many}:
+    if verb not in {get_or_create, update_or_create}:
         lookup = {"key": "name"}
     for strategy in ("savepoint", "native"):
         stats = Stats()

@@ -15,13 +15,14 @@ from words import Word
 from async_goc import (
     GetOrCreator,
     get_or_create,
+    get_or_create_ids,
     get_or_create_many,
     update_or_create,
     update_or_create_many,
 )
 
 ONE = [get_or_create, update_or_create]
-MANY = [get_or_create_many, update_or_create_many]
+MANY = [get_or_create_many, get_or_create_ids, update_or_create_many]
 
 
 async def call(session: AsyncSession, verb: Any, likes: int) -> list[bool]:
