@@ -71,6 +71,7 @@ _OURS = {
 }
 _NATIVE = {NATIVE: "contenders.ours:Native"}
 _UNKNOWN = {NOTHING_KNOWN: "contenders.ours:NothingKnown"}
+_IDENTITIES = {"async_goc, keys alone": "contenders.ours:Identities"}
 _CREATORS = {title: CONTENDERS[title] for title in (CREATOR, "GetOrCreator")}
 _IN_AUTOCOMMIT = ("asyncpg, autocommit", "Tortoise ORM", "Piccolo")
 _SELECTS = (PREBUILT, FILTER_BY)
@@ -85,7 +86,9 @@ CASES = {
     "native miss": Case("miss", "request", _NATIVE, _INSERTS),
     "creator hit": Case("hit", "request", _CREATORS, _IN_AUTOCOMMIT, most=320),
     "creator miss": Case("miss", "request", _CREATORS, _IN_AUTOCOMMIT),
-    "bulk": Case("bulk", "request", _OURS, ("asyncpg",), calls=1, warm_up=1),
+    "bulk": Case(
+        *("bulk", "request", _OURS | _IDENTITIES, ("asyncpg",)), calls=1, warm_up=1
+    ),
 }
 
 

@@ -90,7 +90,7 @@ async def race(case: Case, contenders: Mapping[str, Contender]) -> Lanes:
         title: Lane()
         for title, contender in contenders.items()
         if (case.has_references or not contender.is_reference)
-        and (case.loop_size is not None or not contender.is_loop)
+        and (case.loop_size is not None or not contender.is_for_bulk)
     }
     for number in range(WARM_UP + case.rounds):
         order = [title for title, lane in lanes.items() if not lane.reason]

@@ -78,7 +78,7 @@ async def count(where: str) -> dict[str, int | str]:
     async with opened(proxy.start()) as (contenders, reasons):
         counts |= reasons
         for title, contender in contenders.items():
-            if contender.is_reference or contender.is_loop:
+            if contender.is_reference or contender.is_for_bulk:
                 continue
             # Another thousand first, for which connections and drivers get ready.
             await case.sample(contender)

@@ -35,13 +35,13 @@ class Contender(ABC):
     Attributes:
         is_reference: It cannot create, and is there to compare hits with.
         has_bulk: It gets or creates many rows in a few statements, not in a loop.
-        is_loop: It is there to compare bulk with, and does nothing else.
+        is_for_bulk: It is there to compare bulk with, and does nothing else.
         remark: What is not as with the others.
     """
 
     is_reference = False
     has_bulk = False
-    is_loop = False
+    is_for_bulk = False
     remark = ""
 
     def __init__(self, place: Place) -> None:
@@ -88,6 +88,7 @@ CONTENDERS = {
     "prebuilt select by hand": "contenders.recipes:Prebuilt",
     "async_goc, savepoint": "contenders.ours:Savepoint",
     "async_goc, native": "contenders.ours:Native",
+    "async_goc, keys alone": "contenders.ours:Identities",
     "async_goc, in a loop": "contenders.ours:Loop",
     "GetOrCreator": "contenders.creators:Creator",
     "GetOrCreator, batch": "contenders.creators:BatchCreator",

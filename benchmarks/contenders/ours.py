@@ -6,7 +6,13 @@ from typing import Any
 from lab import Tag
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from async_goc import KeyedLocks, Policy, get_or_create, get_or_create_many
+from async_goc import (
+    KeyedLocks,
+    Policy,
+    get_or_create,
+    get_or_create_ids,
+    get_or_create_many,
+)
 
 from . import OnSession, Place
 
@@ -52,11 +58,26 @@ class NothingKnown(Savepoint):
     options: Mapping[str, Any] = {"locks": KeyedLocks(0)}
 
 
+class Identities(Savepoint):
+    """Many rows, of which nothing but the primary keys is wanted."""
+
+    is_for_bulk = True
+    remark = "primary keys alone"
+
+    async def bulk(self, names: Sequence[str]) -> int:
+        rows = [{"name": name} for name in names]
+        async with self.place.sessions.begin() as session:
+            results = await get_or_create_ids(
+                session, Tag, rows, key=["name"], policy=self._policy
+            )
+        return sum(created for _, created in results)
+
+
 class Loop(Savepoint):
     """Many rows, one call after the other."""
 
     has_bulk = False
-    is_loop = True
+    is_for_bulk = True
 
     async def bulk(self, names: Sequence[str]) -> int:
         return await OnSession.bulk(self, names)
