@@ -38,7 +38,7 @@ from async_goc import (
     Policy,
     Stats,
     get_or_create,
-    get_or_create_many,
+    get_or_create_ids,
     sqlite,
 )
 
@@ -76,16 +76,17 @@ async def store_in_bulk(
     # In any order, each as often as it is found: that is for the calls to sort out.
     names = [name for importer, imports in graph for name in (importer, *imports)]
     async with sessions.begin() as session:
-        modules = await get_or_create_many(
+        # An edge refers to its modules by their keys: nobody needs 1,000 objects.
+        modules = await get_or_create_ids(
             session, Module, names, key="name", policy=policy
         )
-        ids = {module.name: module.id for module, _ in modules}
+        ids = {name: id_ for name, (id_, _) in zip(names, modules, strict=True)}
         rows = [
             {"importer_id": ids[importer], "imported_id": ids[name]}
             for importer, imports in graph
             for name in imports
         ]
-        edges = await get_or_create_many(session, Import, rows, policy=policy)
+        edges = await get_or_create_ids(session, Import, rows, policy=policy)
         return sum(created for _, created in (*modules, *edges))
 
 
