@@ -7,6 +7,7 @@ from typing import Any, Final
 from .private import class_listeners
 
 _OWN: Final = __name__.partition(".")[0]
+_pick: Final[Any] = call
 
 
 class Ears:
@@ -38,7 +39,7 @@ class Ears:
 
     def have_changed(self) -> bool:
         """Whether any listener has come or gone since the last time."""
-        now = [*map(call, self._pickers, self._dispatches)]
+        now = [*map(_pick, self._pickers, self._dispatches)]
         if now == self._seen and [*map(len, self._lists)] == self._lengths:
             return False
         found = [each for _, each in self._listened()]

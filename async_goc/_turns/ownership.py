@@ -118,7 +118,7 @@ class TransactionOwner(Owner):
 
     def keep(self, keys: Iterable[Key]) -> None:
         """Hold *keys* until the transaction ends, or the innermost savepoint fails."""
-        # One of them may have been taken over by another owner.
+        # It is alive; and one of them may have been taken over by another owner.
         session = self._session()
         root = None if session is None else session.get_transaction()
         held = dict.fromkeys(filter(self.keys.__contains__, keys))
@@ -129,8 +129,6 @@ class TransactionOwner(Owner):
             self._root = ref(
                 root, lambda _: self._queues.home.run_soon(self._queues.reclaim, self)
             )
-        elif root is not self._root():
-            return
         nested = session.get_nested_transaction()
         if nested is not None:
             new = [key for key in held if key not in self._kept]
