@@ -90,7 +90,7 @@ def array_table(
     columns = [
         func.unnest(each.array, type_=each.item).label(each.name) for each in arrays
     ]
-    zero: Any = sa.literal_column("0")
+    zero = sa.literal_column("0", sa.Integer())
     last = sa.bindparam("last", type_=sa.Integer())
     number = func.generate_series(zero, hide(last), type_=sa.Integer()).label("number")
     rows = sa.select(*columns, number)

@@ -1,9 +1,9 @@
 """The same verbs for many rows, by a constant number of statements.
 
 `verbs` is what people call, `input` checks the arguments, and `rows` tells the rows
-apart and puts them in order. `loop` has the steps of the loop for one row; `look` and
-`insert` are its statements, and `answers` is the difference between rows that come back
-as instances and rows that come back as primary keys.
+apart and puts them in order. `chunks` goes through them; `loop` has the steps of the
+loop for one row; `look` and `insert` are its statements, and `answers` is the
+difference between rows that come back as instances and as primary keys.
 """
 
 # pyright: reportUnusedImport=false

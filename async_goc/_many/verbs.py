@@ -1,23 +1,17 @@
 """Get, create and update many rows, by a constant number of statements."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence, Sized
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.interfaces import ORMOption
 
-from .._call import Call, Outcome, Policy
-from .._lookup import Uncollected
+from .._call import Call, Policy
 from .._models import T
 from .._new_row import Defaults
-from .answers import IDENTITIES, INSTANCES, Answers
-from .input import BulkArguments, Input, Progress, Rows, check_input
-from .loop import Bulk
-from .rows import Row
-
-Tell = Callable[[Sequence[Row]], None]
+from .answers import IDENTITIES
+from .chunks import find_or_create
+from .input import BulkArguments, Progress, Rows
 
 
 async def get_or_create_many(
@@ -83,7 +77,7 @@ async def get_or_create_many(
     """
     with Call("get_or_create_many", session, model, policy) as call:
         args = BulkArguments(rows, key, (), defaults, options, chunk_size, progress)
-        return await _find_or_create(call, args)
+        return await find_or_create(call, args)
 
 
 async def get_or_create_ids(
@@ -130,7 +124,7 @@ async def get_or_create_ids(
     """
     with Call("get_or_create_ids", session, model, policy) as call:
         args = BulkArguments(rows, key, (), defaults, (), chunk_size, progress)
-        return await _find_or_create(call, args, IDENTITIES)
+        return await find_or_create(call, args, IDENTITIES)
 
 
 async def update_or_create_many(
@@ -180,75 +174,4 @@ async def update_or_create_many(
     """
     with Call("update_or_create_many", session, model, policy) as call:
         args = BulkArguments(rows, key, update, defaults, options, chunk_size, progress)
-        return await _find_or_create(call, args)
-
-
-async def _find_or_create(
-    call: Call, args: BulkArguments, answers: Answers = INSTANCES
-) -> list[tuple[Any, bool]]:
-    call.rows = 0  # As long as they have not been read.
-    call.claim_session()
-    wanted = await check_input(call, args, answers)
-    if wanted is None:
-        call.outcome = Outcome.HIT
-        return []
-    treating = _treat(call, wanted, _teller(args, wanted.asked))
-    # What the caller's functions make may be garbage.
-    has_functions = wanted.defaults.is_lazy
-    return await (treating if has_functions else Uncollected(treating))
-
-
-async def _treat(call: Call, wanted: Input, tell: Tell) -> list[tuple[Any, bool]]:
-    async with AsyncExitStack() as stack:
-        bulk = Bulk(wanted, stack)
-        await _find_or_create_all(bulk, wanted, tell)
-    results = _results(wanted.asked)
-    if call.is_reported:
-        call.created = sum(is_created for _, is_created in results)
-    if any(is_created for _, is_created in results):
-        call.outcome = Outcome.CREATED
-    elif bulk.has_lost:
-        call.outcome = Outcome.LOST_RACE
-    else:
-        call.outcome = Outcome.UPDATED if wanted.changes else Outcome.HIT
-    return results
-
-
-async def _find_or_create_all(bulk: Bulk, wanted: Input, tell: Tell) -> None:
-    """Create what is missing in all of the chunks; only then lock what is there."""
-    for chunk in wanted.chunks:
-        await bulk.find_or_create(chunk)
-        if not wanted.changes:
-            tell(chunk)
-    # Inserting while holding row locks can deadlock with another call, so nothing is
-    # locked until every chunk is inserted.
-    for chunk in wanted.chunks if wanted.changes else ():
-        there = [row for row in chunk if not row.is_created]
-        if there:
-            await bulk.update(there, wanted.changes)
-        tell(chunk)
-
-
-def _teller(args: BulkArguments, asked: Sequence[Row]) -> Tell:
-    """Return what tells the caller of each chunk that is done."""
-    progress, rows = args.progress, args.rows
-    counts = Counter[Row](asked if progress is not None else ())
-    total = len(asked) if isinstance(rows, Sized) else None
-    done = 0
-
-    def tell(chunk: Sequence[Row]) -> None:
-        nonlocal done
-        if progress is not None:
-            done += sum(counts[row] for row in chunk)
-            progress(done, total)
-
-    return tell
-
-
-def _results(asked: Sequence[Row]) -> list[tuple[Any, bool]]:
-    results: list[tuple[Any, bool]] = []
-    for row in asked:
-        results.append((row.instance, row.is_created))
-        # Of the mappings with one key, only the first has created the row.
-        row.is_created = False
-    return results
+        return await find_or_create(call, args)

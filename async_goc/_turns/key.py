@@ -26,6 +26,8 @@ Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]
 # What tells equal values apart: the database, the schemas in force, the namespace.
 Where = tuple[Engine | Connection, Schemas, Hashable]
+# Its `__new__` makes a Key faster than that does, and has no type that fits.
+_any_tuple: Any = tuple
 
 
 # A key is advice: the unique constraint is the judge. One that is too coarse costs a
@@ -106,7 +108,7 @@ class _Recipe:
                 *map(repeat, place), zip(*columns, strict=True), repeat(namespace)
             )
             # Key(…) takes several times as long.
-            return list(map(partial(tuple.__new__, Key), fields))
+            return list(map(partial(_any_tuple.__new__, Key), fields))
         return [self.key(row, schemas, namespace) for row in rows]
 
 
