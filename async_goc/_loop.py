@@ -26,15 +26,36 @@ _INSERTS: Final[Mapping[str, Any]] = {
 
 
 async def find_or_create(
-    call: Call, lookup: Lookup[T], new_row: NewRow[T], strategy: Strategy | None = None
+    call: Call,
+    lookup: Lookup[T],
+    new_row: NewRow[T] | None = None,
+    strategy: Strategy | None = None,
+    *,
+    looked: float | None = None,
 ) -> tuple[T, bool]:
-    """Return the row, readable, and whether it has been created."""
-    session, mapper = call.session, new_row.mapper
-    strategy = strategy or call.policy.strategy
+    """Return the row, readable, and whether it has been created.
+
+    Without a *new_row*, it gets what is looked up. *looked*: when a look began that has
+    not found the row, if there was one.
+    """
+    session, mapper = call.session, lookup.plan.mapper
+    if lookup.lock is not None:
+        call.use_writer(mapper)
     for _ in range(call.policy.attempts):
-        instance, call.outcome = await find_or_insert(call, lookup, new_row, strategy)
+        turn, found = Turn(call, lookup, looked), None
+        # Most rows are there, and then whose turn it is does not matter.
+        if looked is None and turn.looks_first():
+            found = await lookup.look(session)
+        looked = None
+        if found is None:
+            args = (lookup, new_row, strategy or call.policy.strategy)
+            instance, call.outcome = await find_or_insert(call, turn, *args)
+        else:
+            instance, call.outcome = found, Outcome.HIT
         if call.outcome is Outcome.CREATED:
             break
+        if lookup.plan.unjudged:
+            warn_on_hit(call, lookup)
         if type(instance) is mapper.class_:
             return instance, False  # The SELECT has loaded all of its columns.
         call.use_writer(mapper)
@@ -44,7 +65,7 @@ async def find_or_create(
         # A rival has deleted the row in the meantime, which is a miss.
     else:
         raise vanished(call, lookup)
-    is_alone = not new_row.has_factory
+    is_alone = new_row is None or not new_row.has_factory
     await complete_created(session, instance, lookup.options, is_alone=is_alone)
     return instance, True
 
@@ -56,26 +77,25 @@ def vanished(call: Call, lookup: Lookup[Any]) -> ContentionError:
 
 
 async def find_or_insert(
-    call: Call, lookup: Lookup[T], new_row: NewRow[T], strategy: Strategy
+    call: Call,
+    turn: Turn,
+    lookup: Lookup[T],
+    new_row: NewRow[T] | None,
+    strategy: Strategy,
 ) -> tuple[T, Outcome]:
     """Return the row, and how it came to be there."""
     session, mapper = call.session, lookup.plan.mapper
-    with Turn(call, lookup) as turn:
-        if early := turn.early_keys():
-            await turn.queue(early, has_looked=False)
-        found = await _look(call, lookup)
-        keys = turn.keys if found is None else ()
-        while found is None and await turn.queue(keys):
-            found = await lookup.look(session)
+    with turn:
+        found = await _look(call, turn, lookup)
         if found is not None:
-            if lookup.plan.unjudged:
-                warn_on_hit(call, lookup)
             return found, turn.hit()
 
+        keys = turn.keys
         if not keys:  # Making the key asks for that as well.
             own = session.sync_session
             refuse_autocommit(own, own.get_bind(mapper))
         warn_if_not_covered(call, lookup)
+        new_row = new_row or NewRow(lookup)
         # The values first: they may be slow, and settling takes SQLite's write lock.
         values = await new_row.values()
         is_out_of_date = await settle(session, mapper)
@@ -96,17 +116,19 @@ async def find_or_insert(
         return instance, outcome
 
 
-async def _look(call: Call, lookup: Lookup[T]) -> T | None:
-    """Look, and look again where the first look could miss the row."""
-    session, mapper = call.session, lookup.plan.mapper
-    if lookup.lock is not None:
-        call.use_writer(mapper)
-    found = await lookup.look(session)
+async def _look(call: Call, turn: Turn, lookup: Lookup[T]) -> T | None:
+    """Queue for the key, and look until neither this process nor the session has it."""
+    session, found = call.session, None
+    if not turn.has_looked:
+        await turn.queue(turn.keys, has_looked=False)
+        found = await lookup.look(session)
     if found is None:
         # A replica lags, and what is pending may be the row.
-        is_elsewhere = call.use_writer(mapper)
+        is_elsewhere = call.use_writer(lookup.plan.mapper)
         if await flush(session) or is_elsewhere:
             found = await lookup.look(session)
+    while found is None and await turn.queue(turn.keys):
+        found = await lookup.look(session)
     return found
 
 

@@ -1,6 +1,7 @@
 """Get one row, or create it; update it, or create it."""
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 from sqlalchemy import inspect
@@ -9,14 +10,31 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
+from sqlalchemy.util import greenlet_spawn
 
 from ._call import Call, Outcome, Policy
 from ._databases import settle
 from ._insert import complete_updated, explain, update
-from ._lookup import Lookup, bind, has_row, refuse_autocommit, require_cover
+from ._lookup import (
+    NO_OPTIONS,
+    Lookup,
+    bind,
+    has_row,
+    look_plainly,
+    refuse_autocommit,
+    require_cover,
+)
 from ._loop import find_or_create, vanished
 from ._models import Criterion, T
-from ._new_row import Defaults, Factory, NewRow, NewValues, all_unknown
+from ._new_row import (
+    Defaults,
+    Factory,
+    NewRow,
+    NewValues,
+    all_unknown,
+    note_unrelated,
+)
+from ._plain import plain_plan
 from .exceptions import UnknownFieldError
 
 
@@ -94,17 +112,35 @@ async def get_or_create(
             a lost race; unchanged, with a note.
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
     """
+    looked = None
+    is_plain = not criteria and factory is None and with_for_update is None
+    if is_plain and options is NO_OPTIONS and isinstance(session, AsyncSession):
+        plan = plain_plan(session, model, lookup, defaults, policy)
+        if plan is not None:
+            looked, own = perf_counter(), session.sync_session
+            found = await greenlet_spawn(look_plainly, own, plan, lookup)
+            if found is not None:
+                return found, False
     with Call("get_or_create", session, model, policy) as call:
         call.claim_session()
-        how: Any = {"options": options, "lock": with_for_update}
-        how["lock_timeout"] = call.policy.lock_timeout
         try:
-            wanted = bind(call.session, model, criteria, lookup, **how)
-            new_row = NewRow(wanted, defaults, factory)
+            wanted = bind(
+                call.session,
+                model,
+                criteria,
+                lookup,
+                options=options,
+                lock=with_for_update,
+                lock_timeout=call.policy.lock_timeout,
+            )
+            # What is illegal is refused before any SQL, and the rest made on a miss.
+            is_plain = defaults is None and factory is None
+            new_row = None if is_plain else NewRow(wanted, defaults, factory)
         except UnknownFieldError as error:
             raise all_unknown(error, factory, defaults) from None
         require_cover(call, wanted)
-        return await find_or_create(call, wanted, new_row)
+        note_unrelated(wanted.plan, defaults)
+        return await find_or_create(call, wanted, new_row, looked=looked)
 
 
 async def update_or_create(

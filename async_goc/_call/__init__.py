@@ -9,7 +9,14 @@ not lag to where the session writes.
 
 # pyright: reportUnusedImport=false
 
-from .call import Call, check_loop, check_policy, policy_of
+from .call import (
+    Call,
+    check_loop,
+    check_policy,
+    claim_session,
+    leave_session,
+    policy_of,
+)
 from .events import Event, Observer, Outcome, Stats, tell
 from .observers import Relay, everywhere, listener, observers
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_number, check_type

@@ -1,13 +1,14 @@
 """One call under way: whose session it uses, how it behaves, and what it reports."""
 
 from asyncio import get_running_loop
+from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Self
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import Mapper, class_mapper
+from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from .._databases import give_up
 from .._locks import Owner
@@ -15,7 +16,13 @@ from ..exceptions import ContradictionError, SnapshotConflictError
 from .events import Outcome
 from .policy import DEFAULT_POLICY, Policy
 from .report import Report, open_report
-from .routing import database_of, refuse_shards, send_anywhere, send_to_writer
+from .routing import (
+    GET_BIND,
+    database_of,
+    refuse_shards,
+    send_anywhere,
+    send_to_writer,
+)
 
 _KEY: Final = "async_goc.call"
 # Where an application keeps the policy of its sessions.
@@ -31,20 +38,63 @@ class Claim:
     context, perhaps for ever. So a claim leads to no session and to no model.
     """
 
-    __slots__ = ("is_running", "outer", "owner")
-
-    def __init__(self, outer: "Claim | None") -> None:
-        self.is_running = True
-        # The claim of the call around this one, in the same session.
-        self.outer = outer
-        # Whoever holds keys for this call, once it has asked for any.
-        self.owner: Owner | None = None
+    is_running = True
+    # The claim of the call around this one: in the same session, and in the same task.
+    outer: "Claim | None" = None
+    around: "Claim | None" = None
+    # Whoever holds keys for this call, once it has asked for any.
+    owner: Owner | None = None
 
 
-# The calls that this task is inside of, in any session. A context variable, not the
-# task itself: a factory may await a nested call in a task of its own (asyncio.wait_for
-# does, on Python 3.11), and that task inherits the context.
-_claims: ContextVar[tuple[Claim, ...]] = ContextVar("async_goc_claims", default=())
+# The innermost call that this task is inside of, in any session. A context variable,
+# not the task itself: a factory may await a nested call in a task of its own
+# (asyncio.wait_for does, on Python 3.11), and that task inherits the context.
+_claim: ContextVar[Claim | None] = ContextVar("async_goc_claim", default=None)
+
+
+def _claims() -> Iterator[Claim]:
+    """Yield the claims of the calls that this task is inside of, from the innermost."""
+    claim = _claim.get()
+    while claim is not None:
+        if claim.is_running:
+            yield claim
+        claim = claim.around
+
+
+def claim_session(session: Session) -> Claim:
+    """Keep calls of other tasks off the session, until it is left.
+
+    Raises InvalidRequestError if such a call is using it. Nested calls may run.
+    """
+    info, around = session.info, _claim.get()
+    while around is not None and not around.is_running:
+        around = around.around
+    outer: Claim | None = info.get(_KEY)
+    if outer is not None and outer not in _claims():
+        msg = (
+            "this AsyncSession is in use by a call in another task; "
+            "give each task a session of its own"
+        )
+        raise InvalidRequestError(msg)
+    info[_KEY] = claim = Claim()
+    if around is not None:
+        claim.around, claim.outer = around, outer
+    _claim.set(claim)
+    return claim
+
+
+def leave_session(session: Session, claim: Claim) -> None:
+    """Let calls of other tasks use the session again."""
+    # The claim stays in its context: the garbage collector may close a call while any
+    # other task runs, in a context of that task's.
+    claim.is_running = False
+    # A nested call in a task of its own may end after the outer one.
+    innermost: Claim | None = session.info.get(_KEY)
+    while innermost is not None and not innermost.is_running:
+        innermost = innermost.outer
+    session.info[_KEY] = innermost
+    if innermost is None and GET_BIND in session.__dict__:
+        send_anywhere(session)
 
 
 class Call:
@@ -74,11 +124,12 @@ class Call:
         if policy is not None:
             check_policy(model, policy)
         check_loop()
+        own = session if isinstance(session, AsyncSession) else _resolved(session)
+        refuse_shards(own.sync_session, model)
         self._verb = verb
-        self.session: AsyncSession = _resolved(session)
-        refuse_shards(self.session.sync_session, model)
+        self.session: AsyncSession = own
         self.model = model
-        self.policy: Policy = policy or policy_of(self.session)
+        self.policy: Policy = policy or policy_of(own)
         self.strategy: str = self.policy.strategy
 
     def __enter__(self) -> Self:
@@ -89,11 +140,9 @@ class Call:
         self, _: object, error: BaseException | None, _traceback: object
     ) -> None:
         if self._claim is not None:
-            self._leave_session(self._claim)
-        if isinstance(error, ContradictionError) and self._hides_values():
-            error.hide()
-        if isinstance(error, (DBAPIError, SnapshotConflictError)):
-            give_up(self.session.sync_session, error)
+            leave_session(self.session.sync_session, self._claim)
+        if error is not None:
+            self._end_badly(error)
         if self._report is not None:
             self._report.send(self, error)
 
@@ -114,6 +163,12 @@ class Call:
         """
         return send_to_writer(self.session.sync_session, mapper)
 
+    def _end_badly(self, error: BaseException) -> None:
+        if isinstance(error, ContradictionError) and self._hides_values():
+            error.hide()
+        if isinstance(error, (DBAPIError, SnapshotConflictError)):
+            give_up(self.session.sync_session, error)
+
     def _hides_values(self) -> bool:
         """Whether SQLAlchemy would not show values in a message, either."""
         with suppress(Exception):  # The session may have no bind.
@@ -126,41 +181,16 @@ class Call:
 
         Raises InvalidRequestError if such a call is using it. Nested calls may run.
         """
-        info, around = self.session.sync_session.info, _claims.get()
-        outer: Claim | None = info.get(_KEY)
-        if outer is not None and outer not in around:
-            msg = (
-                "this AsyncSession is in use by a call in another task; "
-                "give each task a session of its own"
-            )
-            raise InvalidRequestError(msg)
-        info[_KEY] = self._claim = claim = Claim(outer)
-        _claims.set((*around, claim))
-
-    def _leave_session(self, claim: Claim) -> None:
-        # The garbage collector may close a call while any other task runs, and the
-        # context is that task's. So this is neither reset() nor what was before.
-        claims = _claims.get()
-        if claim in claims:
-            _claims.set(tuple([each for each in claims if each is not claim]))
-        claim.is_running = False
-        # A nested call in a task of its own may end after the outer one.
-        session = self.session.sync_session
-        innermost: Claim | None = session.info.get(_KEY)
-        while innermost is not None and not innermost.is_running:
-            innermost = innermost.outer
-        session.info[_KEY] = innermost
-        if innermost is None:
-            send_anywhere(session)
+        self._claim = claim_session(self.session.sync_session)
 
     def note_owner(self, owner: Owner) -> None:
-        """Note what holds keys for this call, which is its task's innermost one."""
-        _claims.get()[-1].owner = owner
+        """Note what holds keys for this call."""
+        claim: Any = self._claim
+        claim.owner = owner
 
     def owners_around(self) -> list[Owner]:
         """Return the owners that cannot go on before this call does."""
-        claims = (claim for claim in _claims.get() if claim.is_running)
-        return [claim.owner for claim in claims if claim.owner is not None]
+        return [claim.owner for claim in _claims() if claim.owner is not None]
 
 
 def _resolved(session: AnySession) -> AsyncSession:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 from .._databases import name_of
 from .._models import as_flushing
 
-_GET_BIND: Final = "get_bind"
+GET_BIND: Final = "get_bind"
 
 # A session's own get_bind() may send a SELECT to a replica, and that one lags. For a
 # first look it will do: most rows are there. But a row that is missing may have been
@@ -45,20 +45,20 @@ def database_of(session: Session, model: type[object]) -> str | None:
 
 def send_to_writer(session: Session, mapper: Mapper[Any]) -> bool:
     """Let all statements go where the session writes; say if reads went elsewhere."""
-    if not routes(session) or _GET_BIND in vars(session):
+    if not routes(session) or GET_BIND in vars(session):
         return False  # It does not choose, or has been given another method already.
     # Both are asked first, because the session's own method may raise.
     reader = session.get_bind(mapper, clause=select(mapper.class_))
     chooser = _ToWriter(session)
     writer = chooser(mapper)
-    vars(session)[_GET_BIND] = chooser
+    vars(session)[GET_BIND] = chooser
     return reader is not writer
 
 
 def send_anywhere(session: Session) -> None:
     """Let the session choose again, unless it always has."""
-    if isinstance(vars(session).get(_GET_BIND), _ToWriter):
-        del vars(session)[_GET_BIND]
+    if isinstance(vars(session).get(GET_BIND), _ToWriter):
+        del vars(session)[GET_BIND]
 
 
 def refuse_shards(session: Session, model: type[object]) -> None:

@@ -1,7 +1,6 @@
 """Bind one call's values to a plan, and look for the row."""
 
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic
 
@@ -11,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.selectable import ForUpdateParameter
+from sqlalchemy.util import greenlet_spawn
 
 from .._databases import facts_of
 from .._models import T, conjuncts, differs, equality, identity_of, is_generated
@@ -28,28 +28,31 @@ from .refresh import noting_loaded, refresh_columns
 from .rivals import limiting_lock, read_rivals
 
 # Not to be compared with, because an array may be given by mistake.
-_NO_OPTIONS: Final = ()
+NO_OPTIONS: Final = ()
 
 
-@dataclass(eq=False)  # neither frozen nor with slots: it takes longer to make those
 class Lookup(Generic[T]):
     """A plan with the values of one call."""
 
-    plan: Plan[T]
-    # The values looked up, by attribute name.
-    values: Mapping[str, Any]
+    # What most lookups do not have is the class's, which takes no time.
+    #
     # The conditions beyond the plan's: first one for each of its `expressions`, then
     # the caller's.
-    criteria: tuple[ColumnElement[bool], ...]
-    # The plan's statement with these, and the options.
-    statement: Select[Any]
+    criteria: tuple[ColumnElement[bool], ...] = ()
     # The instances among the values.
-    parents: tuple[Any, ...]
-    options: tuple[ORMOption, ...]
+    parents: tuple[Any, ...] = ()
+    options: tuple[ORMOption, ...] = ()
     # How to lock the row, if it is to be locked; it is then refreshed, too.
-    lock: ForUpdateParameter
+    lock: ForUpdateParameter = None
     # Seconds that a statement may wait for another transaction, if that is limited.
     lock_timeout: float | None = None
+
+    def __init__(self, plan: Plan[T], values: Mapping[str, Any]) -> None:
+        self.plan: Plan[T] = plan
+        # The values looked up, by attribute name.
+        self.values: Mapping[str, Any] = values
+        # The plan's statement with the criteria, and the options.
+        self.statement: Select[Any] = plan.statement
 
     @property
     def must_flush(self) -> bool:
@@ -78,9 +81,10 @@ class Lookup(Generic[T]):
 
     def look(self, session: AsyncSession) -> Awaitable[T | None]:
         """Return the matching row, if there is one; refresh it if it is locked."""
+        # What session.run_sync() does, but for its own frame.
         if self.lock is not None:
-            return session.run_sync(self._look_and_lock)
-        return session.run_sync(self._look)
+            return greenlet_spawn(self._look_and_lock, session.sync_session)
+        return greenlet_spawn(self._look, session.sync_session)
 
     def look_for_rival(self, session: AsyncSession) -> Awaitable[T | None]:
         """Return the row that was in the way of an INSERT, read anew."""
@@ -109,7 +113,7 @@ class Lookup(Generic[T]):
         return found if has_row else None
 
     def _execute(self, session: Session, statement: Select[Any]) -> Result[Any]:
-        if self.must_flush:
+        if (self.parents or self.lock is not None) and self.must_flush:
             session.flush()
         params = {
             parameter: self.values[name]
@@ -127,16 +131,7 @@ class Lookup(Generic[T]):
         # Options may ask for joins as well, and listeners may add options.
         if self.plan.is_joined or self.options or session.dispatch.do_orm_execute:
             result = result.unique()
-        try:
-            found: T | None = result.scalar_one_or_none()
-        except MultipleResultsFound as error:
-            error.add_note(
-                f"several {self.plan.model.__name__} match the lookup by "
-                f"{', '.join(self.names)}; remove the duplicates and add a unique "
-                "constraint, or look up by more"
-            )
-            raise
-        return found
+        return only_one(result, self.plan.model, self.names)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return all that the lookup asks for, as conjuncts with their values."""
@@ -181,35 +176,53 @@ class Lookup(Generic[T]):
         return fed
 
 
+def only_one(result: Result[Any], model: type[T], names: Iterable[str]) -> T | None:
+    try:
+        found: T | None = result.scalar_one_or_none()
+    except MultipleResultsFound as error:
+        error.add_note(
+            f"several {model.__name__} match the lookup by {', '.join(names)}; remove "
+            "the duplicates and add a unique constraint, or look up by more"
+        )
+        raise
+    return found
+
+
 def bind(
     session: AsyncSession,
     model: type[T],
     criteria: Sequence[Any],
     values: Mapping[str, Any],
     *,
-    options: Sequence[ORMOption] = _NO_OPTIONS,
+    options: Sequence[ORMOption] = NO_OPTIONS,
     lock: ForUpdateParameter = None,
     is_updating: bool = False,
     lock_timeout: float | None = None,
 ) -> Lookup[T]:
     """Check the arguments, and bind them to the plan for their names."""
-    check_lookup(model, criteria, values)
+    if criteria or not values:
+        check_lookup(model, criteria, values)
     plan = plan_for(model, values)
-    parents = tuple(parents_of(session, plan, values)) if plan.parents else ()
+    lookup = Lookup(plan, values)
+    if plan.parents:
+        lookup.parents = tuple(parents_of(session, plan, values))
     if plan.expressions:
         built = (getattr(model, f.name) == values[f.name] for f in plan.expressions)
         criteria = (*built, *criteria)
-    criteria, statement = tuple(criteria), plan.statement
     if criteria:
-        statement = statement.where(*stored_criteria(plan.mapper, criteria))
-    if options is not _NO_OPTIONS:
-        options = check_options(model, options)
-        statement = statement.options(*options)
-    lock = plan.lock if is_updating else None if lock is False else lock
-    if lock is not None:
-        add_lock(statement, plan.mapper, lock)  # It refuses what is no lock.
-    given = (values, criteria, statement, parents, tuple(options), lock, lock_timeout)
-    lookup = Lookup(plan, *given)
+        lookup.criteria = tuple(criteria)
+        stored = stored_criteria(plan.mapper, criteria)
+        lookup.statement = lookup.statement.where(*stored)
+    if options is not NO_OPTIONS:
+        lookup.options = check_options(model, options)
+        lookup.statement = lookup.statement.options(*lookup.options)
+    if is_updating:
+        lookup.lock = plan.lock
+    elif lock is not None and lock is not False:
+        lookup.lock = lock
+        add_lock(lookup.statement, plan.mapper, lock)  # It refuses what is no lock.
+    if lock_timeout is not None:
+        lookup.lock_timeout = lock_timeout
     # The criteria may contradict each other, or the keywords.
     if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from functools import partial
+from typing import Any, Final, Generic
+from uuid import UUID
 
 from sqlalchemy import (
     BinaryExpression,
@@ -26,12 +28,17 @@ from .._models import (
     equality,
     has_joins,
     identity_of,
+    is_alone,
     is_covered,
     lookup_fields,
     recall,
+    recalled,
     remembered,
     replacing_none,
 )
+
+# The types of most values, which are no SQL.
+_PLAIN: Final = frozenset({str, int, UUID, bool, bytes, float})
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -49,6 +56,9 @@ class Plan(Generic[T]):
     # (parameter, name, position): which values the parameters take. The position is
     # the one in a parent's identity, or None where the value is no parent.
     binds: tuple[tuple[str, str, int | None], ...]
+    # (parameter, name), if a row that is there is found by no more than the statement
+    # and these: by plain values that a constraint covers, in one table.
+    plain_binds: tuple[tuple[str, str], ...] | None
     # The fields whose comparison has to be built from the value, for each call.
     expressions: tuple[Field, ...]
     # The fields whose values are instances.
@@ -72,19 +82,35 @@ class Plan(Generic[T]):
     warned: set[int]
     # The names, as long as no hit has shown whether to warn; empty if covered.
     unjudged: set[tuple[str, ...]]
+    # The names of defaults that are legal, and cannot contradict the lookup.
+    unrelated: set[str]
 
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     """Return the plan for these names; the values only say which are NULL or SQL."""
-    # A client that sends the names must not make a plan for each order of them. (Errors
-    # about the names keep to the caller's.)
-    names = tuple(values) if len(values) == 1 else sorted(values)
-    kinds = [_kind(values[name]) for name in names]
+    key, make = _key(values), partial(_compile, model, values)
+    return known_plan(model, values) or recall(class_mapper(model), key, make)
+
+
+def known_plan(model: type[T], values: Mapping[str, Any]) -> Plan[T] | None:
+    """Return the plan for these names, if there is one by now."""
     # The class's own mapper, not an inherited one. It is read directly, because
     # class_mapper() checks each time what has been checked once.
-    mapper: Mapper[T] = model.__dict__.get("__mapper__") or class_mapper(model)
-    key = ("plan", *names, *kinds)
-    return recall(mapper, key, lambda: _compile(class_mapper(model), values))
+    mapper: Mapper[T] | None = getattr(model, "__mapper__", None)
+    if mapper is None or mapper.class_ is not model:
+        return None
+    found: Plan[T] | None = recalled(mapper, _key(values))
+    return found
+
+
+def _key(values: Mapping[str, Any]) -> tuple[str, ...]:
+    # A client that sends the names must not make a plan for each order of them. (Errors
+    # about the names keep to the caller's.)
+    names = values if len(values) == 1 else sorted(values)
+    if _PLAIN.issuperset(map(type, values.values())):
+        return ("plain", *names)
+    kinds = [_kind(values[name]) for name in names]
+    return ("plan", *names, *kinds) if {*kinds} - {"value"} else ("plain", *names)
 
 
 def _kind(value: object) -> str:
@@ -94,9 +120,44 @@ def _kind(value: object) -> str:
     return "sql" if isinstance(value, SQL) else "value"
 
 
-def _compile(mapper: Mapper[T], values: Mapping[str, Any]) -> Plan[T]:
+def _compile(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
+    mapper = class_mapper(model)
     known = lookup_fields(mapper.class_, tuple(values))
     fields = sorted(known, key=lambda field: field.name)
+    conditions, expressions, binds = _compared(mapper, fields, values)
+    columns = [column for field in fields for column in field.columns]
+    has_overlap, is_joined = len(set(columns)) < len(columns), has_joins(mapper)
+    covered = is_covered(mapper, conditions, dialect=None)
+    parents = tuple(field for field in fields if field.parent is not None)
+    is_more = parents or expressions or has_overlap or is_joined
+    is_plain = covered and not is_more and is_alone(mapper)
+    statement = select(mapper.class_).where(*stored_criteria(mapper, conditions))
+    return Plan(
+        mapper.class_,
+        mapper,
+        tuple(fields),
+        tuple(conditions),
+        # One row more than wanted shows the duplicates, without reading them all.
+        statement if covered else statement.limit(2),
+        tuple(binds),
+        tuple((parameter, name) for parameter, name, _ in binds) if is_plain else None,
+        tuple(expressions),
+        parents,
+        frozenset(columns),
+        has_overlap,
+        nulls_of(mapper, conditions),
+        covered,
+        is_joined,
+        {"of": tuple(mapper.tables)},
+        warned=set(),
+        unjudged=set() if covered else {tuple(values)},
+        unrelated=set(),
+    )
+
+
+def _compared(
+    mapper: Mapper[Any], fields: Iterable[Field], values: Mapping[str, Any]
+) -> tuple[list[ColumnElement[bool]], list[Field], list[tuple[str, str, int | None]]]:
     conditions, expressions = list[ColumnElement[bool]](), list[Field]()
     binds: list[tuple[str, str, int | None]] = []
     for field in fields:
@@ -112,28 +173,7 @@ def _compile(mapper: Mapper[T], values: Mapping[str, Any]) -> Plan[T]:
                 value = bindparam(parameter, type_=attribute.type)
                 conditions.append(attribute == value)
                 binds.append((parameter, field.name, position))
-    columns = [column for field in fields for column in field.columns]
-    covered = is_covered(mapper, conditions, dialect=None)
-    statement = select(mapper.class_).where(*stored_criteria(mapper, conditions))
-    return Plan(
-        mapper.class_,
-        mapper,
-        tuple(fields),
-        tuple(conditions),
-        # One row more than wanted shows the duplicates, without reading them all.
-        statement if covered else statement.limit(2),
-        tuple(binds),
-        tuple(expressions),
-        tuple(field for field in fields if field.parent is not None),
-        frozenset(columns),
-        len(set(columns)) < len(columns),
-        nulls_of(mapper, conditions),
-        covered,
-        has_joins(mapper),
-        {"of": tuple(mapper.tables)},
-        warned=set(),
-        unjudged=set() if covered else {tuple(values)},
-    )
+    return conditions, expressions, binds
 
 
 def _places(mapper: Mapper[Any], field: Field) -> Iterator[tuple[Any, int | None]]:

@@ -79,7 +79,7 @@ class Shape:
         """Return what :func:`get_or_create` would look up for a mapping."""
         values = {name: row[name] for name in self.names}
         plan = plan_for(self.mapper.class_, values)
-        return Lookup(plan, values, (), plan.statement, (), (), lock=None)
+        return Lookup(plan, values)
 
     def alike(self, rows: Sequence[Values]) -> list[tuple[Lookup[Any], Sequence[int]]]:
         """Return the places of rows with NULLs for the same names, and a lookup."""

@@ -26,11 +26,13 @@ from .mapping import (
     columns_of,
     has_joins,
     identity_of,
+    is_alone,
     is_generated,
     memory,
     nullable,
     readable,
     recall,
+    recalled,
     remembered,
     replacing_none,
 )

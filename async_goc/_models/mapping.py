@@ -31,19 +31,29 @@ def memory(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
     return found
 
 
+def recalled(mapper: Mapper[Any], key: object) -> Any:
+    """Return what was made for calls that have *key* in common, if that was lately."""
+    try:
+        known: _Calls = mapper.__dict__["_async_goc"]["calls"]
+        found = known[key]
+    except KeyError:
+        return None
+    # Most models are asked for in few ways, and need no order of their use.
+    if len(known) > _MOST_CALLS // 2:
+        with suppress(KeyError):  # Another thread may have dropped it.
+            known.move_to_end(key)
+    return found
+
+
 def recall(mapper: Mapper[Any], key: object, make: Callable[[], T]) -> T:
-    """Return what is made for calls that have *key* in common, if that was lately."""
-    # Callers, and their clients, decide how many different calls there are.
-    known = memory(mapper, "calls", _Calls)
-    found: T = known.get(key, _MISSING)
-    if found is _MISSING:
+    """Return what is made for calls that have *key* in common, and remember it."""
+    found: T | None = recalled(mapper, key)
+    if found is None:
+        # Callers, and their clients, decide how many different calls there are.
+        known = memory(mapper, "calls", _Calls)
         found = known[key] = make()
         if len(known) > _MOST_CALLS:
             known.popitem(last=False)
-    # Most models are asked for in few ways, and need no order of their use.
-    elif len(known) > _MOST_CALLS // 2:
-        with suppress(KeyError):  # Another thread may have dropped it.
-            known.move_to_end(key)
     return found
 
 
@@ -131,6 +141,11 @@ def has_joins(mapper: Mapper[Any]) -> bool:
         for relative in mapper.self_and_descendants
         for prop in relative.relationships
     )
+
+
+def is_alone(mapper: Mapper[Any]) -> bool:
+    """Whether its rows are all there is of its instances, and of no other class."""
+    return mapper.polymorphic_on is None and not mapper.inherits
 
 
 def identity_of(parent: Any) -> Sequence[Any]:

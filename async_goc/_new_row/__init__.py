@@ -14,5 +14,12 @@ from .constructor import (
     is_argument,
     sets_parent,
 )
-from .new_row import Factory, NewRow, all_unknown, takes_argument
+from .new_row import (
+    Factory,
+    NewRow,
+    all_unknown,
+    has_no_say,
+    note_unrelated,
+    takes_argument,
+)
 from .values import Defaults, NewValues, called, is_mapping

@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Generic, TypeAlias
+from typing import Any, Generic, TypeAlias, cast
 
 from sqlalchemy import inspect as sa_inspect, null
 from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.util import await_only
 
-from .._lookup import Lookup
+from .._lookup import Lookup, Plan
 from .._models import (
     T,
     conjuncts,
@@ -20,7 +20,7 @@ from .._models import (
 )
 from ..exceptions import UnknownFieldError
 from .constructor import construct, own_constructor, parameters_of
-from .values import Defaults, NewValues, unknown_names
+from .values import Defaults, NewValues, is_mapping, unknown_names
 
 Factory: TypeAlias = Callable[..., T | Awaitable[T]]
 
@@ -31,7 +31,7 @@ class NewRow(Generic[T]):
     def __init__(
         self,
         lookup: Lookup[T],
-        defaults: Defaults | None,
+        defaults: Defaults | None = None,
         factory: Factory[T] | None = None,
         *,
         takes_arguments: bool = True,
@@ -144,6 +144,21 @@ def all_unknown(
         names += unknown_names(mapper, defaults, takes)
         takes = None
     return unknown_field(mapper, *dict.fromkeys(names))
+
+
+def note_unrelated(plan: Plan[Any], defaults: object) -> None:
+    """Remember the defaults that are legal with this plan, whatever the values are."""
+    for name in defaults if is_mapping(defaults) else ():
+        columns = _columns(plan.mapper, name) if isinstance(name, str) else ()
+        if columns and plan.columns.isdisjoint(columns):
+            plan.unrelated.add(name)
+
+
+def has_no_say(plan: Plan[Any], defaults: object) -> bool:
+    """Whether the defaults are legal, and cannot contradict the lookup."""
+    if isinstance(defaults, dict):
+        return plan.unrelated.issuperset(cast("dict[str, Any]", defaults))
+    return callable(defaults)  # What it returns is checked after a miss.
 
 
 def _columns(mapper: Mapper[Any], name: str) -> tuple[Any, ...]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -90,7 +91,8 @@ class _Recipe:
         except Exception:  # noqa: BLE001
             return None
         schema = schemas.get(self.schema, self.schema) if schemas else self.schema
-        return Key(self.database, schema, self.table, self.columns, key, namespace)
+        place = (self.database, schema, self.table, self.columns)
+        return Key._make((*place, key, namespace))  # Key(…) takes longer.
 
     def keys(
         self, rows: Sequence[Values], schemas: Schemas, namespace: Hashable
@@ -119,6 +121,15 @@ def key_of(lookup: Lookup[Any], where: Where) -> Key | None:
     return None if recipe is None else recipe.key(lookup.values, schemas, namespace)
 
 
+def known_key_of(
+    plan: Plan[Any], values: Values, dialect: Dialect, namespace: Hashable
+) -> Key | None:
+    """Return the key where no schema is translated; ``None``: none has been made."""
+    recipes = dialect.__dict__.get("_async_goc")
+    recipe: _Recipe | None = None if recipes is None else recipes.get(plan)
+    return None if recipe is None else recipe.key(values, {}, namespace)
+
+
 def keys_of(
     lookup: Lookup[Any],
     rows: Sequence[Values],
@@ -127,8 +138,10 @@ def keys_of(
     """Return the keys of lookups that have this one's plan, and *rows* for values."""
     bind, schemas, namespace = where
     if not _has_fixed_recipe(lookup, bind.dialect):
-        alike = (replace(lookup, values=row) for row in rows)
-        return [key_of(one, where) for one in alike]
+        one, keys = copy(lookup), list[Key | None]()
+        for one.values in rows:
+            keys.append(key_of(one, where))
+        return keys
     recipe = _recipe_for(lookup, bind.dialect)
     none: list[Key | None] = [None] * len(rows)
     return none if recipe is None else recipe.keys(rows, schemas, namespace)

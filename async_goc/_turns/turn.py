@@ -28,23 +28,31 @@ class Turn:
     _owner: TransactionOwner
     # Whether a look locks what it finds, and the gap where it finds nothing.
     _locks_by_reading = False
+    # Whether the call has looked for its row before it queues for the key.
+    has_looked = True
+    # The key of the one row, made when first needed. A hit in an open transaction
+    # needs none.
+    _keys: tuple[Key, ...] = ()
 
-    def __init__(self, call: Call, lookup: Lookup[Any] | None = None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        lookup: Lookup[Any] | None = None,
+        looked: float | None = None,
+    ) -> None:
         self._call = call
         # What one row is looked up by. (The keys of many rows are made by keys_of.)
         self._lookup = lookup
-        # Its key, made when first needed. A hit in an open transaction needs none.
-        self._keys: tuple[Key, ...] = ()
+        # The earliest start of the last look. It may miss the rows of keys that were
+        # released later.
+        self._looked = perf_counter() if looked is None else looked
+
+    def __enter__(self) -> Self:
         # The keys that this call has taken, and whether their rows are there by now.
         # What a call around this one holds is not among them.
         self._taken: dict[Key, bool] = {}
         # How waiting has ended, for each key that this call waited for.
         self._answers: dict[Key, Answer] = {}
-        # The earliest start of the last look. It may miss the rows of keys that were
-        # released later.
-        self._looked = perf_counter()
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -81,15 +89,15 @@ class Turn:
         self._locks_by_reading = locks_by_reading(session, bind)
         return bind, schemas_of(session, bind), self._call.policy.namespace
 
-    def early_keys(self) -> Sequence[Key]:
-        """Return what to queue for before looking, as the row may not be there."""
+    def looks_first(self) -> bool:
+        """Whether the call looks for its row before it queues for the key."""
         # A call that waits without a connection leaves it to others. One that has a
         # connection looks first, because most rows are there.
         locks = self._call.policy.locks
-        if locks is None or connections_of(self._call.session.sync_session):
-            return ()
-        memory = locks.queues().memory
-        return [key for key in self.keys if not memory.exists(key)]
+        if locks is not None and not connections_of(self._call.session.sync_session):
+            exists = locks.queues().memory.exists
+            self.has_looked = all(map(exists, self.keys))
+        return self.has_looked
 
     async def lock(self, *groups: Group) -> None:
         """Lock the keys of rows in the database, for calls of all processes."""

@@ -173,7 +173,7 @@ async def test_warns_once(session: AsyncSession) -> None:
 async def test_warns_on_a_hit(session: AsyncSession, verb: Any) -> None:
     """Where the row is there, as it often is in development, the first hit warns.
 
-    Fails without `warn_on_hit` in `find_or_insert`.
+    Fails without `warn_on_hit` in `find_or_create`.
     """
     session.add(Review(stars=1))
     quiet = Policy(missing_constraint="ignore")

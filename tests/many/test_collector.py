@@ -17,7 +17,7 @@ async def test_it_rests_while_rows_are_loaded(
 ) -> None:
     """It is at work in the caller's functions, and afterwards.
 
-    Fails without `Uncollected` in `_find_or_create`, and in `find_or_create`.
+    Fails without `Uncollected` in `find_or_create`.
     """
     loading: list[bool] = []
     asked: list[bool] = []

@@ -87,7 +87,7 @@ def plans() -> int:
 def test_plans_do_not_depend_on_the_order_of_names() -> None:
     """The names of a lookup have one plan, in whatever order a client sends them.
 
-    Fails without `sorted` in `plan_for`.
+    Fails without `sorted` in `_key`.
     """
     orders = list(permutations(["c1", "c2", "c3", "c4", "c5"]))
     found = {plan_for(Wide, dict.fromkeys(order, 1)) for order in orders}

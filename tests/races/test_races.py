@@ -114,7 +114,7 @@ async def test_sqlite_writers_queue(
 async def test_sqlite_sessions_share_one_connection(is_same: bool) -> None:
     """16 tasks in memory: one transaction after the other on the only connection.
 
-    Fails without `early_keys` in `find_or_insert`.
+    Fails without `looks_first` in `find_or_create`.
     """
     engine = sqlite.configure(create_async_engine("sqlite+aiosqlite://"))
     assert isinstance(engine.pool, StaticPool)

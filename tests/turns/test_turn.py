@@ -33,7 +33,7 @@ async def test_fifty_requests_cost_one_insert(
 ) -> None:
     """49 wait for the creator's commit, and hold no connection meanwhile.
 
-    Fails without `early_keys` in `find_or_insert`, and without `created` in
+    Fails without `looks_first` in `find_or_create`, and without `created` in
     `find_or_insert`.
     """
     counts = sent(ten)

@@ -59,7 +59,7 @@ async def test_contradictions(
 ) -> None:
     """The error has the values, and shows them only where SQLAlchemy would.
 
-    Fails without `hide` in `Call.__exit__`.
+    Fails without `hide` in `Call._end_badly`.
     """
     with pytest.raises(ContradictionError, match=r"Tag\.\w+ would be") as raised:
         await call(session)

@@ -268,7 +268,7 @@ async def test_nested_call_that_outlives_the_outer_one(
 ) -> None:
     """It goes on where rows are written; the session chooses again when both are over.
 
-    Fails without `innermost` in `Call._leave_session`.
+    Fails without `innermost` in `leave_session`.
     """
     begun, may_end = Event(), Event()
     tasks: list[Task[tuple[Author, bool]]] = []
