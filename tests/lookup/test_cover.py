@@ -25,6 +25,8 @@ from async_goc import Policy, get_or_create, update_or_create
 from async_goc._models.constraints import is_covered
 from async_goc.exceptions import MissingConstraintError, MissingConstraintWarning
 
+pytestmark = pytest.mark.one_driver
+
 strict = Policy(missing_constraint="error")
 PG, LITE = postgresql.dialect(), sqlite.dialect()
 

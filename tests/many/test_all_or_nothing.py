@@ -25,6 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from async_goc import Event, KeyedLocks, Policy, get_or_create, get_or_create_many
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.mark.parametrize(
     ("model", "strategy"), [(Page, "native"), (Employee, "savepoint")]

@@ -17,6 +17,8 @@ from wide import Arrays, Beast, Dog, Host, Keys, Wide, Wrapped
 
 from async_goc import Policy, get_or_create, get_or_create_many
 
+pytestmark = pytest.mark.one_driver
+
 
 async def test_readable(session: AsyncSession) -> None:
     """All columns are loaded, expressions included; deferred ones are not."""

@@ -24,6 +24,8 @@ from async_goc import (
     update_or_create_many,
 )
 
+pytestmark = pytest.mark.one_driver
+
 AB = [{"name": "a"}, {"name": "b"}]
 
 

@@ -27,6 +27,8 @@ from async_goc.exceptions import (
     UnknownFieldError,
 )
 
+pytestmark = pytest.mark.one_driver
+
 
 async def test_update(session: AsyncSession) -> None:
     """Existing rows get the named values, and new ones all of them."""

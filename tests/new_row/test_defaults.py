@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from async_goc import Policy, get_or_create
 from async_goc.exceptions import ContradictionError, UnknownFieldError
 
+pytestmark = pytest.mark.one_driver
+
 quiet = Policy(missing_constraint="ignore")
 
 

@@ -14,6 +14,8 @@ from async_goc import Policy, get_or_create
 from async_goc._new_row import construct
 from async_goc.exceptions import UnknownFieldError
 
+pytestmark = pytest.mark.one_driver
+
 quiet = Policy(missing_constraint="ignore")
 
 

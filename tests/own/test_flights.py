@@ -14,6 +14,8 @@ from waiting import until
 
 from async_goc import Event, Outcome, Policy
 
+pytestmark = pytest.mark.one_driver
+
 ways = pytest.mark.parametrize("way", ["direct", "session", "batch"])
 shared = pytest.mark.parametrize("way", ["direct", "batch"])
 

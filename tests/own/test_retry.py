@@ -30,6 +30,8 @@ from async_goc import (
     sqlite,
 )
 
+pytestmark = pytest.mark.one_driver
+
 CODES = {"40001", "40P01"}
 
 

@@ -19,6 +19,7 @@ from async_goc import KeyedLocks, Policy, get_or_create
 # aiosqlite's close() may be cancelled, too, and its connection left to the collector.
 # It is so without get_or_create(), too; since Python 3.13, sqlite3 warns of it.
 pytestmark = [
+    pytest.mark.one_driver,
     pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
     pytest.mark.usefixtures("cheap_collections"),
 ]

@@ -15,6 +15,8 @@ from waiting import until
 from async_goc import KeyedLocks, Policy, get_or_create
 from async_goc._databases.connections import is_in_file
 
+pytestmark = pytest.mark.one_driver
+
 
 def leaves_connections(test: Any) -> Any:
     """Let SQLAlchemy and psycopg say that the collector has found a connection."""

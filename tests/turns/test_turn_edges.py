@@ -29,6 +29,8 @@ from async_goc import (
 )
 from async_goc._locks.owner import Owner
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])
 async def test_defaults_that_end_the_transaction(

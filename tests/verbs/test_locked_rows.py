@@ -20,6 +20,8 @@ from async_goc import (
     update_or_create_many,
 )
 
+pytestmark = pytest.mark.one_driver
+
 AB = [{"name": "a"}, {"name": "b"}]
 WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 

@@ -10,6 +10,8 @@ from words import Alias, Form, Path, User, Watched, Word, ask
 
 from async_goc.exceptions import ContradictionError, UnknownFieldError
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.mark.parametrize("is_flushed", [True, False])
 async def test_changed_key(session: AsyncSession, *, is_flushed: bool) -> None:

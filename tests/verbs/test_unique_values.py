@@ -15,6 +15,8 @@ from words import Word
 
 from async_goc import Outcome
 
+pytestmark = pytest.mark.one_driver
+
 ZONE: Final = ZoneInfo("Europe/Berlin")
 SAME = [1, "a", None, True, 1.5, Decimal("1.0"), (1, "a"), frozenset({1}), b"a"]
 OTHERS: list[Any] = [(1, True), (1, 1.0), (0.0, -0.0), ((1,), (True,)), ("1", 1)]

@@ -18,6 +18,8 @@ from async_goc import (
 )
 from async_goc.exceptions import ContentionError, UnknownFieldError
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.fixture
 def sql(engine: AsyncEngine) -> list[str]:

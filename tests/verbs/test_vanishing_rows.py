@@ -24,6 +24,8 @@ from async_goc import (
 )
 from async_goc.exceptions import ContentionError
 
+pytestmark = pytest.mark.one_driver
+
 
 @contextmanager
 def deleted_before(engine: AsyncEngine, what: str, tables: list[Any]) -> Iterator[None]:
