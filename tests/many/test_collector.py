@@ -1,14 +1,17 @@
 """A call for many rows does not let the garbage collector look at them."""
 
+import asyncio
 import gc
 from typing import Any
 
 import pytest
+from backends import Sessions, by_savepoint, on_postgres
 from models import Tag
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
+from waiting import until
 
-from async_goc import get_or_create_many
+from async_goc import KeyedLocks, Policy, get_or_create, get_or_create_many
 
 
 @pytest.mark.parametrize("is_lazy", [False, True])
@@ -38,3 +41,32 @@ async def test_it_rests_while_rows_are_loaded(
     assert loading == [False] * 4
     assert asked == [True] * (2 if is_lazy else 0)
     assert gc.isenabled()
+
+
+@by_savepoint
+@on_postgres
+async def test_it_is_at_work_after_a_cancellation(sessions: Sessions) -> None:
+    """A call that waits for another one is cancelled, and nothing is left of it."""
+    locks = KeyedLocks()
+    how: Any = {"policy": Policy(locks=locks)}
+    async with sessions() as one, sessions() as two:
+        await get_or_create(one, Tag, name="a", **how)
+        many = get_or_create_many(two, Tag, ["a", "b"], key="name", **how)
+        call = asyncio.create_task(many)
+        await until(lambda: locks.statistics().waiting)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+    assert gc.isenabled()
+    assert locks.statistics().waiting == 0
+
+
+@on_postgres
+async def test_more_keys_than_a_plan_expects(session: AsyncSession) -> None:
+    """A thousand and one are found again, each by its own key."""
+    names = [str(number) for number in range(1001)]
+    made = await get_or_create_many(session, Tag, names, key="name")
+    found = await get_or_create_many(session, Tag, names, key="name")
+    assert [tag.name for tag, _ in found] == names
+    assert all(created for _, created in made)
+    assert not any(created for _, created in found)

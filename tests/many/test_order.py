@@ -56,8 +56,6 @@ from async_goc import Policy, get_or_create, get_or_create_many
 from async_goc._many import rows
 from async_goc._many.order import rank_in_pages, ranks
 
-pytestmark = pytest.mark.one_driver
-
 EAST = timezone(timedelta(hours=9))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAIVE = NOON.replace(tzinfo=None)

@@ -1,7 +1,9 @@
 """Rows that exist: a call that finds one keeps no other call waiting."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from backends import Sessions, on_postgres
 from models import Author, Book, Tag
 from sqlalchemy import event, select
@@ -15,6 +17,7 @@ from async_goc import (
     Policy,
     Stats,
     get_or_create,
+    get_or_create_many,
 )
 
 
@@ -33,18 +36,21 @@ async def test_hits_do_not_queue(
 
 
 @on_postgres
+@pytest.mark.parametrize("is_many", [False, True])
 async def test_released_since_the_look(
-    engine: AsyncEngine, policy: Policy, stats: Stats
+    engine: AsyncEngine, policy: Policy, stats: Stats, *, is_many: bool
 ) -> None:
     """The row may have come between the look and the queue, with no call to wait for.
 
-    Fails without `has_changed` in `Turn.queue`.
+    Fails without `has_changed` in `Turn.queue`, and without `have_changed` in
+    `Turn._take_all`.
     """
-    counts = sent(engine)
+    counts, names = sent(engine), ["x", "y"] if is_many else ["x"]
 
     async def rival() -> None:
         async with AsyncSession(engine) as other, other.begin():
-            await get_or_create(other, Tag, name="x", policy=policy)
+            for name in names:
+                await get_or_create(other, Tag, name=name, policy=policy)
 
     def run(*_: object) -> None:
         await_only(rival())
@@ -52,9 +58,15 @@ async def test_released_since_the_look(
     async with AsyncSession(engine) as session:
         await session.connection()
         event.listen(engine.sync_engine, "after_cursor_execute", run, once=True)
-        _, created = await get_or_create(session, Tag, name="x", policy=policy)
+        if is_many:
+            how: Any = {"key": "name", "policy": policy}
+            found = await get_or_create_many(session, Tag, names, **how)
+            created = any(created for _, created in found)
+        else:
+            _, created = await get_or_create(session, Tag, name="x", policy=policy)
     assert not created
-    assert (counts["INSERT"], stats["lost_race"]) == (1, 0)
+    # A call for many rows says of all that it has missed at first that it was lost.
+    assert (counts["INSERT"], stats["lost_race"]) == (len(names), int(is_many))
 
 
 async def test_rows_known_to_exist_may_have_gone(

@@ -91,3 +91,21 @@ async def test_by_the_row(
         with pytest.raises(InvalidRequestError, match=r"session of its engine"):
             await refused
     assert statements == []
+
+
+@on_sqlite
+async def test_a_method_of_the_sessions_own(session: AsyncSession) -> None:
+    """A session that was given another get_bind() has it afterwards, too.
+
+    Fails without `isinstance` in `send_anywhere`.
+    """
+    own: Any = session.sync_session
+    usual = own.get_bind
+
+    def choose(*args: Any, **options: Any) -> Any:
+        return usual(*args, **options)
+
+    own.get_bind = choose
+    assert await call(session, get_or_create, 1) == [True]
+    assert await call(session, get_or_create, 1) == [False]
+    assert own.get_bind is choose
