@@ -16,6 +16,7 @@ Values = Mapping[str, Any]
 _HARMLESS: Final = frozenset({"save-update", "merge"})
 # The modules whose listeners bring the two sides of a relationship into line.
 _STOCK: Final = frozenset({"sqlalchemy.orm.attributes", "sqlalchemy.orm.unitofwork"})
+_UPDATE_EVENTS: Final = ("before_update", "after_update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,18 @@ def _obstacles_to(
     state: Any = instance_state(parent) if isinstance(parent, known.kind) else None
     if state is None or not state.persistent or state.session is not session:
         yield f"{name} is not persistent in the session"
+    elif state.expired:
+        yield f"{name} has expired"  # A flush loads it.
     elif known.collection is not None:
-        # A flush puts the new row into it, and tells those that listen.
+        # A flush puts the new row into it, and tells those that listen; the parent is
+        # one of the objects that it writes, although nothing of it has changed.
         if known.collection in state.dict:
             yield f"the {known.collection} of {name} are loaded"
         if not _is_unheard(state.manager[known.collection].dispatch.append):
             yield f"somebody listens to the {known.collection} of {name}"
+        for heard in _UPDATE_EVENTS:
+            if getattr(state.mapper.dispatch, heard):
+                yield f"somebody listens to {heard} of {name}"
 
 
 def as_columns(mapper: Mapper[Any], values: Values) -> tuple[Values, Values]:

@@ -236,22 +236,34 @@ async def test_parents_that_need_a_flush(
 
 @on_sqlite
 @pytest.mark.parametrize(
-    "target", [Book.author, Author.books, Book], ids=["set", "append", "init"]
+    ("target", "name"),
+    [
+        (Book.author, "set"),
+        (Author.books, "append"),
+        (Book, "init"),
+        (Author, "before_update"),
+        (Author, "after_update"),
+    ],
+    ids=["set", "append", "init", "before", "after"],
 )
-async def test_listening_to_a_relationship(session: AsyncSession, target: Any) -> None:
-    """Those that listen to it are told of the new row, as by a flush."""
+async def test_listening_to_a_relationship(
+    session: AsyncSession, target: Any, name: str
+) -> None:
+    """Those that listen to it are told of the new row, as by a flush.
+
+    Fails without `_UPDATE_EVENTS` in `_obstacles_to`.
+    """
     heard: list[object] = []
 
     def hear(*given: object, **_: object) -> None:
         heard.append(given)
 
-    names = {Book.author: "set", Author.books: "append", Book: "init"}
     ann = await persistent(session)
-    event.listen(target, names[target], hear)
+    event.listen(target, name, hear)
     try:
         _, used = await create(session, Book, "native", author=ann, title="x")
     finally:
-        event.remove(target, names[target], hear)
+        event.remove(target, name, hear)
     assert used == "savepoint"
     assert heard
     _, used = await create(session, Book, "native", author=ann, title="y")
@@ -269,3 +281,23 @@ async def test_a_loaded_collection(session: AsyncSession) -> None:
     book, used = await create(session, Book, "native", author=ann, title="x")
     assert used == "savepoint"
     assert ann.books == [book]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("model", "kind", "given"),
+    [(Book, Author, {"title": "x"}), (Chapter, Writer, {"name": "x"})],
+    ids=["with a collection", "without"],
+)
+async def test_an_expired_parent(
+    session: AsyncSession, model: type[Any], kind: type[Any], given: dict[str, Any]
+) -> None:
+    """It is loaded, as by a flush.
+
+    Fails without `expired` in `_obstacles_to`.
+    """
+    ann = await persistent(session, kind)
+    session.expire(ann)
+    made, used = await create(session, model, "native", author=ann, **given)
+    assert used == "savepoint"
+    assert made.author.name == "ann"
