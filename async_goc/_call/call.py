@@ -52,13 +52,19 @@ class Claim:
 _claim: ContextVar[Claim | None] = ContextVar("async_goc_claim", default=None)
 
 
+def _running(claim: Claim | None) -> Claim | None:
+    """Return the innermost claim, from this one on, whose call has not ended."""
+    while claim is not None and not claim.is_running:
+        claim = claim.around
+    return claim
+
+
 def _claims() -> Iterator[Claim]:
     """Yield the claims of the calls that this task is inside of, from the innermost."""
-    claim = _claim.get()
+    claim = _running(_claim.get())
     while claim is not None:
-        if claim.is_running:
-            yield claim
-        claim = claim.around
+        yield claim
+        claim = _running(claim.around)
 
 
 def claim_session(session: Session) -> Claim:
@@ -66,9 +72,10 @@ def claim_session(session: Session) -> Claim:
 
     Raises InvalidRequestError if such a call is using it. Nested calls may run.
     """
-    info, around = session.info, _claim.get()
-    while around is not None and not around.is_running:
-        around = around.around
+    info, around = session.info, _running(_claim.get())
+    if around is not None:
+        # Each call may start the next one's task, and end before that does.
+        around.around = _running(around.around)
     outer: Claim | None = info.get(_KEY)
     if outer is not None and outer not in _claims():
         msg = (

@@ -12,6 +12,7 @@ from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
 from async_goc import Policy, get_or_create
+from async_goc._call.call import _claim
 
 unchecked = Policy(missing_constraint="ignore")
 
@@ -145,6 +146,36 @@ async def test_nested_call_that_outlives_the_outer_one(session: AsyncSession) ->
     await tasks[0]
     _, created = await get_or_create(session, Tag, name="outer")
     assert created
+
+
+@on_sqlite
+async def test_each_call_starts_the_next(sessions: Sessions) -> None:
+    """Tasks that calls start, one after the other, keep no calls that have ended.
+
+    Fails without `_running` in `claim_session`.
+    """
+    claims: list[Any] = []
+
+    async def run(number: int) -> list[asyncio.Task[Any]]:
+        following: list[asyncio.Task[Any]] = []
+
+        def start() -> dict[str, Any]:
+            following.append(asyncio.create_task(run(number + 1)))
+            return {}
+
+        async with sessions() as session:
+            defaults = start if number < 9 else None
+            await get_or_create(session, Tag, name=str(number), defaults=defaults)
+        claims.append(_claim.get())
+        return following
+
+    tasks = [asyncio.create_task(run(0))]
+    while tasks:
+        tasks = await tasks[0]
+    kept = [claims[-1]]
+    while kept[-1].around is not None:
+        kept.append(kept[-1].around)
+    assert (len(claims), len(kept)) == (10, 2)
 
 
 async def test_nested_call(session: AsyncSession) -> None:
