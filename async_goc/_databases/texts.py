@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, CITEXT
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from .uniform import decorated, uniform
+from .uniform import converted_to, decorated
 
 # An array of arrays is flattened: '{1,2}' and '{3}' cannot be items of one parameter.
 # They can as texts, of which the database makes arrays. Only what it reads as drivers
@@ -51,8 +51,9 @@ def is_text(type_: TypeEngine[Any], dialect: Dialect) -> bool:
 
 def array_of(values: Sequence[Any], dialect: Dialect) -> str | None:
     """Return an array of texts as one text; ``None``: a value is no text."""
-    found = uniform(values, sa.String(), dialect)
-    if found is None or not {str, NoneType}.issuperset(map(type, found)):
+    # An enumeration of texts is one; a driver takes them as members of an array, too.
+    found = converted_to(sa.String(), values, dialect)
+    if not {str, NoneType}.issuperset(map(type, found)):
         return None
     joined = '","'.join(["" if value is None else value for value in found])
     is_plain = "\\" not in joined and joined.count('"') == 2 * (len(found) - 1)

@@ -1,5 +1,6 @@
 """Rows inserted in bulk: their types, defaults and keys, whatever the columns."""
 
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from by_ids import Many
 from filled import Generated, Owner
 from models import Tag, Unnamed
 from sqlalchemy import (
+    event,
     inspect,
     select,
 )
@@ -150,6 +152,28 @@ async def test_type_that_sql_wraps(session: AsyncSession, many: Many) -> None:
     rows = [{"name": name, "text": name} for name in "ab"]
     result = await many(session, Wrapped, rows, key="name")
     assert [wrapped.text for wrapped, _ in result] == ["[a]", "[b]"]
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@on_postgres
+async def test_texts_of_another_class(
+    engine: AsyncEngine, session: AsyncSession
+) -> None:
+    """Members of an enumeration of texts travel in an array, as other texts do.
+
+    Fails without `converted_to` in `array_of`.
+    """
+    sent: list[str] = []
+    event.listen(
+        engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2])
+    )
+    rows = [{"name": name, "colour": Colour.RED} for name in "ab"]
+    result = await get_or_create_many(session, Tag, rows, key="name")
+    assert [type(tag.colour) for tag, _ in result] == [str, str]
+    assert not any("VALUES" in statement for statement in sent)
 
 
 @on_postgres
