@@ -126,11 +126,12 @@ def _hidden(parameter: Any) -> Any:
 
 
 def _array(name: str, type_: TypeEngine[Any], dialect: Dialect, hide: Hide) -> _Array:
+    item = sa.Text() if is_written(type_) else unbounded(type_)
     if is_text(type_, dialect):
         text = hide(sa.bindparam(name, type_=sa.Text()))
-        array = sa.cast(text, ARRAY(sa.Text()))
-        return _Array(name, array, unbounded(type_), array_of)
-    item = sa.Text() if is_written(type_) else unbounded(type_)
+        # Of the column's own type: PostgreSQL compares CHAR with VARCHAR by its index,
+        # and with TEXT by reading all of the table.
+        return _Array(name, sa.cast(text, ARRAY(item)), item, array_of)
 
     def pack(values: Sequence[Any], dialect: Dialect) -> Sequence[Any] | None:
         if is_written(type_):

@@ -12,6 +12,7 @@ from sqlalchemy import (
     event,
     inspect,
     select,
+    text,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -152,6 +153,23 @@ async def test_type_that_sql_wraps(session: AsyncSession, many: Many) -> None:
     rows = [{"name": name, "text": name} for name in "ab"]
     result = await many(session, Wrapped, rows, key="name")
     assert [wrapped.text for wrapped, _ in result] == ["[a]", "[b]"]
+
+
+@on_postgres
+async def test_column_that_is_padded(
+    session: AsyncSession, statements: list[str], many: Many
+) -> None:
+    """Texts are compared as CHAR where the column is, and the model has no word of it.
+
+    Fails without `item` in `_array`, in the type of the array: as TEXT, a text that
+    ends in a space is not found, and no index of the column's serves.
+    """
+    await session.execute(text("ALTER TABLE tag ALTER name TYPE char(9)"))
+    await many(session, Tag, ["a", "b"], key="name")
+    statements.clear()
+    result = await many(session, Tag, ["a ", "b"], key="name")
+    assert [created for _, created in result] == [False, False]
+    assert statements == ["SELECT"]
 
 
 class Colour(StrEnum):
