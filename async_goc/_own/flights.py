@@ -7,6 +7,8 @@ from enum import Enum
 from operator import methodcaller
 from typing import Any, Final, TypeAlias
 
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
 from .._call import Outcome
 from ..exceptions import AsyncGocError
 from .direct import Direct
@@ -120,7 +122,7 @@ def answer_of(ending: Answer | Signal | Exception) -> Answer | Signal:
     """Return what a flight has ended with, or raise it."""
     if isinstance(ending, tuple):
         return ending  # Most have one.
-    if isinstance(ending, AsyncGocError):
+    if isinstance(ending, AsyncGocError | PoolTimeoutError):
         # Notes and tracebacks would pile up on one that many tasks raise.
         raise copy(ending) from ending.__cause__
     if isinstance(ending, Exception):

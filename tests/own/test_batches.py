@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
+from traceback import extract_tb
 from typing import Any
 
 import creators
@@ -10,7 +11,7 @@ import pytest
 from backends import on_postgres, on_sqlite
 from models import Author, Pen, Tag
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -176,6 +177,25 @@ async def test_a_looser_database(url: str, tables: Engine) -> None:
     await engine.dispose()
     with tables.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA loose CASCADE")
+
+
+@on_postgres
+async def test_a_pool_without_connections(url: str) -> None:
+    """Each call of the batch raises what the pool says, and none has others' frames.
+
+    Fails without `PoolTimeoutError`.
+    """
+    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    creator = creators.make(engine, batch=Batch(max_delay=0.01))
+    async with engine.connect():
+        errors: list[Any] = await creators.at_once(
+            creator.get_or_create(Tag, name=name) for name in "abcdefgh"
+        )
+    await engine.dispose()
+    assert {type(error) for error in errors} == {PoolTimeoutError}
+    for error in errors:
+        names = [frame.name for frame in extract_tb(error.__traceback__)]
+        assert names.count("get_or_create") == 1
 
 
 async def test_another_constraint(engine: AsyncEngine) -> None:
