@@ -1,9 +1,14 @@
 """Undo what a test has committed."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
@@ -19,11 +24,25 @@ from .._databases import refuse_without_transaction
 from .._lookup import is_in_autocommit
 from .nesting import JoiningSession, Nesting
 
+S = TypeVar("S", bound=AsyncSession)
+
+
+@overload
+def rolled_back(
+    engine: AsyncEngine,
+) -> AbstractAsyncContextManager[async_sessionmaker[AsyncSession]]: ...
+
+
+@overload
+def rolled_back(
+    engine: AsyncEngine, *, class_: type[S]
+) -> AbstractAsyncContextManager[async_sessionmaker[S]]: ...
+
 
 @asynccontextmanager
 async def rolled_back(
-    engine: AsyncEngine,
-) -> AsyncGenerator[async_sessionmaker[AsyncSession]]:
+    engine: AsyncEngine, *, class_: type[AsyncSession] = AsyncSession
+) -> AsyncGenerator[async_sessionmaker[Any]]:
     """Give sessions whose work is rolled back at the end, commits and all.
 
     The sessions join one transaction, on one connection: each works inside a SAVEPOINT,
@@ -50,6 +69,8 @@ async def rolled_back(
     Args:
         engine: The engine that has the database. One for SQLite has to begin real
             transactions, as :func:`async_goc.sqlite.configure` makes it do.
+        class_: The class of the sessions, as ``async_sessionmaker`` takes it: that of
+            SQLModel, for example, whose sessions have ``exec()``.
 
     Yields:
         What makes the sessions.
@@ -67,9 +88,11 @@ async def rolled_back(
     # Closing the connection rolls back.
     async with engine.connect() as connection:
         await connection.begin()
-        joining: Any = partial(JoiningSession, nesting)
+        bases = (JoiningSession, class_.sync_session_class)
+        joining: Any = partial(type("JoiningSession", bases, {}), nesting)
         sessions = async_sessionmaker(
             connection,
+            class_=class_,
             expire_on_commit=False,
             join_transaction_mode="create_savepoint",
             sync_session_class=joining,

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import Session
 
 from async_goc import (
     GetOrCreator,
@@ -171,6 +172,34 @@ async def test_sqlite_engines_that_begin_nothing_are_refused(url: str) -> None:
         await get_or_create(session, Tag, name="a")
     assert await count(engine) == 0
     await engine.dispose()
+
+
+class CountingSession(Session):
+    def number(self) -> int:
+        return self.query(Tag).count()
+
+
+class OwnSession(AsyncSession):
+    """As SQLModel's: it calls what only its own synchronous session has."""
+
+    sync_session_class = CountingSession
+
+    async def number(self) -> int:
+        return await self.run_sync(lambda session: session.number())
+
+
+async def test_sessions_of_the_programs_own_class(engine: AsyncEngine) -> None:
+    """They have its methods, and their commits are undone as all others."""
+    async with rolled_back(engine, class_=OwnSession) as sessions:
+        async with sessions.begin() as session:
+            await get_or_create(session, Tag, name="a")
+        async with sessions() as session:
+            assert await session.number() == 1
+            async with sessions() as other:
+                await other.number()
+                with pytest.raises(InvalidRequestError, match="has begun later"):
+                    await session.commit()
+    assert await count(engine) == 0
 
 
 @on_sqlite

@@ -2,11 +2,12 @@
 
 from typing import assert_type
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlmodel import Field, SQLModel, col
 from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelSession
 
 from async_goc import get_or_create, get_or_create_many, update_or_create
+from async_goc.testing import rival, rolled_back
 
 
 class Hero(SQLModel, table=True):
@@ -24,3 +25,10 @@ async def api(session: AsyncSession, own: SQLModelSession) -> None:
     await update_or_create(own, Hero, Hero.name == "x", defaults={"age": 7})
     many = await get_or_create_many(own, Hero, [{"name": "x"}], key="name")
     assert_type(many, list[tuple[Hero, bool]])
+
+
+async def tests(engine: AsyncEngine) -> None:
+    async with rolled_back(engine, class_=SQLModelSession) as sessions:
+        assert_type(sessions, async_sessionmaker[SQLModelSession])
+        async with rival(sessions, Hero, name="x"):
+            pass
