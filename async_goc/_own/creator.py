@@ -61,7 +61,7 @@ class GetOrCreator(BulkVerbs):
 
     def __init__(
         self,
-        sessions: async_sessionmaker[AsyncSession],
+        sessions: async_sessionmaker[Any],
         *,
         policy: Policy | None = None,
         attempts: int = 5,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Engine, event
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Mapper, Session, class_mapper
 from sqlalchemy.util import await_only
 
@@ -31,7 +31,7 @@ _PATIENCE: Final = 5.0
 
 @asynccontextmanager
 async def rival(
-    sessions: async_sessionmaker[AsyncSession], model: type[Any], /, **lookup: Any
+    sessions: async_sessionmaker[Any], model: type[Any], /, **lookup: Any
 ) -> AsyncGenerator[None]:
     """Let a rival insert and commit a row just before the first call that misses does.
 
@@ -88,7 +88,7 @@ class _Rival:
 
     def __init__(
         self,
-        sessions: async_sessionmaker[AsyncSession],
+        sessions: async_sessionmaker[Any],
         model: type[Any],
         lookup: Mapping[str, Any],
     ) -> None:

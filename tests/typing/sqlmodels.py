@@ -3,10 +3,16 @@
 from typing import assert_type
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlmodel import Field, SQLModel, col
+from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelSession
 
-from async_goc import get_or_create, get_or_create_many, update_or_create
+from async_goc import (
+    GetOrCreator,
+    get_or_create,
+    get_or_create_many,
+    run_in_transaction,
+    update_or_create,
+)
 from async_goc.testing import rival, rolled_back
 
 
@@ -25,6 +31,18 @@ async def api(session: AsyncSession, own: SQLModelSession) -> None:
     await update_or_create(own, Hero, Hero.name == "x", defaults={"age": 7})
     many = await get_or_create_many(own, Hero, [{"name": "x"}], key="name")
     assert_type(many, list[tuple[Hero, bool]])
+
+
+async def work(session: SQLModelSession) -> int:
+    return len((await session.exec(select(Hero))).all())
+
+
+async def own_transactions(engine: AsyncEngine) -> None:
+    sessions = async_sessionmaker(engine, class_=SQLModelSession)
+    creator = GetOrCreator(sessions)
+    hero, _ = await creator.get_or_create(Hero, name="x")
+    assert_type(hero, Hero)
+    assert_type(await run_in_transaction(sessions, work), int)
 
 
 async def tests(engine: AsyncEngine) -> None:
