@@ -163,6 +163,13 @@ def test_reading_the_code_names_every_room() -> None:
     assert {room for room in rooms if room not in tour} == set()
 
 
+def test_reference_has_every_public_name() -> None:
+    """What is to be imported is in the API reference."""
+    reference = (ROOT / "docs" / "api.md").read_text()
+    names = [n for n in async_goc.__all__ if not re.search(rf"[. ]{n}\n", reference)]
+    assert names == []
+
+
 def test_ci_runs_the_readme_command() -> None:
     """What CI runs is what a newcomer is told to run."""
     _, tests = blocks("sh", README)
