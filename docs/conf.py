@@ -35,6 +35,11 @@ nitpick_ignore_regex = [
     ("py:.*", r"(asyncio|collections|contextlib|dataclasses|datetime|typing)\..*"),
     ("py:.*", r"(opentelemetry|prometheus_client|sqlalchemy|AsyncSession)\..*"),
     ("py:class", r"(.*\.)?(T|R|S|Ts|ForUpdateArg|Defaults|Factory)"),
+    # Overloads are shown as they are written, without the modules of their names.
+    (
+        "py:class",
+        r"Async(Session|Engine)|AbstractAsyncContextManager|async_sessionmaker",
+    ),
     # What two of ours have in common, and nobody is to catch.
     ("py:class", r"async_goc\.exceptions\.(documented|errors)\..*"),
 ]
