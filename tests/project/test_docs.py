@@ -11,7 +11,7 @@ from models import Tag
 from sqlalchemy import Index, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import async_goc
@@ -32,19 +32,24 @@ async def readme_names(session: AsyncSession) -> dict[str, Any]:
         "insert": insert,
         "select": select,
     }
-    first, *others = blocks("python", README)
-    # The first block opens a session of its own, on a database of its own.
-    await run(
-        first.replace("sqlite+aiosqlite:///tags.db", str(session.bind.url)), names
-    )
-    await names["engine"].dispose()
-    names["session"] = session
-    for block in others:
+    names["sessions"] = async_sessionmaker(session.bind)
+    # The first block is a program of its own.
+    for block in blocks("python", README)[1:]:
         # SQLite has one writer, and the block may have a transaction of its own.
         await session.commit()
         await run(block, names)
-    await names["engine"].dispose()
     return names
+
+
+def test_first_program_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pasted into a file, it creates the row, and then finds it."""
+    monkeypatch.chdir(tmp_path)
+    program = compile(blocks("python", README)[0], "<README>", "exec")
+    for _ in range(2):
+        exec(program, {"__name__": "readme"})  # noqa: S102
+    assert capsys.readouterr().out == "1 blue True\n1 blue False\n"
 
 
 @pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
