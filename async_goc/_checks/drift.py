@@ -86,7 +86,7 @@ def _missing_in_database(place: Place) -> Iterator[Finding]:
             todo = "remove the rows that are there twice, and REINDEX it"
         else:
             seen = "no constraint or index of the database makes it so"
-            todo = "add one by a migration"
+            todo = "add one by a migration; create_all() changes no table that is there"
         yield Finding(
             "missing-in-database",
             "error",

@@ -76,8 +76,8 @@ def _parser() -> ArgumentParser:
         "check",
         help="hold the models against the database",
         description="Hold the models against the database, and say what is unsafe. "
-        "Only reads. Exit code 0: nothing was found; 1: something was; 2: it could "
-        "not look.",
+        "Only reads. Exit code 0: nothing was found, or warnings alone; 1: errors "
+        "were (see --fail-on); 2: it could not look.",
     )
     command.add_argument(
         "models",

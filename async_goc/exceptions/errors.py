@@ -109,8 +109,8 @@ class MissingConstraint(Documented):
             f"no unique constraint of {self.model.__name__} covers the lookup by "
             f"{', '.join(self.lookup) or 'criteria'}, so nothing stops two "
             "transactions from each inserting the row (NULLs never conflict); add a "
-            "unique constraint on these columns, or pass "
-            "Policy(missing_constraint='ignore')"
+            "unique constraint on these columns, to the table as well as to the model, "
+            "or pass policy=Policy(missing_constraint='ignore')"
         )
 
 
