@@ -60,8 +60,10 @@ async def _check(options: Namespace) -> list[Finding]:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, NotFoundError | ValueError):
+    if isinstance(error, NotFoundError | ValueError | TypeError):
         return str(error)
+    if isinstance(error, ImportError):
+        return f"{error}; install it"
     # The first line is the database's; the others are SQLAlchemy's own.
     said = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
     if isinstance(error, SQLAlchemyError) and not isinstance(error, DBAPIError):

@@ -128,6 +128,7 @@ NOT_LOOKED = {
     "checked:Base --url nonsense": "write dialect://user@host/name",
     "checked:Base --url sqlite:///nowhere.db": "there is no file nowhere.db",
     f"checked:Base --url {NO_DRIVER}": "nowhere",
+    "checked:Base --url oracle://u:secret@h/d": "No module named 'oracledb'; install",
     f"checked:Base --url {REFUSED}": "see whether the server runs",
     "checked:Base --engine checked:Base": "no AsyncEngine but DeclarativeAttribute",
     "checked:Base --engine nowhere:engine": "there is no module nowhere",
@@ -152,6 +153,7 @@ def test_could_not_look(
     assert captured.out == ""
     assert captured.err.startswith("async_goc check could not look: ")
     assert NOT_LOOKED[arguments] in captured.err
+    assert ("see whether the server" in captured.err) is (REFUSED in arguments)
     assert len(captured.err.splitlines()) == 1
     assert "secret" not in captured.err
 
