@@ -49,7 +49,7 @@ def test_first_program_of_the_readme(
     program = compile(blocks("python", README)[0], "<README>", "exec")
     for _ in range(2):
         exec(program, {"__name__": "readme"})  # noqa: S102
-    assert capsys.readouterr().out == "1 blue True\n1 blue False\n"
+    assert capsys.readouterr().out == "1 python True\n1 python False\n"
 
 
 @pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
