@@ -128,7 +128,7 @@ NOT_LOOKED = {
     "checked:Base --url nonsense": "write dialect://user@host/name",
     "checked:Base --url sqlite:///nowhere.db": "there is no file nowhere.db",
     f"checked:Base --url {NO_DRIVER}": "nowhere",
-    "checked:Base --url oracle://u:secret@h/d": "No module named 'oracledb'; install",
+    "checked:Base --url oracle://u:secret@h/d": "'; install it",
     f"checked:Base --url {REFUSED}": "see whether the server runs",
     "checked:Base --engine checked:Base": "no AsyncEngine but DeclarativeAttribute",
     "checked:Base --engine nowhere:engine": "there is no module nowhere",
