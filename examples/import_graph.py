@@ -94,7 +94,8 @@ async def store_one_by_one(
     graph: Iterable[Found], workers: int, sessions: Sessions, stats: Stats
 ) -> int:
     """Let workers share the files, a transaction each; return how many rows are new."""
-    policy = Policy(observer=stats)
+    # All rivals are in this process, so that nothing is gained by asking the database.
+    policy = Policy(observer=stats, wait_timeout=None)
     queue = iter(graph)
 
     async def work() -> None:
