@@ -34,7 +34,7 @@ def duplicates(
     )
 
 
-def _count(declared: Declaring, place: Place, key: Key) -> sa.Select[int, int]:
+def _count(declared: Declaring, place: Place, key: Key) -> Any:
     """Count the keys that several rows have, and the rows of the most frequent."""
     terms = [_plain(term, place) for term in _terms(declared)]
     rows = sa.func.count().label("rows_of_key")

@@ -122,9 +122,8 @@ def answer_of(ending: Answer | Signal | Exception) -> Answer | Signal:
     """Return what a flight has ended with, or raise it."""
     if isinstance(ending, tuple):
         return ending  # Most have one.
-    if isinstance(ending, AsyncGocError | PoolTimeoutError):
-        # Notes and tracebacks would pile up on one that many tasks raise.
-        raise copy(ending) from ending.__cause__
     if isinstance(ending, Exception):
-        raise ending
+        # Notes and tracebacks would pile up on one that many tasks raise.
+        can_be_copied = isinstance(ending, AsyncGocError | PoolTimeoutError)
+        raise (copy(ending) if can_be_copied else ending) from ending.__cause__
     return ending

@@ -7,7 +7,7 @@ from typing import Any
 import creators
 import pytest
 from models import Person, Tag
-from sqlalchemy import inspect, update
+from sqlalchemy import event, inspect, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from steps import Held, Steps
 from waiting import until
@@ -274,3 +274,20 @@ async def test_a_model_without_a_short_way_is_asked_for_in_turn(
     assert [created for _, created in results].count(True) == 1
     assert statements[: statements.index("INSERT")].count("SELECT") == 1
     assert statements.count("INSERT") == 1
+
+
+@shared
+async def test_a_server_that_is_out_of_reach(engine: AsyncEngine, way: str) -> None:
+    """Each call raises what the attempt to connect has raised."""
+    await engine.dispose()
+
+    def refuse(*_: object) -> None:
+        msg = "no route to host"
+        raise OSError(msg)
+
+    event.listen(engine.sync_engine, "do_connect", refuse)
+    creator = creators.make(engine, way)
+    calls = [creator.get_or_create(Tag, name=name) for name in ("x", "x", "y")]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(result) for result in results] == ["no route to host"] * 3
+    assert all(isinstance(result, OSError) for result in results)
