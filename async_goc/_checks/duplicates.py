@@ -18,7 +18,8 @@ def duplicates(
     # What has no text, no database has either.
     if place.lacking(key) or None in key.expressions | key.where:
         return None
-    keys, most = connection.execute(_count(declared, place, key)).one()
+    counts: Any = connection.execute(_count(declared, place, key)).one()
+    keys, most = counts
     if not keys:
         return None
     many = "1 key is" if keys == 1 else f"{keys} keys are"
