@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from async_goc._lookup.collector import Pause, Uncollected
+from async_goc._lookup.collector import Pause, Uncollected, _start_in_child
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["at work", "off"])
@@ -116,3 +116,16 @@ def test_fork(*, is_at_work: bool) -> None:
     go_on.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == is_at_work
+
+
+def test_what_a_fork_calls(*, is_at_work: bool) -> None:
+    """What was paused is at work again, and what the program switched off stays so.
+
+    Fails without `enable` in `_start_in_child`.
+    """
+    with Pause():
+        assert not gc.isenabled()
+        _start_in_child()
+        assert gc.isenabled() is is_at_work
+    _start_in_child()
+    assert gc.isenabled() is is_at_work

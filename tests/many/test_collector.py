@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from waiting import until
 
 from async_goc import KeyedLocks, Policy, get_or_create, get_or_create_many
-from async_goc._lookup.collector import Pause, _start_in_child
 
 
 @pytest.mark.parametrize("is_lazy", [False, True])
@@ -71,19 +70,3 @@ async def test_more_keys_than_a_plan_expects(session: AsyncSession) -> None:
     assert [tag.name for tag, _ in found] == names
     assert all(created for _, created in made)
     assert not any(created for _, created in found)
-
-
-def test_it_is_at_work_in_a_forked_child() -> None:
-    """The thread that has paused it in the parent will not do so in the child.
-
-    Fails without `enable` in `_start_in_child`.
-    """
-    with Pause():
-        assert not gc.isenabled()
-        _start_in_child()  # What a fork calls in the child.
-        assert gc.isenabled()
-    gc.disable()  # By the program: it stays so.
-    _start_in_child()
-    is_at_work = gc.isenabled()
-    gc.enable()
-    assert not is_at_work
