@@ -16,7 +16,7 @@ from ._insert import (
 from ._lookup import Lookup, refuse_autocommit, warn_if_not_covered, warn_on_hit
 from ._models import T
 from ._new_row import NewRow
-from ._turns import Turn
+from ._turns import Start, Turn
 from .exceptions import ContentionError
 
 _INSERTS: Final[Mapping[str, Any]] = {
@@ -31,22 +31,21 @@ async def find_or_create(
     new_row: NewRow[T] | None = None,
     strategy: Strategy | None = None,
     *,
-    looked: float | None = None,
+    start: Start[T] | None = None,
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created.
 
-    Without a *new_row*, it gets what is looked up. *looked*: when a look began that has
-    not found the row, if there was one.
+    Without a *new_row*, it gets what is looked up. *start*: how far the call has come.
     """
     session, mapper = call.session, lookup.plan.mapper
     if lookup.lock is not None:
         call.use_writer(mapper)
     for _ in range(call.policy.attempts):
-        turn, found = Turn(call, lookup, looked), None
+        turn, found = Turn(call, lookup, start), None
         # Most rows are there, and then whose turn it is does not matter.
-        if looked is None and turn.looks_first():
+        if turn.looks_first():
             found = await lookup.look(session)
-        looked = None
+        start = None
         if found is None:
             args = (lookup, new_row, strategy or call.policy.strategy)
             instance, call.outcome = await find_or_insert(call, turn, *args)

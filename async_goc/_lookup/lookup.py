@@ -194,6 +194,7 @@ def bind(
     criteria: Sequence[Any],
     values: Mapping[str, Any],
     *,
+    plan: Plan[T] | None = None,
     options: Sequence[ORMOption] = NO_OPTIONS,
     lock: ForUpdateParameter = None,
     is_updating: bool = False,
@@ -202,7 +203,7 @@ def bind(
     """Check the arguments, and bind them to the plan for their names."""
     if criteria or not values:
         check_lookup(model, criteria, values)
-    plan = plan_for(model, values)
+    plan = plan or plan_for(model, values)
     lookup = Lookup(plan, values)
     if plan.parents:
         lookup.parents = tuple(parents_of(session, plan, values))

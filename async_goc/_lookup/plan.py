@@ -88,8 +88,8 @@ class Plan(Generic[T]):
 
 def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
     """Return the plan for these names; the values only say which are NULL or SQL."""
-    key, make = _key(values), partial(_compile, model, values)
-    return known_plan(model, values) or recall(class_mapper(model), key, make)
+    make = partial(_compile, model, values)
+    return known_plan(model, values) or recall(class_mapper(model), _key(values), make)
 
 
 def known_plan(model: type[T], values: Mapping[str, Any]) -> Plan[T] | None:

@@ -109,6 +109,8 @@ class TransactionOwner(Owner):
 
         With each key comes whether its row is there.
         """
+        if keys.keys() <= self._kept.keys():
+            return  # Most are.
         for is_there, answer in ((True, Answer.FOUND), (False, Answer.GRANTED)):
             left = [
                 k for k, it in keys.items() if it is is_there and k not in self._kept
@@ -182,10 +184,7 @@ class TransactionOwner(Owner):
 
     def _release(self, keys: Sequence[Key], answer: Answer) -> None:
         if keys:
-            self._queues.home.run(self._release_here, keys, answer)
-
-    def _release_here(self, keys: Sequence[Key], answer: Answer) -> None:
-        self._queues.release_all(keys, self, answer)
+            self._queues.home.run(self._queues.release_all, keys, self, answer)
 
 
 def owner_of(session: Session, queues: Queues) -> TransactionOwner:

@@ -6,6 +6,8 @@ from logging import getLogger
 from time import perf_counter
 from typing import Any, Final, Self
 
+from sqlalchemy.orm import class_mapper
+
 from .._call import Call, Outcome, writer_of
 from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
@@ -13,6 +15,7 @@ from .._lookup import Lookup, locks_by_reading, refuse_autocommit
 from .advisory import Group, lock_keys
 from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
+from .start import Start
 
 _log: Final = getLogger("async_goc")
 
@@ -26,8 +29,8 @@ class Turn:
     # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
-    # Whether a look locks what it finds, and the gap where it finds nothing.
-    _locks_by_reading = False
+    # Whether it is known by now which of the two comes first.
+    _has_begun = False
     # Whether the call has looked for its row before it queues for the key.
     has_looked = True
     # The key of the one row, made when first needed. A hit in an open transaction
@@ -38,14 +41,19 @@ class Turn:
         self,
         call: Call,
         lookup: Lookup[Any] | None = None,
-        looked: float | None = None,
+        start: Start[Any] | None = None,
     ) -> None:
         self._call = call
         # What one row is looked up by. (The keys of many rows are made by keys_of.)
         self._lookup = lookup
         # The earliest start of the last look. It may miss the rows of keys that were
         # released later.
-        self._looked = perf_counter() if looked is None else looked
+        self._looked = perf_counter()
+        if start is not None and start.has_begun:
+            self._has_begun = True
+            self._keys = () if start.key is None else (start.key,)
+            self.has_looked = start.looked is not None
+            self._looked = start.looked or self._looked
 
     def __enter__(self) -> Self:
         # The keys that this call has taken, and whether their rows are there by now.
@@ -86,13 +94,14 @@ class Turn:
         bind = writer_of(session, lookup.plan.mapper)
         # A call in a session without a connection comes here before any SQL.
         refuse_autocommit(session, bind)
-        self._locks_by_reading = locks_by_reading(session, bind)
         return bind, schemas_of(session, bind), self._call.policy.namespace
 
     def looks_first(self) -> bool:
-        """Whether the call looks for its row before it queues for the key."""
+        """Whether the call looks for its row now, before it queues for the key."""
         # A call that waits without a connection leaves it to others. One that has a
         # connection looks first, because most rows are there.
+        if self._has_begun:
+            return False
         locks = self._call.policy.locks
         if locks is not None and not connections_of(self._call.session.sync_session):
             exists = locks.queues().memory.exists
@@ -129,7 +138,7 @@ class Turn:
                 memory.forget(key)  # The look would have found the row.
             if queues.take(key, owner):
                 self._taken[key] = False
-            elif not (has_looked and self._locks_by_reading):
+            elif not (has_looked and self._locks_by_reading()):
                 # (What it waits for might wait for what the look has locked.)
                 await self._wait(key)
                 has_changed = True
@@ -137,6 +146,12 @@ class Turn:
                 again.append(key)
         self._looked = perf_counter()
         return again
+
+    def _locks_by_reading(self) -> bool:
+        """Whether a look locks what it finds, and the gap where it finds nothing."""
+        session = self._call.session.sync_session
+        bind = writer_of(session, class_mapper(self._call.model))
+        return locks_by_reading(session, bind)
 
     def _holds(self, keys: Sequence[Key | None]) -> bool:
         """Whether it holds all of the keys, which it has queued for before."""

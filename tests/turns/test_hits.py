@@ -1,13 +1,14 @@
 """Rows that exist: a call that finds one keeps no other call waiting."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from backends import Sessions, on_postgres
 from models import Author, Book, Tag
 from sqlalchemy import event, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import selectinload
 from sqlalchemy.util import await_only
 from waiting import sent, until
@@ -21,10 +22,23 @@ from async_goc import (
 )
 
 
+@pytest.mark.parametrize("is_observed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"an_option": "of the engine"}])
 async def test_hits_do_not_queue(
-    sessions: Sessions, policy: Policy, locks: KeyedLocks
+    engine: AsyncEngine,
+    policy: Policy,
+    locks: KeyedLocks,
+    options: dict[str, str],
+    *,
+    is_observed: bool,
 ) -> None:
-    """A session with a connection looks first; one without knows what exists."""
+    """A session with a connection looks first; one without knows what exists.
+
+    Fails without `has_begun` in `Turn`.
+    """
+    sessions = async_sessionmaker(engine.execution_options(**options))
+    if not is_observed:
+        policy = replace(policy, observer=None)
     async with sessions.begin() as session:
         await get_or_create(session, Tag, name="x", policy=policy)
     async with sessions() as session:

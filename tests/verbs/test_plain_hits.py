@@ -16,7 +16,7 @@ from async_goc.exceptions import ContradictionError, UnknownFieldError
 async def test_miss_looks_once(session: AsyncSession, statements: list[str]) -> None:
     """A missing row is not looked for again on the general way.
 
-    Fails without `looked` in `get_or_create`.
+    Fails without `start` in `find_or_create`.
     """
     for name in ("red", "green"):
         await get_or_create(session, Tag, name=name)
@@ -39,7 +39,7 @@ async def test_defaults_are_checked(
 ) -> None:
     """What is illegal among the defaults fails before any SQL, also on a hit.
 
-    Fails without `has_no_say` in `plain_plan`.
+    Fails without `has_no_say` in `plain_start`.
     """
     legal: list[Any] = [{"colour": "f00"}, {Tag.colour: "f00"}, dict]
     for each in (*legal, *legal):
