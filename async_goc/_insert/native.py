@@ -1,6 +1,7 @@
 """Insert a row by one statement that skips conflicts, without a SAVEPOINT."""
 
 from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ClauseElement, Column, CursorResult
@@ -14,8 +15,10 @@ from .._databases import Failure, facts_of, native_insert
 from .._models import (
     T,
     columns_of,
+    may_skip_pending,
     nullable,
     readable,
+    register_inserted,
     register_pending,
     remembered,
 )
@@ -44,29 +47,39 @@ def returning_insert(
     """
     if returned:
         return native_insert(dialect, mapper.local_table).returning(*returned)
-    inserts = _inserts(mapper)
-    statement = inserts.get(dialect.name)
+    table = _table(mapper)
+    statement = table.inserts.get(dialect.name)
     if statement is None:
-        columns = columns_of(mapper)
-        loaded: list[Any] = [columns[name] for name in _returned(mapper)]
+        loaded: list[Any] = [table.columns[name] for name in table.returned]
         kind = mapper.polymorphic_on
-        if kind is not None and kind not in columns.values():
+        if kind is not None and kind not in table.columns.values():
             loaded.append(kind)  # The class of each instance depends on it.
         statement = native_insert(dialect, mapper.local_table).returning(*loaded)
-        inserts[dialect.name] = statement
+        table.inserts[dialect.name] = statement
     return statement
 
 
-@remembered
-def _inserts(_: Mapper[Any]) -> dict[str, Any]:
-    """Return the INSERTs of the model, by dialect."""
-    return {}
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What an INSERT of one row has to know of a model."""
+
+    # By attribute name.
+    columns: dict[str, Column[Any]]
+    # The columns that come first in what the INSERT returns.
+    returned: tuple[str, ...]
+    # What a plain SELECT loads, which may be more.
+    readable: frozenset[str]
+    # The parameters of a row that has no values.
+    empty: dict[str, None]
+    # The statements, by dialect.
+    inserts: dict[str, Any]
 
 
 @remembered
-def _returned(mapper: Mapper[Any]) -> list[str]:
-    """Return the columns that come first in what it returns, by attribute name."""
-    return [name for name in columns_of(mapper) if name in readable(mapper)]
+def _table(mapper: Mapper[Any]) -> _Table:
+    columns, loaded = columns_of(mapper), readable(mapper)
+    returned = tuple(name for name in columns if name in loaded)
+    return _Table(columns, returned, loaded, dict.fromkeys(nullable(mapper)), {})
 
 
 # Why not the ORM's own INSERT … RETURNING, as `bulk` has it for many rows? It was
@@ -80,14 +93,18 @@ def _insert(
     session: Session, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
     mapper = new_row.mapper
+    table = _table(mapper)
     connection = session.connection(bind_arguments={"mapper": mapper})
     dialect = connection.dialect
     columns, parents = as_columns(mapper, values)
     instance = new_row.make(columns)
     for name, parent in parents.items():
         set_committed_value(instance, name, parent)
-    session.add(instance)
-    parameters, expressions = _sent(mapper, instance)
+    # An object that is pending costs as much as the INSERT's own Python.
+    is_pending = not may_skip_pending(session)
+    if is_pending:
+        session.add(instance)
+    parameters, expressions = _sent(table, instance)
     statement = returning_insert(mapper, dialect)
     if expressions:
         statement = statement.values(expressions)
@@ -99,23 +116,27 @@ def _insert(
         is_undone = facts_of(dialect).error_undoes_statement
         return Failure(error, instance, is_undone=is_undone)
     finally:
-        if row is None:
+        if row is None and is_pending:
             session.expunge(instance)
     if row is None:
         return Failure(None, instance)
-    _fill(mapper, instance, parameters, result, row)
-    _register(session, mapper, instance)
+    _fill(table, instance, parameters, result, row)
+    _register(session, mapper, instance, is_pending=is_pending)
+    unread = table.readable - instance_dict(instance).keys()
+    if unread:
+        # The SQL expressions of column_property() are no columns of the table.
+        session.expire(instance, unread)
     return instance
 
 
 def _sent(
-    mapper: Mapper[Any], instance: object
+    table: _Table, instance: object
 ) -> tuple[dict[str, Any], dict[Column[Any], Any]]:
     """Return the parameters, and the SQL expressions, that a flush would send."""
     loaded: Mapping[str, Any] = instance_dict(instance)
-    parameters: dict[str, Any] = dict.fromkeys(nullable(mapper))
+    parameters: dict[str, Any] = {**table.empty}
     expressions: dict[Column[Any], Any] = {}
-    for name, column in columns_of(mapper).items():
+    for name, column in table.columns.items():
         if name not in loaded:
             continue
         value = loaded[name]
@@ -129,7 +150,7 @@ def _sent(
 
 
 def _fill(
-    mapper: Mapper[Any],
+    table: _Table,
     instance: object,
     parameters: Mapping[str, Any],
     result: CursorResult[Any],
@@ -138,11 +159,11 @@ def _fill(
     """Put into the instance what the INSERT has made up, as a flush would."""
     # The values are committed as soon as the instance is registered.
     loaded = instance_dict(instance)
-    returned = dict(zip(_returned(mapper), row, strict=False))
+    returned = dict(zip(table.returned, row, strict=False))
     # Defaults that SQLAlchemy has evaluated are among the parameters that it sent.
-    made: Any = result.last_inserted_params()
     evaluated = {column.key for column in result.prefetch_cols() or ()}
-    for name, column in columns_of(mapper).items():
+    made: Any = result.last_inserted_params() if evaluated else {}
+    for name, column in table.columns.items():
         if column.key in parameters:
             if name in returned:
                 loaded.setdefault(name, None)
@@ -154,17 +175,17 @@ def _fill(
             loaded.pop(name, None)  # It is deferred.
 
 
-def _register(session: Session, mapper: Mapper[Any], instance: object) -> None:
-    """Make the pending instance persistent, and new in the transaction."""
-    stale: Any = None
-    if len(session.identity_map):
-        key = mapper.identity_key_from_instance(instance)
-        stale = session.identity_map.get(key)
+def _register(
+    session: Session, mapper: Mapper[Any], instance: object, *, is_pending: bool
+) -> None:
+    """Make the instance persistent, and new in the transaction."""
+    key = mapper.identity_key_from_instance(instance)
+    stale: Any = session.identity_map.get(key)
     if stale is not None:
         # Its row has been deleted, and the new one is another row with the same key.
         session.expire(stale)
-    register_pending(session, instance)
-    unread = readable(mapper) - instance_dict(instance).keys()
-    if unread:
-        # The SQL expressions of column_property() are no columns of the table.
-        session.expire(instance, unread)
+    if is_pending or None in key[1]:
+        session.add(instance)
+        register_pending(session, instance)  # It refuses a row without a key.
+    else:
+        register_inserted(session, instance, key)

@@ -45,6 +45,8 @@ from .private import (
     is_executing,
     level_on_connect,
     may_have_listeners,
+    may_skip_pending,
+    register_inserted,
     register_loaded,
     register_pending,
     reset_savepoint_count,

@@ -8,11 +8,12 @@ connections a session holds, ``as_generic()`` what kind of type a column has.
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import instance_state
 
 # SQLAlchemy numbers the SAVEPOINTs of a connection, and asyncpg prepares each statement
@@ -30,6 +31,10 @@ REGISTER_PERSISTENT = "_register_persistent"
 # Rows that an INSERT … RETURNING has loaded are not among them, and there is no public
 # way to add them. Without it, only flushes insert.
 NEW_IN_TRANSACTION = "_new"
+
+# What a flush does to an object's values: they are the database's from now on. There is
+# no public way to say so of a new object. Without it, each one is pending first.
+COMMIT_VALUES = "_commit_all"
 
 # The isolation level that ``create_engine()`` was given. Until there is a connection,
 # no public name has it. Without it, an engine in AUTOCOMMIT is not known before the
@@ -68,6 +73,12 @@ STATEMENT_NAMES = "_prepared_statement_name_func"
 # tells whether it keeps any. Without it, a check does not say that a pooler may lose
 # them where the driver itself keeps none.
 STATEMENT_CACHE = "_prepared_statement_cache"
+
+
+# The events on an object's way from a new one to a persistent one.
+_told: Final[Any] = attrgetter(
+    *("before_attach", "after_attach", "transient_to_pending", "pending_to_persistent")
+)
 
 
 def has_statement_names(adapted: object) -> bool:
@@ -139,6 +150,20 @@ def can_register(session: Session) -> bool:
 def register_pending(session: Session, instance: object) -> None:
     """Make a pending instance persistent, and new in the transaction."""
     getattr(session, REGISTER_PERSISTENT)({instance_state(instance)})
+
+
+def may_skip_pending(session: Session) -> bool:
+    """Whether nothing is told that a new object is pending before it is persistent."""
+    return hasattr(InstanceState, COMMIT_VALUES) and not any(_told(session.dispatch))
+
+
+def register_inserted(session: Session, instance: object, key: Any) -> None:
+    """Make an instance persistent that has not been pending, and new as above."""
+    state: Any = instance_state(instance)
+    state.key, state.session_id = key, session.hash_key
+    session.identity_map.replace(state)
+    getattr(state, COMMIT_VALUES)(state.dict, session.identity_map)
+    register_loaded(session, [instance])
 
 
 def register_loaded(session: Session, instances: Iterable[object]) -> None:

@@ -1,6 +1,7 @@
 """The strategy "native": one statement that skips conflicts, and no SAVEPOINT."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,9 +17,12 @@ from sqlalchemy import (
     inspect,
     null,
     select,
+    text,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm.exc import FlushError
 
 from async_goc import Event, Policy, get_or_create
 
@@ -34,7 +38,7 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 async def test_an_ordinary_object(session: AsyncSession) -> None:
     """The row comes back as a flush would have left it.
 
-    Fails without `register_pending` in `_register`.
+    Fails without `COMMIT_VALUES` in `register_inserted`.
     """
     tag, _ = await get_or_create(
         session, Tag, name="red", defaults={"note": "n"}, policy=NATIVE
@@ -127,6 +131,29 @@ async def test_primary_key_of_a_deleted_row(
     assert new is not old
     assert await session.get(Tag, 7) is new
     assert old not in session
+
+
+@pytest.mark.parametrize("backend", ["sqlite+aiosqlite"], indirect=True)
+async def test_row_without_a_key(session: AsyncSession) -> None:
+    """SQLite stores NULL in a key that is no integer; the call fails, as a flush does.
+
+    Fails without `register_pending` in `_register`.
+    """
+
+    class Local(DeclarativeBase):
+        pass
+
+    class Gap(Local):
+        __tablename__ = "gap"
+        code: Mapped[str] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(unique=True)
+
+    ddl = "CREATE TABLE gap (code TEXT PRIMARY KEY, name TEXT UNIQUE)"
+    await session.execute(text(ddl))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # SQLAlchemy expects no key, either.
+        with pytest.raises(FlushError, match="NULL identity key"):
+            await get_or_create(session, Gap, name="a", policy=NATIVE)
 
 
 @on_postgres

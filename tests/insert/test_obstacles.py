@@ -137,9 +137,15 @@ async def test_listening_to_the_session(session: AsyncSession, name: str) -> Non
     assert heard
 
 
-@pytest.mark.parametrize("name", ["before_attach", "pending_to_persistent"])
+@pytest.mark.parametrize(
+    "name",
+    ["before_attach", "after_attach", "transient_to_pending", "pending_to_persistent"],
+)
 async def test_telling_the_session(session: AsyncSession, name: str) -> None:
-    """What does not need a flush is told without one, and may change the row."""
+    """What does not need a flush is told without one, and may change the row.
+
+    Fails without `may_skip_pending` in `_insert`.
+    """
 
     def paint(_: Session, instance: Any) -> None:
         instance.colour = "green"

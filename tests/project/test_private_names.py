@@ -51,6 +51,23 @@ async def test_rows_are_flushed_where_sqlalchemy_cannot_be_told_of_them(
     assert other not in session
 
 
+async def test_rows_are_pending_first_where_they_have_to_be(
+    session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new row is as persistent as ever, and undone by a rollback.
+
+    Fails without `hasattr` in `may_skip_pending`.
+    """
+    monkeypatch.setattr(private, "COMMIT_VALUES", "_nowhere")
+    native = Policy(strategy="native")
+    tag, created = await get_or_create(session, Tag, name="a", policy=native)
+    assert created
+    assert tag in session
+    assert tag not in session.dirty
+    await session.rollback()
+    assert tag not in session
+
+
 @pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
 async def test_savepoints_have_names_of_their_own_without_the_count(
     session: AsyncSession, monkeypatch: pytest.MonkeyPatch
