@@ -13,7 +13,6 @@ import random
 import ssl
 import sys
 from collections import Counter
-from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -22,6 +21,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 TEAMS, HEROES, TAGS = 3, 100, 20
+# In a row: which worker answers is chance.
+IDLE_ANSWERS = 50
 
 
 class Load:
@@ -33,6 +34,7 @@ class Load:
         self.statuses: Counter[int] = Counter()
         self.created: Counter[str] = Counter()
         self.errors: list[str] = []
+        self.left = 0
         # The same in each run.
         self._random = random.Random(1)  # noqa: S311
         # Loading the certificates for each client takes longer than its requests.
@@ -50,8 +52,14 @@ class Load:
         # Three clients have the same user, and one of them writes it in capitals.
         email = f"user-{user // 3}@example.com"
         headers = {"user": email.upper() if user % 3 == 0 else email}
+        # Each request may meet another worker.
+        limits = httpx.Limits(max_keepalive_connections=0)
         return httpx.AsyncClient(
-            base_url=self.url, headers=headers, timeout=60, verify=self._context
+            base_url=self.url,
+            headers=headers,
+            timeout=60,
+            verify=self._context,
+            limits=limits,
         )
 
     async def use(self, user: int, numbers: list[int], progress: Progress) -> None:
@@ -71,11 +79,18 @@ class Load:
                 progress.advance(progress.task_ids[0])
 
     async def leave(self, number: int) -> None:
-        """Send a request, and hang up before the answer has come, or just then."""
-        async with self.client(number) as client:
-            with suppress(TimeoutError, httpx.HTTPError):
-                async with asyncio.timeout(self._random.random() / 20):
-                    await client.put(self.path(-1 - number).replace("hero-", "left-"))
+        """Send a request, and hang up while it is being answered."""
+        # Spread over the first second; and only what has been sent is answered.
+        await asyncio.sleep(self._random.random())
+        url = httpx.URL(self.url)
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        path = self.path(number).replace("hero-", f"left-{number}-")
+        user = f"user-{number // 3}@example.com"
+        request = f"PUT {path} HTTP/1.1\r\nhost: {url.host}\r\nuser: {user}\r\n\r\n"
+        writer.write(request.encode())
+        await writer.drain()
+        await asyncio.sleep(self._random.random() / 20)
+        writer.close()
 
     async def run(self) -> None:
         numbers = list(range(self.requests))
@@ -100,21 +115,24 @@ class Load:
             for team in range(TEAMS):
                 answer = await client.get(f"/heroes/team-{self._run}-{team}")
                 names.update(hero["name"] for hero in answer.json())
-            there = {name: n for name, n in names.items() if name.startswith("hero-")}
-            if there != dict.fromkeys(
-                {path.split("/")[3].split("?")[0] for path in asked}, 1
-            ):
-                self.errors.append(f"{len(there)} heroes are there, some twice or none")
+            left = {name for name in names if name.startswith("left-")}
+            self.left = len(left)
+            expected = {path.split("/")[3].split("?")[0] for path in asked} | left
+            if names != dict.fromkeys(expected, 1):
+                self.errors.append(f"{len(names)} heroes are there, some twice or none")
             await self._is_idle(client)
 
     async def _is_idle(self, client: httpx.AsyncClient) -> None:
         """See that all workers come to rest, each of which answers now and then."""
         busy: dict[int, Any] = {}
-        for _ in range(200):
-            state = (await client.get("/state", headers={"connection": "close"})).json()
+        idle_answers = 0
+        for _ in range(400):
+            state = (await client.get("/state")).json()
             key = state["worker"]
             busy[key] = {n: state[n] for n in ("held", "waiting", "connections")}
-            if len(busy) > 0 and not any(any(each.values()) for each in busy.values()):
+            is_busy = any(any(each.values()) for each in busy.values())
+            idle_answers = 0 if is_busy else idle_answers + 1
+            if idle_answers == IDLE_ANSWERS:
                 return
         self.errors.append(f"not idle: {busy}")
 
@@ -124,6 +142,7 @@ class Load:
             table.add_row(f"status {status}", f"{count:,}")
         table.add_row("heroes created", f"{sum(self.created.values()):,}")
         table.add_row("clients that hung up", f"{self.leaving:,}")
+        table.add_row("  their heroes", f"{self.left:,}")
         console = Console()
         console.print(table)
         for error in self.errors[:20]:
@@ -140,6 +159,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--leaving", type=int, default=100)
     load = Load(**vars(parser.parse_args()))
+    try:
+        httpx.get(f"{load.url}/state")
+    except httpx.ConnectError:
+        sys.exit(
+            f"Nothing answers at {load.url}: python examples/fastapi_app serves it."
+        )
     asyncio.run(load.run())
     load.report()
     sys.exit(1 if load.errors else 0)
