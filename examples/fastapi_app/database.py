@@ -11,7 +11,15 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from async_goc import Batch, GetOrCreator, Policy, run_in_transaction, sqlite
+from async_goc import (
+    Batch,
+    GetOrCreator,
+    Policy,
+    observers,
+    run_in_transaction,
+    sqlite,
+)
+from async_goc.otel import Tracing
 from async_goc.prometheus import Metrics
 
 URL = environ.get("HEROES_DATABASE_URL", "sqlite+aiosqlite:///heroes.db")
@@ -36,7 +44,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     registry = CollectorRegistry()
     # A request waits ten seconds for another one's open transaction, in this process or
     # in the database, and then says "try again".
-    policy = Policy(wait_timeout=10, lock_timeout=10, observer=Metrics(registry))
+    observer = observers(Metrics(registry), Tracing())
+    policy = Policy(wait_timeout=10, lock_timeout=10, observer=observer)
     settings: dict[str, Any] = {
         "expire_on_commit": False,
         "class_": AsyncSession,

@@ -1,7 +1,10 @@
 """The examples run, and do what they say."""
 
 import ast
+import os
+import re
 import runpy
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from documents import blocks
 
 pytestmark = pytest.mark.heavy
 
@@ -104,6 +108,24 @@ def test_import_graph_from_the_command_line(
     assert caplog.records == []
     with pytest.raises(SystemExit):
         run("--package", "nothing")
+
+
+def test_trace(tmp_path: Path) -> None:
+    """The application's trace is the one that the documents print."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / "fastapi_app" / "traced.py"],
+        env={**os.environ, "HEROES_DATABASE_URL": "sqlite+aiosqlite:///heroes.db"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    page = (EXAMPLES.parent / "docs" / "observing.md").read_text()
+    printed, shown = (
+        re.sub(r" +[\d.]+ ms", "", text)
+        for text in (done.stdout, blocks("text", page)[0])
+    )
+    assert printed == shown
 
 
 async def test_starlette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
