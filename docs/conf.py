@@ -49,6 +49,8 @@ html_favicon = "icon.svg"
 html_title = f"async-goc {release}"
 html_copy_source = False
 html_show_sphinx = False
+# The theme's own one underlines what is no link.
+pygments_dark_style = "github-dark"
 html_theme_options = {"navigation_with_keys": True}
 
 
