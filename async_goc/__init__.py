@@ -16,7 +16,7 @@ from ._own import Batch, GetOrCreator, run_in_transaction
 from ._single import get_or_create, update_or_create
 from ._unique import UniqueMixin
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DEFAULT_POLICY",

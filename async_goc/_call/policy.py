@@ -12,7 +12,7 @@ Strategy = Literal["savepoint", "native"]
 Hold = Literal["transaction", "call"]
 MissingConstraint = Literal["warn", "error", "ignore"]
 
-_ATTEMPTS: Final = "a whole number of INSERTs, at least 1"
+_ATTEMPTS: Final = "a whole number, at least 1"
 _SECONDS: Final = "seconds, 0 or more, or None for no limit"
 _LIMIT: Final = "seconds, 0 or more, or None to leave it to the database"
 _BOOLEAN: Final = "True or False"
