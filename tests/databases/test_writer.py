@@ -60,6 +60,10 @@ def aside(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(work, context=Context())
 
 
+async def run(work: Awaitable[object]) -> None:
+    await work
+
+
 async def names(engine: AsyncEngine) -> set[str]:
     async with AsyncSession(engine) as session:
         return set(await session.scalars(select(Tag.name)))
@@ -354,8 +358,12 @@ async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
     assert holder is not None
     holder.is_overdue = True
     async with brief.connect() as second:
-        task = aside(second.execute(select(Tag)))
-        await asyncio.sleep(0.01)
+        asked = asyncio.Event()
+        look = second.execute(select(Tag))
+        task = aside(run(steps.Steps(look, asked.set, 1)))
+        # It waits for the driver, and not in line.
+        await asked.wait()
+        assert waiting(brief, 0)()
         await first.close()
         await task
         assert line_of(brief).holder not in {None, holder}
@@ -459,11 +467,15 @@ async def test_writers_in_memory(backend: str, is_configured: bool) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(Tag.metadata.create_all)
 
+    served: list[int] = []
+
     async def request(number: int) -> None:
         async with AsyncSession(engine) as session:
             _, created = await get_or_create(session, Tag, name=str(number))
             assert created
-            await asyncio.sleep(0.001)
+            served.append(number)
+            # All the others are there, in the middle of this one's transaction.
+            await until(waiting(engine, 10 - len(served)))
             if number % 3 == 2:
                 return  # The close rolls back.
             await (session.rollback if number % 3 else session.commit)()
@@ -630,6 +642,7 @@ async def test_healed_engines_take_turns(plain: AsyncEngine) -> None:
     Its limit is the driver's own timeout. Fails without `begin_immediate` in
     `_begin_immediate`.
     """
+    impatient = create_async_engine(plain.url, connect_args={"timeout": 0.1})
 
     async def request(name: str) -> None:
         async with AsyncSession(plain) as session:
@@ -642,12 +655,16 @@ async def test_healed_engines_take_turns(plain: AsyncEngine) -> None:
         writer_of(plain.sync_engine).limit = 60
         calls = [aside(request(str(n))) for n in range(3)]
         await until(waiting(plain, 3))
-        # Whatever SQLite's own patience is: they do not ask it.
-        await asyncio.sleep(0.3)
+        # They do not ask SQLite, whose patience ends with two that have come later, one
+        # after the other.
+        for _ in range(2):
+            with LOCKED:
+                await write(impatient)
         await first.commit()
         await asyncio.gather(*calls)
     assert await names(plain) == {"first", *"012"}
     assert line_of(plain).holder is None
+    await impatient.dispose()
 
 
 @pytest.mark.heavy
