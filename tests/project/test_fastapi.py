@@ -1,10 +1,7 @@
 """The FastAPI example under a real server, with clients that come, and go too soon."""
 
 import asyncio
-import os
 import ssl
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from models import Tag
+from serving import serving
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,32 +27,10 @@ pytestmark = [
 
 @pytest.fixture
 def base_url(url: str) -> Iterator[str]:
-    """Where the example listens; afterwards, it must have nothing to complain of."""
+    """Where the example listens."""
     settings = {"TAGS_DATABASE_URL": url, "TAGS_PORT": "0"}
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", EXAMPLE],
-        env={**os.environ, **settings},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        try:
-            assert server.stderr is not None
-            log = []
-            for line in server.stderr:
-                log.append(line)
-                if "running on" in line:
-                    break
-            else:
-                pytest.fail("".join(log))
-            yield next(word for word in line.split() if word.startswith("http://"))
-            server.terminate()
-            _, complaints = server.communicate(timeout=10)
-        finally:
-            server.kill()
-    assert "Application shutdown complete" in complaints
-    for word in ("Traceback", "ERROR", "WARNING", "Warning", "never awaited"):
-        assert word not in complaints, complaints
+    with serving("-W", "error", EXAMPLE, awaited="running on", **settings) as log:
+        yield next(word for word in log[-1].split() if word.startswith("http://"))
 
 
 @pytest.fixture

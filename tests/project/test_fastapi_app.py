@@ -1,6 +1,5 @@
 """The FastAPI application with two workers, under its own storm."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from servers import free_port
+from serving import serving
 from sqlalchemy import Engine, text
 
 APP = Path(__file__).parents[2] / "examples" / "fastapi_app"
@@ -44,32 +44,12 @@ def own_url(
 
 @pytest.fixture
 def base_url(own_url: str) -> Iterator[str]:
-    """Where the application listens; afterwards, its log must be clean."""
+    """Where the application listens."""
     port = str(free_port())
-    with subprocess.Popen(
-        [sys.executable, APP, "--workers", "2", "--port", port],
-        env={**os.environ, "HEROES_DATABASE_URL": own_url},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        try:
-            assert server.stderr is not None
-            log = []
-            for line in server.stderr:
-                log.append(line)
-                if sum("startup complete" in line for line in log) == 2:
-                    break
-            else:
-                pytest.fail("".join(log))
-            yield f"http://127.0.0.1:{port}"
-            server.terminate()
-            _, rest = server.communicate(timeout=20)
-        finally:
-            server.kill()
-    complaints = "".join(log) + rest
-    for word in ("Traceback", "ERROR", "WARNING", "Warning", "wait_timeout"):
-        assert word not in complaints, complaints
+    command = (APP, "--workers", "2", "--port", port)
+    settings = {"HEROES_DATABASE_URL": own_url}
+    with serving(*command, awaited="startup complete", times=2, **settings):
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_storm(base_url: str) -> None:
