@@ -1,6 +1,6 @@
 """Decide what a missing or a violated constraint means for a lookup."""
 
-from typing import Any, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -17,6 +17,12 @@ from .._lookup import Lookup
 from .._models import T
 from ..exceptions import SnapshotConflictError
 from .held import held_key, refuse_contradiction
+
+# A foreign key, a trigger, or what else has been read may fail in the same way.
+_OR_ANOTHER: Final = (
+    "the database does not say which row that is; it may also be one that the new row "
+    "refers to, or that a trigger changes"
+)
 
 # After a lost race, the lookup usually finds the rival's row. If it finds none, one of
 # six things has happened:
@@ -60,8 +66,8 @@ async def find_rival(call: Call, lookup: Lookup[T], failure: Failure) -> T | Non
     found = await lookup.look_for_rival(session) if is_known else None
     if found is not None or error is None:
         return found
-    if is_serialization_failure(error) and str(error.statement).startswith("INSERT"):
-        # A lost race under SERIALIZABLE. (Another statement would be a factory's.)
+    # (Another statement would be a factory's.)
+    if _is_of_snapshot(error) and str(error.statement).startswith("INSERT"):
         raise _beyond_snapshot(lookup, error) from error
     if is_known:
         arguments = {"mapper": lookup.plan.mapper}
@@ -92,14 +98,23 @@ def _beyond_snapshot(lookup: Lookup[Any], error: DBAPIError) -> SnapshotConflict
     conflict = SnapshotConflictError(lookup.plan.model, lookup.names, constraint)
     if constraint is not None:
         conflict.add_note(f"the rival's row is in the way by {constraint}")
+    else:
+        conflict.add_note(_OR_ANOTHER)
     return conflict
+
+
+def _is_of_snapshot(error: DBAPIError) -> bool:
+    """Whether what an INSERT has met is newer than the snapshot, for all we know."""
+    # PostgreSQL under SERIALIZABLE, or where a conflict was to be skipped; MariaDB if
+    # the primary key is in the way.
+    return is_serialization_failure(error) or is_changed_since_snapshot(error)
 
 
 def refuse_many(lookup: Lookup[Any], error: DBAPIError) -> NoReturn:
     """Raise what it means that an INSERT of many rows has failed."""
     # A unique conflict is skipped, or taken for a lost race before, so an error that
     # comes here is never about a rival's visible row.
-    if is_serialization_failure(error) or is_changed_since_snapshot(error):
+    if _is_of_snapshot(error):
         raise _beyond_snapshot(lookup, error) from error
     explain(lookup, error, "creating", undone="this call")
     raise error

@@ -15,10 +15,10 @@ from backends import (
     by_savepoint,
     tables_of,
 )
-from models import Animal, Cat, Employee, Person, Tag
+from models import Animal, Author, Book, Cat, Employee, Person, Region, Tag
 from rivals import after_rival, rival
 from rows import count
-from sqlalchemy import Engine, event, insert, select
+from sqlalchemy import Engine, event, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -304,7 +304,23 @@ async def test_deadlock_is_run_again(sessions: Sessions) -> None:
         assert (sorted(names), attempts) == (["mine", "y"], 2)
 
 
-@pytest.mark.parametrize("backend", [MARIADB[0], *MARIADB_11[:1]], indirect=True)
+def be_strict(engine: AsyncEngine) -> None:
+    """Refuse to lock what a snapshot does not show, as MariaDB does since 11.6."""
+
+    def set_up(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", set_up)
+
+
+on_strict_snapshots = pytest.mark.parametrize(
+    "backend", [MARIADB[0], *MARIADB_11[:1]], indirect=True
+)
+
+
+@on_strict_snapshots
 @pytest.mark.parametrize("verb", [get_or_create, get_or_create_many])
 async def test_row_newer_than_a_strict_snapshot(
     engine: AsyncEngine, sessions: Sessions, verb: Any
@@ -313,13 +329,7 @@ async def test_row_newer_than_a_strict_snapshot(
 
     Fails without `is_changed_since_snapshot` in `read_rivals`.
     """
-
-    def be_strict(connection: Any, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", be_strict)
+    be_strict(engine)
     attempts = 0
 
     async def work(session: AsyncSession) -> Any:
@@ -341,6 +351,40 @@ async def test_row_newer_than_a_strict_snapshot(
     assert any("is gone" in note for note in caught.value.__notes__)
     assert await run_in_transaction(sessions, work) == "f00"
     assert attempts == 2
+
+
+@on_strict_snapshots
+@pytest.mark.parametrize("is_many", [False, True])
+@pytest.mark.parametrize("is_parent", [False, True])
+async def test_insert_that_meets_a_newer_row(
+    engine: AsyncEngine, sessions: Sessions, *, is_many: bool, is_parent: bool
+) -> None:
+    """There an INSERT fails by itself: at its primary key, or at what it refers to.
+
+    Fails without `_is_of_snapshot` in `find_rival`, and in `refuse_many`.
+    """
+    be_strict(engine)
+    await rival(engine, Author(id=1, name="ann"))()
+    async with sessions() as session:
+        await take_snapshot(session)
+        call: Any
+        model: Any = Region
+        values: dict[str, Any] = {"country": "no", "number": 7}
+        if is_parent:
+            model, values = Book, {"title": "x", "author_id": 1}
+            async with engine.begin() as connection:
+                await connection.execute(update(Author).values(book_count=1))
+        else:
+            await rival(engine, Region(**values))()
+        if is_many:
+            call = get_or_create_many(session, model, [values], key=[*values])
+        else:
+            call = get_or_create(session, model, **values)
+        with pytest.raises(SnapshotConflictError) as caught:
+            await call
+        assert any("which row" in note for note in caught.value.__notes__)
+        with pytest.raises(PendingRollbackError):
+            await session.commit()
 
 
 @on_one_driver
