@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,13 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from waiting import until
 
-from async_goc import KeyedLocks, Policy, get_or_create, get_or_create_many
+from async_goc import (
+    KeyedLocks,
+    Policy,
+    get_or_create,
+    get_or_create_many,
+    update_or_create_many,
+)
 
 
 @pytest.mark.parametrize("is_lazy", [False, True])
@@ -20,26 +27,43 @@ async def test_it_rests_while_rows_are_loaded(
 ) -> None:
     """It is at work in the caller's functions, and afterwards.
 
-    Fails without `Uncollected` in `find_or_create`.
+    Fails without `Uncollected` in `Bulk.find_or_create`, around each of the two; in
+    `find_or_create`, which has the locks and UPDATEs; and in `check_input`.
     """
     loading: list[bool] = []
     asked: list[bool] = []
+    sent: list[bool] = []
+    read: list[bool] = []
+
+    class Row(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            read.append(gc.isenabled())
+            return super().__iter__()
 
     def colour() -> str:
         asked.append(gc.isenabled())
         return "red"
 
-    def note(*_: object) -> None:
+    def note_load(*_: object) -> None:
         loading.append(gc.isenabled())
 
-    event.listen(session.sync_session, "loaded_as_persistent", note)
+    def note_statement(_: object) -> None:
+        sent.append(gc.isenabled())
+
+    event.listen(session.sync_session, "loaded_as_persistent", note_load)
     defaults: Any = {"colour": colour} if is_lazy else None
     names = ["a", "b"]
-    await get_or_create_many(session, Tag, names, key="name", defaults=defaults)
-    session.expunge_all()
-    await get_or_create_many(session, Tag, names, key="name")
+    for _ in ("created", "found"):
+        await get_or_create_many(session, Tag, names, key="name", defaults=defaults)
+        session.expunge_all()
     assert loading == [False] * 4
     assert asked == [True] * (2 if is_lazy else 0)
+    event.listen(session.sync_session, "do_orm_execute", note_statement)
+    rows = [Row(name=name, colour="blue") for name in names]
+    await update_or_create_many(session, Tag, rows, key="name")
+    assert not any(sent + read)
+    assert len(sent) > 1
+    assert read
     assert gc.isenabled()
 
 
