@@ -39,7 +39,7 @@ def plain_start(
         listener(policy.observer) is None
         and not policy.advisory_lock
         and (defaults is None or has_no_say(plan, defaults))
-        and not hasattr(own, "shard_chooser")
+        # (A sharded session listens as well.)
         and not own.dispatch.do_orm_execute
     )
     return start(own, plan, values, policy) if is_plain else None

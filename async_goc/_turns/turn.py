@@ -125,7 +125,8 @@ class Turn:
             return ()
         queues = self._queues = self._call.policy.locks.queues()
         memory, owner = queues.memory, self._find_owner()
-        if has_looked and len(keys) > 1 and self._take_all(keys):
+        # (Only a call for one row queues before it has looked.)
+        if len(keys) > 1 and self._take_all(keys):
             return ()
         again: list[Key] = []
         for key in keys:

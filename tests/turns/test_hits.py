@@ -83,12 +83,47 @@ async def test_released_since_the_look(
     assert (counts["INSERT"], stats["lost_race"]) == (len(names), int(is_many))
 
 
+@on_postgres
+async def test_released_before_the_next_chunk(
+    engine: AsyncEngine, policy: Policy
+) -> None:
+    """What was released before a chunk is looked for does not matter to it.
+
+    Fails without `_looked` in `Turn._take_all`.
+    """
+    counts = sent(engine)
+
+    async def rival() -> None:
+        async with AsyncSession(engine) as other:
+            await get_or_create(other, Tag, name="c", policy=policy)
+
+    event.listen(
+        engine.sync_engine,
+        "after_cursor_execute",
+        lambda *_: await_only(rival()),
+        once=True,
+    )
+    async with AsyncSession(engine) as session:
+        await session.connection()
+        how: Any = {"key": "name", "policy": policy, "chunk_size": 2}
+        found = await get_or_create_many(session, Tag, ["a", "b", "c", "d"], **how)
+    assert all(created for _, created in found)
+    assert counts["SELECT"] == 3
+
+
+@pytest.mark.parametrize("is_many", [False, True])
 async def test_rows_known_to_exist_may_have_gone(
-    engine: AsyncEngine, sessions: Sessions, policy: Policy, locks: KeyedLocks
+    engine: AsyncEngine,
+    sessions: Sessions,
+    policy: Policy,
+    locks: KeyedLocks,
+    *,
+    is_many: bool,
 ) -> None:
     """A deleted row is created again; the next call waits without a connection.
 
-    Fails without `forget` in `Turn.queue`.
+    Fails without `forget` in `Turn.queue`, and without `forget_all` in
+    `Turn._take_all`.
     """
     async with sessions.begin() as session:
         tag, _ = await get_or_create(session, Tag, name="x", policy=policy)
@@ -99,8 +134,13 @@ async def test_rows_known_to_exist_may_have_gone(
         await session.delete(await session.get_one(Tag, (await _only(session)).id))
 
     async with sessions() as first, sessions() as second:
-        _, created = await get_or_create(first, Tag, name="x", policy=policy)
-        assert created
+        if is_many:
+            how: Any = {"key": "name", "policy": policy}
+            found = await get_or_create_many(first, Tag, ["x", "y"], **how)
+            assert all(created for _, created in found)
+        else:
+            _, created = await get_or_create(first, Tag, name="x", policy=policy)
+            assert created
         call = asyncio.create_task(get_or_create(second, Tag, name="x", policy=policy))
         await until(lambda: locks.statistics().waiting)
         assert engine.pool.checkedout() == 1
