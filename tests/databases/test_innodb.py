@@ -277,6 +277,29 @@ async def test_deadlock_that_a_factory_hides(
 
 @on_one_driver
 @by_savepoint
+@pytest.mark.parametrize("isolation_level", ["SERIALIZABLE"])
+async def test_deadlock_of_a_hit(engine: AsyncEngine, sessions: Sessions) -> None:
+    """Nothing is committed of a transaction whose SELECT has met a deadlock.
+
+    Fails without `give_up` in `look_plainly`.
+    """
+    await rival(engine, Tag(name="a"), Tag(name="b"))()
+    async with sessions() as session:  # From now on, such a call is a plain one.
+        await get_or_create(session, Tag, name="a")
+    async with sessions() as one, sessions() as two:
+        calls = {one: "b", two: "a"}
+        for session, name in zip(calls, "ab", strict=True):
+            change = update(Tag).where(Tag.name == name).values(colour="blue")
+            await session.execute(change)
+        asked = [get_or_create(session, Tag, name=calls[session]) for session in calls]
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+        [lost] = [s for s, e in zip(calls, ended, strict=True) if type(e) is not tuple]
+        with pytest.raises(PendingRollbackError):
+            await lost.commit()
+
+
+@on_one_driver
+@by_savepoint
 async def test_deadlock_is_run_again(sessions: Sessions) -> None:
     """What a deadlock has ended is run again as a whole, and loses nothing."""
     attempts = 0
