@@ -1,58 +1,47 @@
 """Whether calls become slower, or memory grows, with the number of calls before.
 
-    python benchmarks/growth.py [CALLS]
+    python benchmarks/growth.py [CALLS] [DATABASE]
 
 Each call asks for a new key. In transactions of a hundred calls, and then, a tenth of
-the calls, all inside one SAVEPOINT of the caller's. Then, again a tenth of the calls
-each, of what clients or applications may make anew for each call: values, SQL, models,
-options, policies. (SQLAlchemy's own cache of compiled statements is emptied before each
-figure, but for its size.)
+the calls, all inside one SAVEPOINT of the caller's. Then by a thousand tasks at a time,
+each in a session of its own, ten of them for one new key.
+
+Then, on PostgreSQL, a tenth of the calls each, of what clients or applications may make
+anew for each call: values, SQL, models, options, policies. (SQLAlchemy's own cache of
+compiled statements is emptied before each figure, but for its size.)
+
+Times are the processor's, of this process. The database is ``postgres``, or ``sqlite``,
+whose own work is in this process.
 """
 
 import asyncio
 import gc
-import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Any
 
-from lab import Tag, console, postgres, show, tables
-from sqlalchemy import Integer, String, event, exists, func, literal_column
-from sqlalchemy.exc import DBAPIError
+from kinds import KINDS
+from lab import Base, Tag, console, running, show
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    aliased,
-    load_only,
-    mapped_column,
-    undefer,
-)
 
-from async_goc import (
-    KeyedLocks,
-    Policy,
-    Stats,
-    UniqueMixin,
-    get_or_create,
-    get_or_create_many,
-    update_or_create_many,
-)
+from async_goc import KeyedLocks, Policy, get_or_create, sqlite
 
-BATCH = 100
+BATCH, TASKS = 100, 1_000
+URLS = {"postgres": "postgresql+asyncpg://", "sqlite": "sqlite+aiosqlite://"}
 WHEN = ("first tenth", "all")
-POLICY = Policy(locks=KeyedLocks())
+# A server may be slow beside a thousand tasks.
+POLICY = Policy(locks=KeyedLocks(), wait_timeout=None)
 
 
 async def ask(session: AsyncSession, number: int, policy: Policy) -> float:
-    started = perf_counter()
+    started = process_time()
     name = f"growth {number}"
     await get_or_create(session, Tag, name=name, policy=policy)
-    return (perf_counter() - started) * 1e6
+    return (process_time() - started) * 1e6
 
 
 async def apart(engine: AsyncEngine, calls: int) -> AsyncIterator[list[float]]:
@@ -69,6 +58,18 @@ async def together(engine: AsyncEngine, calls: int) -> AsyncIterator[list[float]
             yield [await ask(session, -1 - start - i, POLICY) for i in range(BATCH)]
 
 
+async def crowd(engine: AsyncEngine, calls: int) -> AsyncIterator[list[float]]:
+    async def request(number: int) -> None:
+        async with AsyncSession(engine) as session, session.begin():
+            await ask(session, number // 10 * 10, POLICY)
+
+    for start in range(0, calls, TASKS):
+        started = process_time()
+        numbers = range(calls + start, calls + start + TASKS)
+        await asyncio.gather(*map(request, numbers))
+        yield [(process_time() - started) * 1e6 / TASKS] * TASKS
+
+
 async def grow(
     batches: AsyncIterator[list[float]], calls: int
 ) -> list[tuple[str, ...]]:
@@ -78,8 +79,8 @@ async def grow(
     number = 0
     steps = [step for step in (10**i for i in range(3, 7)) if step < calls] + [calls]
     async for taken in batches:
-        recent = [*recent[-900:], *taken]
-        number += BATCH
+        recent = [*recent, *taken][-1_000:]
+        number += len(taken)
         if number in steps:
             gc.collect()
             # All that the collector knows of, which is what any cache is made of.
@@ -93,103 +94,6 @@ def resident() -> float:
     """Return the process's memory in KiB (on Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4
-
-
-class Own(DeclarativeBase):
-    """The base of models that come and go."""
-
-
-async def literal(session: AsyncSession, number: int) -> None:
-    criteria = (Tag.name == f"literal {number}", func.length(Tag.name) > number % 7)
-    await get_or_create(session, Tag, *criteria, policy=LAX)
-
-
-async def text(session: AsyncSession, number: int) -> None:
-    criterion = literal_column(f"'text {number}'") == Tag.name
-    await get_or_create(session, Tag, criterion, Tag.name == "text", policy=LAX)
-
-
-async def alias(session: AsyncSession, number: int) -> None:
-    other = aliased(Tag)
-    criterion = ~exists().where(other.name == f"alias {number}")
-    await get_or_create(session, Tag, criterion, name="alias", policy=LAX)
-
-
-async def option(session: AsyncSession, number: int) -> None:
-    options = [undefer(Tag.name), load_only(Tag.name)]
-    await get_or_create(session, Tag, name=f"{number}", options=options, policy=LAX)
-
-
-async def registry(session: AsyncSession, number: int) -> None:
-    policy = Policy(locks=KeyedLocks(), namespace=number, observer=Stats())
-    await get_or_create(session, Tag, name="registry", policy=policy)
-
-
-async def model(session: AsyncSession, number: int) -> None:
-    columns = {
-        "__tablename__": Tag.__tablename__,
-        "__table_args__": {"extend_existing": True},
-        "id": mapped_column(Integer, primary_key=True),
-        "name": mapped_column(String, unique=True),
-        "uses": mapped_column(Integer, default=0),
-    }
-    made: Any = type(f"Model{number}", (UniqueMixin, Own), columns)
-    await get_or_create(session, made, name="model", policy=LAX)
-    await made.as_unique(session, name="model", policy=LAX)
-    Own.metadata.clear()
-
-
-async def cancelled(session: AsyncSession, number: int) -> None:
-    """Cancel it at its SELECT, SAVEPOINT, INSERT or RELEASE, or not at all."""
-    left = number % 5
-
-    def count(*_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            task.cancel()
-
-    connection = await session.connection()
-    event.listen(connection.sync_connection, "before_cursor_execute", count)
-    call = get_or_create(session, Tag, name=f"cancelled {number}", policy=LAX)
-    task = asyncio.create_task(call)
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-async def many(session: AsyncSession, number: int) -> None:
-    names = [f"many {number} {n}" for n in range(number % 20)]
-    await get_or_create_many(session, Tag, names, key="name", policy=LAX)
-    rows = [{"name": name, "uses": number} for name in names]
-    await update_or_create_many(session, Tag, rows, key="name", policy=LAX)
-
-
-async def refused(session: AsyncSession, number: int) -> None:
-    with suppress(DBAPIError):
-        await get_or_create(session, Tag, name=f"\0 {number}", policy=LAX)
-
-
-async def long(session: AsyncSession, number: int) -> None:
-    # Of an index's row, PostgreSQL refuses so much.
-    name = os.urandom(500_000).hex()
-    with suppress(DBAPIError):
-        await get_or_create(session, Tag, name=f"{number} {name}", policy=LAX)
-
-
-LAX = replace(POLICY, missing_constraint="ignore")
-# The kinds of calls, and the part of them that takes place.
-KINDS: dict[Callable[[AsyncSession, int], Awaitable[None]], float] = {
-    literal: 1,
-    text: 0.1,
-    alias: 1,
-    option: 1,
-    registry: 1,
-    cancelled: 1,
-    refused: 1,
-    many: 0.1,
-    model: 0.05,
-    long: 0.03,
-}
 
 
 async def keep(engine: AsyncEngine, calls: int) -> list[tuple[str, ...]]:
@@ -212,13 +116,18 @@ async def keep(engine: AsyncEngine, calls: int) -> list[tuple[str, ...]]:
     return rows
 
 
-async def measure(where: str, calls: int) -> list[list[tuple[str, ...]]]:
-    engine = create_async_engine(f"postgresql+asyncpg://{where}/postgres")
+async def measure(where: str, database: str, calls: int) -> list[list[tuple[str, ...]]]:
+    engine = create_async_engine(URLS[database] + where)
+    if database == "sqlite":
+        sqlite.configure(engine)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
     found = [
         await grow(run(engine, many), many)
-        for run, many in ((apart, calls), (together, calls // 10))
+        for run, many in ((apart, calls), (together, calls // 10), (crowd, calls))
     ]
-    found.append(await keep(engine, calls // 10))
+    if database == "postgres":
+        found.append(await keep(engine, calls // 10))
     await engine.dispose()
     return found
 
@@ -226,20 +135,22 @@ async def measure(where: str, calls: int) -> list[list[tuple[str, ...]]]:
 def main() -> None:
     # In whole batches, of which a tenth is one, too.
     calls = max(1, int(sys.argv[1]) // 1_000) * 1_000 if sys.argv[1:] else 100_000
+    database = sys.argv[2] if sys.argv[2:] else "postgres"
     screen = console(130)
     heads = "calls so far|us, median of 1,000|resident, KiB|objects"
     titles = (
-        'strategy "native", in transactions of 100 calls',
-        'strategy "savepoint", all in one SAVEPOINT',
+        'Misses, strategy "native", in transactions of 100 calls',
+        'Misses, strategy "savepoint", all in one SAVEPOINT',
+        "A thousand tasks at a time, ten for each new row",
     )
-    with postgres() as where, tables(where):
-        results = asyncio.run(measure(where, calls))
-    *misses, kept = results
-    columns = "resident, KiB|objects|compiled"
-    both = "|".join(f"{c}, {when}" for c in columns.split("|") for when in WHEN)
-    show(screen, "Kinds of calls", f"kind|calls|{both}", kept)
-    for title, rows in zip(titles, misses, strict=True):
-        show(screen, f"Misses, {title}", heads, rows)
+    with running(database) as where:
+        results = asyncio.run(measure(where, database, calls))
+    for title, rows in zip(titles, results, strict=False):
+        show(screen, title, heads, rows)
+    for kept in results[len(titles) :]:
+        columns = "resident, KiB|objects|compiled"
+        both = "|".join(f"{c}, {when}" for c in columns.split("|") for when in WHEN)
+        show(screen, "Kinds of calls", f"kind|calls|{both}", kept)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import BigInteger, Text, create_engine
+from sqlalchemy import BigInteger, Integer, Text, create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -23,7 +23,10 @@ class Base(DeclarativeBase): ...
 
 class Tag(Base):
     __tablename__ = "benchmark_tag"
-    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # Only an INTEGER of SQLite's numbers its rows.
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True
+    )
     name: Mapped[str] = mapped_column(Text, unique=True)
     uses: Mapped[int] = mapped_column(default=0)
 

@@ -275,7 +275,7 @@ async def test_deadlock_that_a_factory_hides(
         assert await count(session, Tag) == 0
 
 
-@on_one_driver
+@pytest.mark.parametrize("backend", MARIADB[:1], indirect=True)
 @by_savepoint
 @pytest.mark.parametrize("isolation_level", ["SERIALIZABLE"])
 async def test_deadlock_of_a_hit(engine: AsyncEngine, sessions: Sessions) -> None:
