@@ -104,7 +104,7 @@ async def test_policies_are_checked(
 ) -> None:
     """A policy that a miss would refuse is refused by a hit, before any SQL.
 
-    Fails without `advisory_lock`, and without `isinstance`, in `plain_plan`.
+    Fails without `advisory_lock`, and without `isinstance`, in `plain_start`.
     """
     await get_or_create(session, Tag, name="red")
     await get_or_create(session, Tag, name="red")
@@ -119,7 +119,7 @@ async def test_policies_are_checked(
 async def test_listener_that_adds_options(session: AsyncSession) -> None:
     """A listener may let the SELECT join a collection, which repeats the row.
 
-    Fails without `do_orm_execute` in `plain_plan`.
+    Fails without `do_orm_execute` in `plain_start`.
     """
     ann, _ = await get_or_create(session, Author, name="ann")
     session.add_all([Book(title=title, author=ann) for title in "ab"])
@@ -160,7 +160,7 @@ async def test_duplicates(session: AsyncSession) -> None:
 async def test_loops(session: AsyncSession) -> None:
     """Under trio, or without any event loop, the error says what is missing.
 
-    Fails without `check_loop` in `plain_plan`.
+    Fails without `check_loop` in `plain_start`.
     """
     await get_or_create(session, Tag, name="red")
     policy = Policy(locks=None)
