@@ -139,7 +139,6 @@ async def rest(engine: AsyncEngine, locks: KeyedLocks) -> None:
 
 def cheap_collections() -> None:
     """Let the garbage collector look at what is made from now on, and nothing else."""
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
