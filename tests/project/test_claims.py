@@ -17,32 +17,24 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 CLAIM = re.compile(r"without\s+`([^`]+)`(?:\s+in\s+`([^`]+)`)?")
 
 
-def names_in(tree: ast.AST) -> set[str]:
-    """All names that the code defines or uses: variables, attributes, arguments."""
-    fields = ("id", "attr", "arg", "name", "asname")
-    return {
-        name
-        for node in ast.walk(tree)
-        for field in fields
-        if isinstance(name := getattr(node, field, None), str)
-    }
+def note(node: ast.AST, *places: str) -> None:
+    """Note the names that the code defines or uses, for each place that it is in.
+
+    A place is ``function``, ``Class`` or ``Class.method``; everywhere is the first.
+    """
+    if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        places += (f"{places[-1]}.{node.name}".removeprefix("."),)
+    for field in ("id", "attr", "arg", "name", "asname"):
+        if isinstance(name := getattr(node, field, None), str):
+            for place in places:
+                INSIDE[place].add(name)
+    for child in ast.iter_child_nodes(node):
+        note(child, *places)
 
 
-def definitions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Each function and class, as ``function``, ``Class`` or ``Class.method``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            name = f"{within}{node.name}"
-            yield name, node
-            yield from definitions(node, f"{name}.")
-
-
-TREES = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
-EVERYWHERE = set[str]().union(*map(names_in, TREES))
 INSIDE: defaultdict[str, set[str]] = defaultdict(set)
-for tree in TREES:
-    for name, node in definitions(tree):
-        INSIDE[name] |= names_in(node)
+for path in PACKAGE.rglob("*.py"):
+    note(ast.parse(path.read_text()), "")
 
 
 def claims() -> Iterator[tuple[str, str, str]]:
@@ -70,5 +62,5 @@ def test_claims_are_written_in_one_way() -> None:
 @pytest.mark.parametrize(("test", "name", "place"), CLAIMS)
 def test_what_a_test_fails_without_is_there(test: str, name: str, place: str) -> None:
     """The name is used, or defined, where the docstring says it is."""
-    names = INSIDE[place] if place else EVERYWHERE
-    assert name in names, f"{test} fails without {name} in {place or 'the package'}"
+    where = place or "the package"
+    assert name in INSIDE[place], f"{test} fails without {name} in {where}"
