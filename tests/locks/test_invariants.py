@@ -5,6 +5,7 @@ The numbers are those of the invariants in LOCKS.md.
 
 import asyncio
 
+import pytest
 from clockwork import Call, Holder, Simulation
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
@@ -282,14 +283,17 @@ class Registry(Simulation):
             self.loop.close()
 
 
-TestRegistry = Registry.TestCase
+class TestRegistry(Registry.TestCase):
+    settings = settings(
+        max_examples=50,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 
-TestRegistry.settings = settings(
-    max_examples=150,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@pytest.mark.heavy
+class TestRegistryForLonger(Registry.TestCase):
+    settings = settings(TestRegistry.settings, max_examples=150)
