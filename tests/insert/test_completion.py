@@ -11,6 +11,8 @@ from sqlalchemy.orm import selectinload, undefer, with_loader_criteria
 
 from async_goc import get_or_create
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.mark.parametrize("expire", [True, False])
 async def test_created(engine: AsyncEngine, expire: bool) -> None:

@@ -15,7 +15,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from async_goc import Event, Policy, get_or_create, update_or_create
 from async_goc.exceptions import SnapshotConflictError
 
-pytestmark = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+pytestmark = [
+    pytest.mark.one_driver,
+    pytest.mark.parametrize("backend", POSTGRES, indirect=True),
+]
 verbs = pytest.mark.parametrize("verb", [get_or_create, update_or_create])
 MORNING, NOON = Range(8, 12), Range(11, 14)
 

@@ -17,6 +17,8 @@ from async_goc import Event, Policy, get_or_create
 from async_goc._databases import code_of
 from async_goc.exceptions import ContentionError
 
+pytestmark = pytest.mark.one_driver
+
 
 @on_postgres
 async def test_statements_of_a_lost_race(

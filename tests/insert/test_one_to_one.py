@@ -10,6 +10,8 @@ from sqlalchemy.orm import selectinload
 
 from async_goc import get_or_create
 
+pytestmark = pytest.mark.one_driver
+
 
 @on_postgres
 @pytest.mark.parametrize("is_loaded", [True, False])

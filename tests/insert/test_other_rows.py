@@ -12,7 +12,10 @@ from sqlalchemy.orm import with_loader_criteria
 
 from async_goc import get_or_create
 
-pytestmark = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+pytestmark = [
+    pytest.mark.one_driver,
+    pytest.mark.parametrize("backend", POSTGRES, indirect=True),
+]
 
 
 def at(engine: AsyncEngine, level: str) -> AsyncEngine:

@@ -16,7 +16,10 @@ from sqlalchemy.util import await_only
 from async_goc import Event, Policy, get_or_create
 from async_goc.exceptions import SnapshotConflictError
 
-pytestmark = pytest.mark.parametrize("backend", POSTGRES, indirect=True)
+pytestmark = [
+    pytest.mark.one_driver,
+    pytest.mark.parametrize("backend", POSTGRES, indirect=True),
+]
 snapshots = pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 levels = pytest.mark.parametrize("rival_level", ["READ COMMITTED", "SERIALIZABLE"])
 

@@ -26,6 +26,8 @@ from sqlalchemy.orm import class_mapper, registry
 from async_goc import Policy, get_or_create
 from async_goc._models.constraints import is_covered
 
+pytestmark = pytest.mark.one_driver
+
 PG, LITE, MY = postgresql.dialect(), sqlite.dialect(), mysql.dialect()
 strict = Policy(missing_constraint="error")
 

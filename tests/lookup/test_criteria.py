@@ -20,6 +20,8 @@ from wide import Wide
 from async_goc import Policy, get_or_create
 from async_goc.exceptions import ContradictionError
 
+pytestmark = pytest.mark.one_driver
+
 unchecked = Policy(missing_constraint="ignore")
 
 

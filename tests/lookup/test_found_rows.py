@@ -33,6 +33,8 @@ from sqlalchemy.sql.selectable import ForUpdateArg
 from async_goc import Policy, get_or_create
 from async_goc._lookup.plan import plan_for
 
+pytestmark = pytest.mark.one_driver
+
 unchecked = Policy(missing_constraint="ignore")
 
 

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from async_goc import Policy, get_or_create, update_or_create
 from async_goc.exceptions import UnknownFieldError
 
+pytestmark = pytest.mark.one_driver
+
 quiet = Policy(missing_constraint="ignore")
 strict = Policy(missing_constraint="error")
 

@@ -23,6 +23,8 @@ from async_goc import Policy, get_or_create
 from async_goc._models.fields import lookup_fields
 from async_goc.exceptions import UnknownFieldError
 
+pytestmark = pytest.mark.one_driver
+
 unchecked = Policy(missing_constraint="ignore")
 
 

@@ -92,6 +92,7 @@ VALUES = {
     "double": 0.7,
 }
 pytestmark = [
+    pytest.mark.one_driver,
     # SQLAlchemy 2.1 says this of its own type.
     pytest.mark.filterwarnings("ignore:Type object <class '.*DOMAIN'>"),
 ]

@@ -26,6 +26,8 @@ from waiting import until
 from async_goc import GetOrCreator, Policy, sqlite
 from async_goc.exceptions import SnapshotConflictError
 
+pytestmark = pytest.mark.one_driver
+
 ways = pytest.mark.parametrize("way", ["direct", "session", "batch"])
 
 

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 from async_goc import KeyedLocks, Policy, get_or_create
 
+pytestmark = pytest.mark.one_driver
+
 STEPS = {
     "call": 6,
     "savepoint": 2,

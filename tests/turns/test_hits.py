@@ -21,6 +21,8 @@ from async_goc import (
     get_or_create_many,
 )
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.mark.parametrize("is_observed", [False, True])
 @pytest.mark.parametrize("options", [{}, {"an_option": "of the engine"}])

@@ -19,6 +19,8 @@ from async_goc import (
     get_or_create,
 )
 
+pytestmark = pytest.mark.one_driver
+
 
 @pytest.fixture
 async def ten(url: str) -> AsyncIterator[AsyncEngine]:

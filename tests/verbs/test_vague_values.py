@@ -11,6 +11,8 @@ from vague import Vague, Vector
 from async_goc import Policy, get_or_create, update_or_create, update_or_create_many
 from async_goc.exceptions import ContradictionError
 
+pytestmark = pytest.mark.one_driver
+
 quiet = Policy(missing_constraint="ignore")
 
 
