@@ -16,7 +16,7 @@ from ._insert import (
 from ._lookup import Lookup, refuse_autocommit, warn_if_not_covered, warn_on_hit
 from ._models import T
 from ._new_row import NewRow
-from ._turns import Start, Turn
+from ._turns import Key, Turn
 from .exceptions import ContentionError
 
 _INSERTS: Final[Mapping[str, Any]] = {
@@ -31,21 +31,23 @@ async def find_or_create(
     new_row: NewRow[T] | None = None,
     strategy: Strategy | None = None,
     *,
-    start: Start[T] | None = None,
+    key: Key | None = None,
+    looked: float | None = None,
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created.
 
-    Without a *new_row*, it gets what is looked up. *start*: how far the call has come.
+    Without a *new_row*, it gets what is looked up. *key*: the row's, if it is known.
+    *looked*: when a look began that has not found it, if there was one.
     """
     session, mapper = call.session, lookup.plan.mapper
     if lookup.lock is not None:
         call.use_writer(mapper)
     for _ in range(call.policy.attempts):
-        turn, found = Turn(call, lookup, start), None
+        turn, found = Turn(call, lookup, key, looked), None
         # Most rows are there, and then whose turn it is does not matter.
         if turn.looks_first():
             found = await lookup.look(session)
-        start = None
+        key = looked = None
         if found is None:
             args = (lookup, new_row, strategy or call.policy.strategy)
             instance, call.outcome = await find_or_insert(call, turn, *args)

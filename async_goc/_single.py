@@ -33,7 +33,7 @@ from ._new_row import (
     all_unknown,
     note_unrelated,
 )
-from ._plain import plain_start
+from ._plain import NO_START, plain_start
 from .exceptions import UnknownFieldError
 
 
@@ -111,13 +111,13 @@ async def get_or_create(
             a lost race; unchanged, with a note.
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
     """
-    start = None
+    plan, key, looked = NO_START
     is_plain = not criteria and factory is None and with_for_update is None
     if is_plain and options is NO_OPTIONS and isinstance(session, AsyncSession):
-        start = plain_start(session, model, lookup, defaults, policy)
-        if start is not None and start.looked is not None:
+        plan, key, looked = plain_start(session, model, lookup, defaults, policy)
+        if plan is not None and looked is not None:
             own = session.sync_session
-            found = await greenlet_spawn(look_plainly, own, start.plan, lookup)
+            found = await greenlet_spawn(look_plainly, own, plan, lookup)
             if found is not None:
                 return found, False
     with Call("get_or_create", session, model, policy) as call:
@@ -128,7 +128,7 @@ async def get_or_create(
                 model,
                 criteria,
                 lookup,
-                plan=None if start is None else start.plan,
+                plan=plan,
                 options=options,
                 lock=with_for_update,
                 lock_timeout=call.policy.lock_timeout,
@@ -140,7 +140,7 @@ async def get_or_create(
             raise all_unknown(error, factory, defaults) from None
         require_cover(call, wanted)
         note_unrelated(wanted.plan, defaults)
-        return await find_or_create(call, wanted, new_row, start=start)
+        return await find_or_create(call, wanted, new_row, key=key, looked=looked)
 
 
 async def update_or_create(

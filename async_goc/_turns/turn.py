@@ -15,7 +15,6 @@ from .._lookup import Lookup, locks_by_reading, refuse_autocommit
 from .advisory import Group, lock_keys
 from .key import Key, Where, key_of, keys_of
 from .ownership import TransactionOwner, owner_of
-from .start import Start
 
 _log: Final = getLogger("async_goc")
 
@@ -29,7 +28,7 @@ class Turn:
     # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
-    # Whether it is known by now which of the two comes first.
+    # Whether the call has looked, or knows that it has to queue first.
     _has_begun = False
     # Whether the call has looked for its row before it queues for the key.
     has_looked = True
@@ -41,19 +40,20 @@ class Turn:
         self,
         call: Call,
         lookup: Lookup[Any] | None = None,
-        start: Start[Any] | None = None,
+        key: Key | None = None,
+        looked: float | None = None,
     ) -> None:
         self._call = call
         # What one row is looked up by. (The keys of many rows are made by keys_of.)
         self._lookup = lookup
         # The earliest start of the last look. It may miss the rows of keys that were
         # released later.
-        self._looked = perf_counter()
-        if start is not None and start.has_begun:
+        self._looked = perf_counter() if looked is None else looked
+        # A call that gives either knows by now which of the two comes first.
+        if key is not None or looked is not None:
             self._has_begun = True
-            self._keys = () if start.key is None else (start.key,)
-            self.has_looked = start.looked is not None
-            self._looked = start.looked or self._looked
+            self._keys = () if key is None else (key,)
+            self.has_looked = looked is not None
 
     def __enter__(self) -> Self:
         # The keys that this call has taken, and whether their rows are there by now.

@@ -21,7 +21,7 @@ from async_goc.exceptions import ContradictionError, UnknownFieldError
 async def test_miss_looks_once(session: AsyncSession, statements: list[str]) -> None:
     """A missing row is not looked for again on the general way.
 
-    Fails without `start` in `find_or_create`.
+    Fails without `looked` in `find_or_create`.
     """
     for name in ("red", "green"):
         await get_or_create(session, Tag, name=name)
