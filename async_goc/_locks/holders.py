@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Hashable, Mapping
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .memory import Memory
 from .owner import Answer, Owner
@@ -30,7 +30,7 @@ class Holders:
 
     def take_all(self, keys: Collection[Hashable], owner: Owner) -> bool:
         """Take *keys*, if all are free; say whether *owner* holds them now."""
-        if not self._holders.keys().isdisjoint(keys):
+        if self._holders and not self._holders.keys().isdisjoint(keys):
             return False
         # Nobody waits for a key that is free.
         self._holders.update(dict.fromkeys(keys, owner))
@@ -40,22 +40,37 @@ class Holders:
 
     def not_held(self, keys: Collection[K], owner: Owner) -> list[K]:
         """Return those of *keys* that *owner* does not hold."""
-        holder_of = self._holders.get
-        return [key for key in keys if holder_of(key) is not owner]
+        holders = list(map(self._holders.get, keys))
+        if holders.count(owner) == len(keys):
+            return []
+        pairs = zip(keys, holders, strict=True)
+        return [key for key, holder in pairs if holder is not owner]
 
     def _drop_all(
         self, keys: Collection[Hashable], owner: Owner, answer: Answer
     ) -> None:
         """Give back what nobody waits for."""
-        holder_of = self._holders.get
         # Some may have ended twice, or have been lost to a higher rank.
-        held = [key for key in keys if holder_of(key) is owner]
-        for key in held:
-            del self._holders[key]
-            self._lose(key, owner)
+        lost = set(self.not_held(keys, owner))
+        held = [key for key in keys if key not in lost] if lost else keys
+        for where in (self._holders, owner.keys):
+            _remove(held, where)
+        self._rest(owner)
         self.memory.add_all(held, exists=answer is not Answer.GRANTED)
 
     def _lose(self, key: Hashable, owner: Owner) -> None:
         del owner.keys[key]
+        self._rest(owner)
+
+    def _rest(self, owner: Owner) -> None:
         if not owner.keys:
             owner.is_overdue, owner.scouted = False, None
+
+
+def _remove(keys: Collection[Hashable], where: dict[Hashable, Any]) -> None:
+    """Remove *keys*, all of which are there."""
+    if len(keys) == len(where):
+        where.clear()  # None of them is hashed again.
+    else:
+        for key in keys:
+            del where[key]

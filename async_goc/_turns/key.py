@@ -6,6 +6,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -231,7 +232,7 @@ def _part(
         return _Part(label, lambda _: value, freeze)
     name, position = source
     if position is None:
-        return _Part(label, lambda values: values[name], freeze)
+        return _Part(label, itemgetter(name), freeze)
 
     def parent_key(values: Values) -> Any:
         return identity_of(values[name])[position]

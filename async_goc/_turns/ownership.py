@@ -1,6 +1,6 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
@@ -109,21 +109,22 @@ class TransactionOwner(Owner):
 
         With each key comes whether its row is there.
         """
-        if keys.keys() <= self._kept.keys():
-            return  # Most are.
+        # Between sets and dicts, no key is hashed again.
+        rest = set(keys).difference(self._kept)
+        if not rest:
+            return
         for is_there, answer in ((True, Answer.FOUND), (False, Answer.GRANTED)):
-            left = [
-                k for k, it in keys.items() if it is is_there and k not in self._kept
-            ]
+            left = [k for k, it in keys.items() if it is is_there and k in rest]
             if left:
                 self._queues.release_all(left, self, answer)
 
-    def keep(self, keys: Iterable[Key]) -> None:
+    def keep(self, keys: Mapping[Key, None]) -> None:
         """Hold *keys* until the transaction ends, or the innermost savepoint fails."""
         # It is alive; and one of them may have been taken over by another owner.
         session = self._session()
         root = None if session is None else session.get_transaction()
-        held = dict.fromkeys(filter(self.keys.__contains__, keys))
+        lost = set(keys).difference(self.keys)
+        held = dict.fromkeys(k for k in keys if k not in lost) if lost else keys
         if session is None or root is None or not held:
             return
         if self._root is None:
@@ -133,8 +134,9 @@ class TransactionOwner(Owner):
             )
         nested = session.get_nested_transaction()
         if nested is not None:
-            new = [key for key in held if key not in self._kept]
-            self._note(nested, dict.fromkeys(new))
+            kept = self._kept
+            new = dict.fromkeys(k for k in held if k not in kept) if kept else held
+            self._note(nested, new)
         self._kept.update(held)
 
     def commit(self, transaction: SessionTransaction) -> None:
