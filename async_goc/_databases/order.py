@@ -40,7 +40,9 @@ def comparable(
     sent = alike if is_bytes else processed(alike, type_, dialect)
     if sent is None or not _is_plain(type_, dialect):
         return None
-    sent = [None if v is None else s for v, s in zip(values, sent, strict=True)]
+    if sent is not values:
+        # Of NULL, a type may make a value.
+        sent = [None if v is None else s for v, s in zip(values, sent, strict=True)]
     kinds = kinds_of(sent)
     if not kinds:
         return sent  # The type stores each of them as NULL.

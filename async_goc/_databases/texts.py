@@ -53,13 +53,13 @@ def array_of(values: Sequence[Any], dialect: Dialect) -> str | None:
     """Return an array of texts as one text; ``None``: a value is no text."""
     # An enumeration of texts is one; a driver takes them as members of an array, too.
     found = converted_to(sa.String(), values, dialect)
-    if not {str, NoneType}.issuperset(map(type, found)):
+    kinds = set(map(type, found))
+    if not kinds <= {str, NoneType}:
         return None
-    joined = '","'.join(["" if value is None else value for value in found])
-    is_plain = "\\" not in joined and joined.count('"') == 2 * (len(found) - 1)
-    if is_plain and None not in found:
-        return f'{{"{joined}"}}'
-    return _list_of(found, set())
+    joined = '","'.join(found) if kinds == {str} else "\\"
+    if "\\" in joined or joined.count('"') > 2 * (len(found) - 1):
+        return _list_of(found, set())
+    return f'{{"{joined}"}}'
 
 
 def _list_of(value: object, found: set[type[Any]]) -> str:

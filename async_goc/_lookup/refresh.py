@@ -64,8 +64,8 @@ def noting_loaded(
     # What the session has before can be any number of objects. If it is not, that is
     # the faster way: a listener is called for each instance.
     if len(session.identity_map) <= 2 * expected:
-        before = set(session.identity_map.keys())
-        yield lambda instance: instance_state(instance).key not in before
+        before = set(session.identity_map.all_states())
+        yield lambda instance: instance_state(instance) not in before
         return
     loaded: dict[int, object] = {}
 
