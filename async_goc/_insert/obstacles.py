@@ -1,6 +1,13 @@
 """Say whether a plain INSERT makes of a model's rows what a flush would make."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set as AbstractSet,
+)
 from logging import getLogger
 from operator import attrgetter
 from typing import Any, Final
@@ -72,16 +79,23 @@ def strategy_for(
 
 
 def obstacle_to_many(
-    session: Session, mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]
+    session: Session,
+    mapper: Mapper[Any],
+    rows: Sequence[Mapping[str, Any]],
+    key: Collection[str],
 ) -> str | None:
-    """Return why only the unit of work can insert these rows, if that is so."""
+    """Return why only the unit of work can insert these rows, if that is so.
+
+    There is no SQL in their *key*.
+    """
     dialect = session.get_bind(mapper).dialect
     if not facts_of(dialect).skips_conflicts:
         return f"no INSERT for {dialect.name} skips conflicts"
-    kinds: set[type[object]] = {type(v) for row in rows for v in row.values()}
-    if any(issubclass(kind, SQL) for kind in kinds):
-        return "SQL expressions are among the values"
     names = set[str]().union(*rows)
+    for name in names.difference(key):
+        kinds: set[type[object]] = {type(row.get(name)) for row in rows}
+        if any(issubclass(kind, SQL) for kind in kinds):
+            return "SQL expressions are among the values"
     if not names <= columns_of(mapper).keys():
         return "more than columns is given"
     if has_contextual_default(mapper):

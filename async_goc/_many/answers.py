@@ -1,6 +1,6 @@
 """Say what the rows of a bulk call are answered by: their instances, or their keys."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Result, select
@@ -10,15 +10,16 @@ from .._call import Call
 from .._insert import fill_empty, insert_many
 from .._lookup import Lookup, add_lock
 from .._models import columns_of, identity_of
-from .rows import Shape, Values
+from .rows import Columns, Shape, Values
 
 # A bulk call finds and inserts rows in the same way whatever it returns. Two small
 # classes know the difference, and a call has one of the two. An instance is loaded by
 # the SELECT, or by the INSERT, and may need more to be complete. A primary key is read
 # as a plain value, so that the session hears nothing of the row.
 
-Keys = Sequence[tuple[Any, ...]]
 Lock = dict[str, Any] | None
+# Answers, and of each the number that the SELECT has given to its key.
+Numbered = tuple[Sequence[Any], Sequence[int]]
 
 
 class Instances:
@@ -32,13 +33,14 @@ class Instances:
         found = select(mapper.class_)
         return found if lock is None else add_lock(found, mapper, lock)
 
-    def numbered(self, result: Result[Any]) -> Iterable[Any]:
-        """Return each answer, and the number that the SELECT has given to its key."""
-        return result
+    def read(self, result: Result[Any]) -> Numbered:
+        """Return what the SELECT has found."""
+        found: Sequence[Any] = tuple(zip(*result, strict=True)) or ((), ())
+        return found[0], found[1]
 
     async def insert(
         self, call: Call, lookup: Lookup[Any], shape: Shape, values: Sequence[Values]
-    ) -> tuple[Sequence[Any], Keys]:
+    ) -> tuple[Sequence[Any], Columns]:
         """Insert the rows that conflict with no other; return answers, and keys."""
         made = await insert_many(call, lookup, values, shape.names)
         fill_empty(made, shape.mapper)
@@ -63,24 +65,20 @@ class Identities:
         found: Any = select(*(prop.class_attribute for prop in key))
         return found if lock is None else found.with_for_update(**lock)
 
-    def numbered(self, result: Result[Any]) -> Iterable[Any]:
-        *key, _number = result.keys()
-        found = result.all()
-        return found if len(key) == 1 else [(tuple(row[:-1]), row[-1]) for row in found]
+    def read(self, result: Result[Any]) -> Numbered:
+        *key, numbers = tuple(zip(*result, strict=True)) or ((), ())
+        return _joined(key), numbers
 
     async def insert(
         self, call: Call, lookup: Lookup[Any], shape: Shape, values: Sequence[Values]
-    ) -> tuple[Sequence[Any], Keys]:
+    ) -> tuple[Sequence[Any], Columns]:
         mapper, columns = shape.mapper, columns_of(shape.mapper)
         width = len(mapper.primary_key)
         keys = [columns[attribute.key] for attribute in shape.attributes]
         returned: tuple[Any, ...] = (*mapper.primary_key, *keys)
         made = await insert_many(call, lookup, values, shape.names, returned)
-        by_column = [*zip(*made, strict=True)]
-        identities: Sequence[Any] = [*zip(*by_column[:width], strict=True)]
-        if width == 1 and made:
-            identities = by_column[0]
-        return identities, [*zip(*by_column[width:], strict=True)]
+        by_column = [*map(list, zip(*made, strict=True))]
+        return _joined(by_column[:width]), by_column[width:]
 
     def of(self, instance: Any) -> Any:
         key: Sequence[Any] = identity_of(instance)
@@ -89,6 +87,11 @@ class Identities:
     def mark(self, answer: Any) -> Hashable:
         identity: Hashable = answer
         return identity
+
+
+def _joined(key: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Return primary keys of their columns: plain values, or tuples of several."""
+    return key[0] if len(key) == 1 else [*zip(*key, strict=True)]
 
 
 Answers: TypeAlias = Instances | Identities

@@ -1,7 +1,7 @@
 """Take a bulk call through its input, and through all of its chunks."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sized
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,9 +10,9 @@ from .._lookup import Uncollected
 from .answers import INSTANCES, Answers
 from .input import BulkArguments, Input, check_input
 from .loop import Bulk
-from .rows import Row
+from .rows import Ledger, Places, picked
 
-Tell = Callable[[Sequence[Row]], None]
+Tell = Callable[[Places], None]
 
 
 async def find_or_create(
@@ -25,7 +25,7 @@ async def find_or_create(
     if wanted is None:
         call.outcome = Outcome.HIT
         return []
-    treating = _treat(call, wanted, _teller(args, wanted.asked))
+    treating = _treat(call, wanted, _teller(args, wanted.ledger.asked))
     # What the caller's functions make may be garbage.
     has_functions = wanted.defaults.is_lazy
     return await (treating if has_functions else Uncollected(treating))
@@ -35,16 +35,14 @@ async def _treat(call: Call, wanted: Input, tell: Tell) -> list[tuple[Any, bool]
     async with AsyncExitStack() as stack:
         bulk = Bulk(wanted, stack)
         await _find_or_create_all(bulk, wanted, tell)
-    results = _results(wanted.asked)
-    if call.is_reported:
-        call.created = sum(is_created for _, is_created in results)
-    if any(is_created for _, is_created in results):
+    call.created = len(wanted.ledger.created)
+    if call.created:
         call.outcome = Outcome.CREATED
     elif bulk.has_lost:
         call.outcome = Outcome.LOST_RACE
     else:
         call.outcome = Outcome.UPDATED if wanted.changes else Outcome.HIT
-    return results
+    return _results(wanted.ledger)
 
 
 async def _find_or_create_all(bulk: Bulk, wanted: Input, tell: Tell) -> None:
@@ -56,32 +54,31 @@ async def _find_or_create_all(bulk: Bulk, wanted: Input, tell: Tell) -> None:
     # Inserting while holding row locks can deadlock with another call, so nothing is
     # locked until every chunk is inserted.
     for chunk in wanted.chunks if wanted.changes else ():
-        there = [row for row in chunk if not row.is_created]
+        there = [place for place in chunk if place not in wanted.ledger.created]
         if there:
             await bulk.update(there, wanted.changes)
         tell(chunk)
 
 
-def _teller(args: BulkArguments, asked: Sequence[Row]) -> Tell:
+def _teller(args: BulkArguments, asked: Places) -> Tell:
     """Return what tells the caller of each chunk that is done."""
     progress, rows = args.progress, args.rows
-    counts = Counter[Row](asked if progress is not None else ())
+    counts = Counter[int](asked if progress is not None else ())
     total = len(asked) if isinstance(rows, Sized) else None
     done = 0
 
-    def tell(chunk: Sequence[Row]) -> None:
+    def tell(chunk: Places) -> None:
         nonlocal done
         if progress is not None:
-            done += sum(counts[row] for row in chunk)
+            done += sum(counts[place] for place in chunk)
             progress(done, total)
 
     return tell
 
 
-def _results(asked: Sequence[Row]) -> list[tuple[Any, bool]]:
-    results: list[tuple[Any, bool]] = []
-    for row in asked:
-        results.append((row.instance, row.is_created))
-        # Of the mappings with one key, only the first has created the row.
-        row.is_created = False
-    return results
+def _results(ledger: Ledger) -> list[tuple[Any, bool]]:
+    created = [False] * len(ledger.asked)
+    # Of the mappings with one key, only the first has created the row.
+    for place in ledger.created:
+        created[place] = True
+    return list(zip(picked(ledger.answers, ledger.asked), created, strict=True))

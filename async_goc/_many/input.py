@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper, class_mapper
+from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call
@@ -20,11 +19,12 @@ from .._lookup import (
     refuse_autocommit,
     require_cover,
 )
-from .._models import SQL, Unique, default_field, uniques_of, unknown_field
+from .._models import SQL
 from .._new_row import Defaults, NewValues, takes_argument
 from .answers import Answers
+from .names import changed_names, check_names, infer_key
 from .order import ranks
-from .rows import Row, Shape, Values, distinct
+from .rows import Columns, Ledger, Places, Shape, Values, ledger_of, picked
 
 # A row may be a value of the key, where that is one name.
 Rows = Iterable[Values] | Iterable[Any]
@@ -61,10 +61,17 @@ class Input:
     defaults: NewValues
     # The names whose values an existing row gets.
     changes: frozenset[str]
-    # The row of each mapping, in the order of the input.
-    asked: Sequence[Row]
-    # Each row once, in the order of the keys, in chunks.
-    chunks: Sequence[Sequence[Row]]
+    ledger: Ledger
+    # All of its rows.
+    chunks: Sequence[Places]
+
+    def alike(self, places: Places) -> list[tuple[Lookup[Any], Places]]:
+        """Return what rows are looked up by, and the places of those."""
+        if self.ledger.nulls is not None:
+            return [(self.lookup, places)]
+        values = picked(self.ledger.values, places)
+        groups = self.shape.alike(values, self.shape.given(values))
+        return [(lookup, picked(places, indexes)) for lookup, indexes in groups]
 
 
 async def check_input(
@@ -96,26 +103,29 @@ async def _check(
     _, key, update, defaults, *_ = args
     mapper = class_mapper(call.model)
     names = (key,) if isinstance(key, str) else tuple(key or ())
-    named = _check_names(mapper, mappings, names)
+    named = check_names(mapper, mappings, names)
     session = call.session.sync_session
     refuse_autocommit(session, session.get_bind(mapper))
-    shape = Shape(mapper, names or _infer_key(mapper, named))
-    has_pending = _check_keys(call.session, shape, mappings, named)
-    lookups = [lookup for lookup, _ in shape.alike(mappings)]
+    shape = Shape(mapper, names or infer_key(mapper, named))
+    _check_presence(shape, mappings, named)
+    given = shape.given(mappings)
+    has_pending = _check_keys(call.session, shape, mappings, given)
+    lookups = [lookup for lookup, _ in shape.alike(mappings, given)]
     lookups[0].lock_timeout = call.policy.lock_timeout
     for lookup in lookups:
         require_cover(call, lookup)
     takes = partial(takes_argument, None, mapper)
     new_values = NewValues(lookups[0], defaults, takes=takes, may_contradict=True)
-    changes = _changed_names(shape, named, update)
+    changes = changed_names(shape, named, update)
     if has_pending:
         await call.session.flush()
-    columns = shape.columns(mappings)
+    columns = shape.columns(given)
     order = await ranks(call.session, shape, columns)
-    asked, rows = distinct(mappings, list(zip(*columns, strict=True)), order)
-    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    given = (options, new_values, changes, asked, chunks)
-    return Input(call, shape, answers, lookups[0], *given)
+    ledger = ledger_of(mappings, columns, order)
+    places = ledger.order
+    chunks = [places[start : start + size] for start in range(0, len(places), size)]
+    others = (options, new_values, changes, ledger, chunks)
+    return Input(call, shape, answers, lookups[0], *others)
 
 
 def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
@@ -141,39 +151,24 @@ def _as_mappings(rows: Rows, key: str | Sequence[str] | None) -> list[Values]:
     return [{names[0]: row} if type(row) in values else row for row in given]
 
 
-def _check_names(
-    mapper: Mapper[Any], rows: Sequence[Values], key: Sequence[str]
-) -> list[tuple[str, ...]]:
-    """Return what the rows name, each set of names once; refuse unknown names."""
-    named = list(dict.fromkeys(map(tuple, rows)))
-    unknown = [
-        name
-        for name in dict.fromkeys(chain(*named))
-        if not (
-            name in key
-            or default_field(mapper, name) is not None
-            or takes_argument(None, mapper, name)
-        )
-    ]
-    if unknown:
-        raise unknown_field(mapper, *unknown)
-    return named
-
-
-def _check_keys(
-    session: AsyncSession,
-    shape: Shape,
-    rows: Sequence[Values],
-    named: Iterable[Sequence[str]],
-) -> bool:
-    """Refuse rows without a key; say whether a parent has to be flushed for its key."""
+def _check_presence(
+    shape: Shape, rows: Sequence[Values], named: Iterable[Sequence[str]]
+) -> None:
+    """Refuse rows without a key."""
     for name in shape.names:
         if not all(name in names for names in named):
             index = next(i for i, row in enumerate(rows) if name not in row)
             raise _no_key(shape, index, "no", name)
-        kinds: set[Any] = {type(row[name]) for row in rows}
+
+
+def _check_keys(
+    session: AsyncSession, shape: Shape, rows: Sequence[Values], given: Columns
+) -> bool:
+    """Refuse SQL as a key; say whether a parent has to be flushed for its key."""
+    for name, values in zip(shape.names, given, strict=True):
+        kinds: set[Any] = set(map(type, values))
         if any(issubclass(kind, SQL) for kind in kinds):
-            index = next(i for i, row in enumerate(rows) if isinstance(row[name], SQL))
+            index = next(i for i, value in enumerate(values) if isinstance(value, SQL))
             raise _no_key(shape, index, "an SQL expression as", name)
     plan = shape.lookup(rows[0]).plan
     parents: list[Any] = [
@@ -189,54 +184,3 @@ def _no_key(shape: Shape, index: int, what: str, name: str) -> ValueError:
         f"row {index} of {shape.mapper.class_.__name__} has {what} {name!r}, which is "
         "part of the key; give each row a value for it"
     )
-
-
-def _infer_key(mapper: Mapper[Any], named: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the names that make up the one unique constraint that every row covers."""
-    common = set(named[0]).intersection(*named)
-    found = {_names_of(mapper, unique, common) for unique in uniques_of(mapper, None)}
-    found.discard(())
-    if len(found) == 1:
-        return found.pop()
-    listed = ", ".join(f"({', '.join(names)})" for names in sorted(found))
-    why = f"several do: {listed}" if found else "none does"
-    msg = (
-        f"key is None, so that one unique constraint of {mapper.class_.__name__} has "
-        f"to be covered by every row, and {why}; name the key"
-    )
-    raise ValueError(msg)
-
-
-def _names_of(mapper: Mapper[Any], unique: Unique, names: set[str]) -> tuple[str, ...]:
-    """Return those of *names* that together give all columns of the constraint."""
-    chosen: list[str] = []
-    covered: set[Any] = set()
-    for name in sorted(names):
-        field = default_field(mapper, name)
-        columns = field.columns if field is not None and field.is_plain else ()
-        if unique.columns.issuperset(columns) and not covered.issuperset(columns):
-            chosen.append(name)
-            covered.update(columns)
-    return tuple(chosen) if covered >= unique.columns else ()
-
-
-def _changed_names(
-    shape: Shape, named: Iterable[Sequence[str]], update: Sequence[str] | None
-) -> frozenset[str]:
-    """Return the names whose values an existing row gets."""
-    fixed = {*shape.mapper.primary_key}.union(*(f.columns for f in shape.fields))
-    names = frozenset[str]().union(*named) if update is None else frozenset(update)
-    changed: set[str] = set()
-    for name in names:
-        field = default_field(shape.mapper, name)
-        if field is not None and fixed.isdisjoint(field.columns):
-            changed.add(name)
-        elif update is not None:
-            if field is None:
-                raise unknown_field(shape.mapper, name)
-            msg = (
-                f"update names {name!r}, a part of the key or of the primary key, "
-                "which says which row it is; leave it out"
-            )
-            raise ValueError(msg)
-    return frozenset(changed)

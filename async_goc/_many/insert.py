@@ -19,20 +19,21 @@ from .._lookup import bind
 from .._loop import find_or_create
 from .._new_row import NewRow, has_constructor
 from .input import Input
-from .rows import Row, Values, are_mixed_up
+from .rows import Places, Values, are_mixed_up, picked
 
 _log: Final = getLogger("async_goc")
 
 
-async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[Hashable, Any]:
+async def insert(wanted: Input, places: Places) -> Mapping[Hashable, Any]:
     """Insert rows that conflict with no other; return those made for no known row."""
     call, shape = wanted.call, wanted.shape
-    values: Sequence[Values] = [row.new_values for row in rows]
-    obstacle = obstacle_to_many(call.session.sync_session, shape.mapper, values)
-    documents = [
-        p for p, a in enumerate(shape.attributes) if a.type.should_evaluate_none
-    ]
-    if any(row.key[place] is None for place in documents for row in rows):
+    values = picked(wanted.ledger.new_values, places)
+    obstacle = obstacle_to_many(
+        call.session.sync_session, shape.mapper, values, shape.names
+    )
+    pairs = zip(shape.attributes, wanted.ledger.keys, strict=True)
+    documents = [column for a, column in pairs if a.type.should_evaluate_none]
+    if any(column[place] is None for column in documents for place in places):
         obstacle = "None in the key means NULL, and elsewhere a JSON null"
     if obstacle is None and has_constructor(shape.mapper):
         values, obstacle = constructed(shape.mapper, values)
@@ -41,43 +42,42 @@ async def insert(wanted: Input, rows: Sequence[Row]) -> Mapping[Hashable, Any]:
     call.strategy = "native" if obstacle is None else "savepoint"
     try:
         if obstacle is None:
-            return await _insert_natively(wanted, rows, values)
+            return await _insert_natively(wanted, places, values)
         name = call.model.__name__
         _log.debug("many %s are inserted by the unit of work: %s", name, obstacle)
-        await _insert_by_unit_of_work(wanted, rows)
+        await _insert_by_unit_of_work(wanted, places)
     except DBAPIError as error:
         refuse_many(wanted.lookup, error)
     return {}
 
 
-async def insert_alone(wanted: Input, row: Row, *, is_locking: bool = False) -> None:
+async def insert_alone(wanted: Input, place: int, *, is_locking: bool = False) -> None:
     """Find or insert one row by the loop for one."""
     # A statement for many that skips a row cannot tell what the row conflicts with; an
     # INSERT inside a SAVEPOINT can.
-    new_row = _new_row(wanted, row, is_locking=is_locking)
-    instance, row.is_created = await find_or_create(
+    new_row = _new_row(wanted, place, is_locking=is_locking)
+    instance, is_created = await find_or_create(
         wanted.call, new_row.lookup, new_row, "savepoint"
     )
-    row.instance = wanted.answers.of(instance)
+    wanted.ledger.answers[place] = wanted.answers.of(instance)
+    wanted.ledger.created.update([place] if is_created else [])
 
 
 async def _insert_natively(
-    wanted: Input, rows: Sequence[Row], values: Sequence[Values]
+    wanted: Input, places: Places, values: Sequence[Values]
 ) -> dict[Hashable, Any]:
-    answers = wanted.answers
+    answers, ledger = wanted.answers, wanted.ledger
     about = (wanted.call, wanted.lookup, wanted.shape)
     made, returned = await answers.insert(*about, values)
-    sent = [row.key for row in rows]
-    if len(made) < len(rows) or are_mixed_up(sent, returned):
+    if len(made) < len(places) or are_mixed_up(ledger.keys_of(places), returned):
         # The database says which is which, when it is asked for all of them.
         return {answers.mark(answer): answer for answer in made}
-    for row, answer in zip(rows, made, strict=True):
-        row.instance, row.is_created = answer, True
+    ledger.create(places, made)
     return {}
 
 
-async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
-    new_rows = [_new_row(wanted, row) for row in rows]
+async def _insert_by_unit_of_work(wanted: Input, places: Places) -> None:
+    new_rows = [_new_row(wanted, place) for place in places]
     entries = [(new_row, await new_row.values()) for new_row in new_rows]
     made = await insert_all(wanted.call, entries)
     if isinstance(made, Failure):
@@ -85,18 +85,18 @@ async def _insert_by_unit_of_work(wanted: Input, rows: Sequence[Row]) -> None:
             raise made.error
         # The caller looks for the rows of rivals next, and inserts the others again.
         return
-    for row, instance in zip(rows, made, strict=True):
-        row.instance, row.is_created = wanted.answers.of(instance), True
+    wanted.ledger.create(places, list(map(wanted.answers.of, made)))
     if not is_watched(wanted.call.session.sync_session, wanted.shape.mapper):
         fill_empty(made, wanted.shape.mapper)
 
 
-def _new_row(wanted: Input, row: Row, *, is_locking: bool = False) -> NewRow[Any]:
+def _new_row(wanted: Input, place: int, *, is_locking: bool = False) -> NewRow[Any]:
     session, model = wanted.call.session, wanted.call.model
-    values = {name: row.values[name] for name in wanted.shape.names}
+    given, new_values = wanted.ledger.values[place], wanted.ledger.new_values[place]
+    values = {name: given[name] for name in wanted.shape.names}
     options = wanted.options
     limit = wanted.lookup.lock_timeout
     how: Any = {"options": options, "lock_timeout": limit}
     lookup = bind(session, model, (), values, is_updating=is_locking, **how)
-    rest = {n: value for n, value in row.new_values.items() if n not in values}
+    rest = {n: value for n, value in new_values.items() if n not in values}
     return NewRow(lookup, rest, may_contradict=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import and_, inspect, literal
+from sqlalchemy import Result, and_, inspect, literal
 from sqlalchemy.exc import MultipleResultsFound
 from sqlalchemy.orm import Mapper, Session, undefer
 from sqlalchemy.orm.interfaces import ORMOption
@@ -20,7 +20,7 @@ from .._lookup import (
 from .._models import readable, recall
 from .answers import Lock
 from .input import Input
-from .rows import Nulls, Row, Shape, by_nulls
+from .rows import Columns, Nulls, Places, Shape, picked
 
 # More keys than this are not shown to the planner; see `tables`.
 _LONG: Final = 1_000
@@ -40,37 +40,34 @@ _LONG: Final = 1_000
 # order is what `lock_and_refresh` needs: lock, expire the columns, fill them in.
 
 
-def look(
-    session: Session, wanted: Input, rows: Sequence[Row], lock: Lock = None
-) -> None:
+def look(session: Session, wanted: Input, places: Places, lock: Lock = None) -> None:
     """Give each row what it is answered by, if the database has it."""
-    found = _select(session, wanted, rows, wanted.options, lock)
-    for alike, results in found:
-        _assign(wanted.shape, alike, results)
-    for theirs, incomplete in _by_subclass(wanted, rows, _lacks_columns):
+    answers = wanted.ledger.answers
+    for alike, results in _select(session, wanted, places, wanted.options, lock):
+        _assign(wanted, alike, results)
+    for theirs, incomplete in _by_subclass(wanted, places, _lacks_columns):
         # They are kept, or SQLAlchemy would forget what the options have loaded.
-        known = [row.instance for row in incomplete]
-        for row in incomplete:
-            row.instance = None  # A rival may delete it in the meantime.
+        known = picked(answers, incomplete)
+        for place in incomplete:
+            answers[place] = None  # A rival may delete it in the meantime.
         look(session, theirs, incomplete, lock)
         del known
 
 
-def look_for_rivals(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
+def look_for_rivals(session: Session, wanted: Input, places: Places) -> None:
     """Give each row its answer, if a rival's row was in the way of its INSERT."""
 
     def read(lock: Any) -> object:
-        hidden = [row for row in rows if row.instance is None]
-        look(session, wanted, hidden, lock)
-        return None if any(row.instance is None for row in hidden) else rows
+        look(session, wanted, wanted.ledger.missing(places), lock)
+        return None if wanted.ledger.missing(places) else places
 
     read_rivals(wanted.lookup, session, read)
 
 
-def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
-    """Lock rows and refresh their columns; a row that is gone loses its instance."""
-    mapper = wanted.shape.mapper
-    known = [row.instance for row in rows]
+def lock_and_refresh(session: Session, wanted: Input, places: Places) -> None:
+    """Lock rows and refresh their columns; a row that is gone loses its answer."""
+    mapper, answers = wanted.shape.mapper, wanted.ledger.answers
+    known = picked(answers, places)
     deferred = {
         name
         for name in set(mapper.column_attrs.keys()) - readable(mapper)
@@ -80,22 +77,22 @@ def lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> No
     options = (*wanted.options, *also)
     # Of the model's own tables: its subclasses may be joined by an outer join.
     lock = {"of": tuple(mapper.tables)}
-    selected = _select(session, wanted, rows, options, lock)
+    selected = _select(session, wanted, places, options, lock)
     with noting_loaded(session) as is_fresh:
         for alike, results in selected:
-            instances = [row.instance for row in alike]
-            for row in alike:
-                row.instance = None
+            instances = picked(answers, alike)
+            for place in alike:
+                answers[place] = None
             # Expired before the SELECT, the columns could be loaded by a listener that
             # touches them, with values from before the lock.
             with refreshing(session, instances, readable(mapper) | deferred):
-                _assign(wanted.shape, alike, results)
-    for row, before in zip(rows, known, strict=True):
+                _assign(wanted, alike, results)
+    for instance, before in zip(picked(answers, places), known, strict=True):
         # The row has changed its key with another one.
-        is_missed = row.instance is not None and row.instance is not before
-        if is_missed and not is_fresh(row.instance):
-            refresh_columns(session, row.instance, lock)
-    for theirs, locked in _by_subclass(wanted, rows, _has_own_columns):
+        is_missed = instance is not None and instance is not before
+        if is_missed and not is_fresh(instance):
+            refresh_columns(session, instance, lock)
+    for theirs, locked in _by_subclass(wanted, places, _has_own_columns):
         lock_and_refresh(session, theirs, locked)
 
 
@@ -106,18 +103,19 @@ def is_stale(instance: object) -> bool:
 
 
 def _by_subclass(
-    wanted: Input, rows: Sequence[Row], is_wanted: Callable[[Mapper[Any], Any], bool]
-) -> Iterator[tuple[Input, Sequence[Row]]]:
+    wanted: Input, places: Places, is_wanted: Callable[[Mapper[Any], Any], bool]
+) -> Iterator[tuple[Input, Places]]:
     """Yield what to look up for each subclass, and its rows that are wanted."""
     mapper, names = wanted.shape.mapper, wanted.shape.names
     if mapper.polymorphic_on is None:
         return
-    found: dict[Mapper[Any], list[Row]] = {}
-    for row in rows:
-        is_own = type(row.instance) is mapper.class_
-        is_other = isinstance(row.instance, mapper.class_) and not is_own
-        if is_other and is_wanted(mapper, row.instance):
-            found.setdefault(inspect(row.instance).mapper, []).append(row)
+    found: dict[Mapper[Any], list[int]] = {}
+    for place in places:
+        answer = wanted.ledger.answers[place]
+        is_own = type(answer) is mapper.class_
+        is_other = isinstance(answer, mapper.class_) and not is_own
+        if is_other and is_wanted(mapper, answer):
+            found.setdefault(inspect(answer).mapper, []).append(place)
     for subclass, theirs in found.items():
         # The SELECT before has applied the options.
         yield replace(wanted, shape=Shape(subclass, names), options=()), theirs
@@ -135,12 +133,12 @@ def _has_own_columns(mapper: Mapper[Any], instance: Any) -> bool:
     return not own.keys() <= mapper.column_attrs.keys()
 
 
-def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
-    numbers: list[int] = []
+def _assign(wanted: Input, places: Places, results: Iterable[Result[Any]]) -> None:
+    shape, numbers = wanted.shape, list[int]()
     for result in results:
-        for instance, number in result:
-            rows[number].instance = instance
-            numbers.append(number)
+        answers, found = wanted.answers.read(result)
+        wanted.ledger.assign(picked(places, found), answers)
+        numbers += found
     if len(set(numbers)) < len(numbers):
         ((index, _),) = Counter(numbers).most_common(1)
         names = ", ".join(shape.names)
@@ -151,26 +149,27 @@ def _assign(shape: Shape, rows: Sequence[Row], results: Iterable[Any]) -> None:
 def _select(
     session: Session,
     wanted: Input,
-    rows: Sequence[Row],
+    places: Places,
     options: Sequence[ORMOption],
     lock: Lock,
-) -> Iterator[tuple[Sequence[Row], Sequence[Any]]]:
+) -> Iterator[tuple[Places, Sequence[Result[Any]]]]:
     """Execute a SELECT for rows with the same NULLs; yield them, and the results."""
-    is_joined, numbered = wanted.shape.is_joined, wanted.answers.numbered
+    is_joined, keys = wanted.shape.is_joined, wanted.ledger.keys_of(places)
     is_repeating = is_joined or options or session.dispatch.do_orm_execute
-    for nulls, places in by_nulls([row.key for row in rows]).items():
-        alike = [rows[place] for place in places]
-        results: list[Any] = []
-        for statement, parameters in _statements(session, wanted, alike, nulls, lock):
+    for nulls, indexes in wanted.ledger.by_nulls(keys).items():
+        pairs = zip(keys, nulls, strict=True)
+        columns = [picked(c, indexes) for c, is_null in pairs if not is_null]
+        results: list[Result[Any]] = []
+        for statement, parameters in _statements(session, wanted, columns, nulls, lock):
             result = session.execute(statement.options(*options), parameters)
-            results.append(numbered(result.unique() if is_repeating else result))
-        yield alike, results
+            results.append(result.unique() if is_repeating else result)
+        yield picked(places, indexes), results
 
 
 def _statements(
     session: Session,
     wanted: Input,
-    rows: Sequence[Row],
+    columns: Columns,
     nulls: Nulls,
     lock: Lock,
 ) -> Iterator[tuple[Any, Any]]:
@@ -178,29 +177,29 @@ def _statements(
     shape, answers = wanted.shape, wanted.answers
     dialect = session.get_bind(shape.mapper).dialect
     facts, plain = facts_of(dialect), _plain(wanted, nulls, lock)
-    left = [place for place, is_null in enumerate(nulls) if not is_null]
-    if not left:
+    if not columns:
         # All such keys of a call are one row.
         yield plain.add_columns(literal(0)), {}
         return
-    attributes = [shape.attributes[place] for place in left]
+    pairs = zip(shape.attributes, nulls, strict=True)
+    attributes = [attribute for attribute, is_null in pairs if not is_null]
     types = [attribute.type for attribute in attributes]
 
     def compile_() -> tuple[Any, Source | None]:
         source = facts.table_of(dialect, types, is_long=is_long)
         return source and _joined(plain, attributes, source, lock), source
 
-    is_long = len(rows) > _LONG
+    count = len(columns[0])
+    is_long = count > _LONG
     how = (is_long, *(lock or ()))
     key = ("look", answers, shape.names, nulls, dialect.name, *how)
     statement, source = recall(shape.mapper, key, compile_)
-    columns = [[row.key[place] for row in rows] for place in left]
     packed = None if source is None else source.pack(columns, dialect)
     if packed is not None:
         yield statement, packed
         return
-    size = facts.list_parameters // (len(left) + 1)
-    for start in range(0, len(rows), size):
+    size = facts.list_parameters // (len(columns) + 1)
+    for start in range(0, count, size):
         page = [column[start : start + size] for column in columns]
         listed = facts.list_of(attributes, page, start)
         statement = _joined(plain, attributes, listed, lock)

@@ -11,12 +11,12 @@ from .._databases import settle
 from .._insert import Guard, complete_created, explain
 from .._lookup import Lookup, Uncollected, limiting_waits, warn_if_not_covered
 from .._models import columns_of, readable
-from .._turns import Turn
+from .._turns import Key, Turn
 from ..exceptions import AsyncGocError
 from .input import Input
 from .insert import insert, insert_alone
 from .look import is_stale, lock_and_refresh, look, look_for_rivals
-from .rows import Row, Values
+from .rows import Places, Values, picked
 
 # A bulk call does for each chunk what the loop for one row does for a row, and three
 # things differ.
@@ -37,6 +37,7 @@ class Bulk:
 
     def __init__(self, wanted: Input, stack: AsyncExitStack) -> None:
         self._input = wanted
+        self._ledger = wanted.ledger
         self._shape = wanted.shape
         self._session = wanted.call.session
         self._stack = stack
@@ -47,55 +48,58 @@ class Bulk:
         # Whether a rival has made a row that was missing at first.
         self.has_lost = False
 
-    async def find_or_create(self, rows: Sequence[Row]) -> None:
+    async def find_or_create(self, places: Places) -> None:
         """Give each row what it is answered by."""
-        missing = await Uncollected(self._find(rows))
+        missing = await Uncollected(self._find(places))
         # The values first: they may be slow, and the guard takes SQLite's write lock.
         await self._evaluate(missing)
         if missing:
             await Uncollected(self._create(missing))
 
-    async def _find(self, rows: Sequence[Row]) -> Sequence[Row]:
+    async def _find(self, places: Places) -> Places:
         """Give each row its answer, or queue for it; return what is missing."""
-        missing = await self._look_first(rows)
+        missing = await self._look_first(places)
         if missing:
             self._assign_queue_keys(missing)
-        keys = [row.queue_key for row in missing]
-        while again := set(await self._turn.queue(keys)):
-            released = [row for row in missing if row.queue_key in again]
+        while again := set(await self._turn.queue(self._keys_of(missing))):
+            keys = self._ledger.queue_keys
+            released = [place for place in missing if keys[place] in again]
             missing = await self._look_again(missing, released)
-            keys = [row.queue_key for row in missing]
         return missing
 
-    async def _create(self, missing: Sequence[Row]) -> None:
+    async def _create(self, missing: Places) -> None:
         """Insert rows, or find those of rivals."""
-        turn = self._turn
+        turn, ledger = self._turn, self._ledger
         if await self._guard() | await self._lock(missing):
             missing = await self._look_again(missing, missing)
         if not missing:
             return
         await self._insert(missing)
-        turn.created([row.queue_key for row in missing if row.is_created])
-        lost = [row for row in missing if not row.is_created]
-        turn.lost([row.queue_key for row in lost if row.instance is not None])
-        for row in lost:
-            if row.instance is None:
-                await insert_alone(self._input, row)
-            self.has_lost = self.has_lost or not row.is_created
+        made = ledger.made(missing)
+        turn.created(self._keys_of(made))
+        if len(made) == len(missing):
+            return
+        lost = [place for place in missing if place not in ledger.created]
+        turn.lost(self._keys_of(ledger.found(lost)))
+        for place in ledger.missing(lost):
+            await insert_alone(self._input, place)
+        self.has_lost = self.has_lost or not ledger.created.issuperset(lost)
 
-    async def update(self, rows: Sequence[Row], names: frozenset[str]) -> None:
+    async def update(self, places: Places, names: frozenset[str]) -> None:
         """Lock and refresh the rows, and give them the values of these names."""
         self._input.call.use_writer(self._shape.mapper)
         await self._guard()
-        await self._look(rows, _lock_and_refresh)
-        deleted = [row for row in rows if row.instance is None]
+        ledger = self._ledger
+        await self._look(places, _lock_and_refresh)
+        deleted = ledger.missing(places)
         await self._evaluate(deleted)
-        for row in deleted:
-            await insert_alone(self._input, row, is_locking=True)
+        for place in deleted:
+            await insert_alone(self._input, place, is_locking=True)
+        given = ((place, ledger.values[place]) for place in places)
         changes = [
-            (row.instance, {n: row.values[n] for n in names & row.values.keys()})
-            for row in rows
-            if not row.is_created
+            (ledger.answers[place], {n: values[n] for n in names & values.keys()})
+            for place, values in given
+            if place not in ledger.created
         ]
         lookup = self._input.lookup
         try:
@@ -103,24 +107,25 @@ class Bulk:
         except DBAPIError as error:
             explain(lookup, error, "updating", undone="this call")
             raise
-        stale = [row for row in rows if is_stale(row.instance)]
+        stale = [place for place in places if is_stale(ledger.answers[place])]
         if stale:
             await self._look(stale)
 
-    async def _insert(self, missing: Sequence[Row]) -> None:
+    async def _insert(self, missing: Places) -> None:
         """Insert the rows, or find those of rivals; leave what neither does."""
-        left, is_going_on = list(missing), True
+        ledger, mark = self._ledger, self._input.answers.mark
+        left, is_going_on = missing, True
         # A flush inserts all rows or none, so it is tried again without those that have
         # a rival's row by now.
         while left and is_going_on:
             others = dict(await insert(self._input, left))
-            await self._complete([row for row in left if row.is_created])
-            rest: list[Row] = [row for row in left if row.instance is None]
+            await self._complete(ledger.made(left))
+            rest = ledger.missing(left)
             if rest:
                 await self._look(rest, look_for_rivals)
-            for row in rest:
-                mark = self._input.answers.mark(row.instance)
-                row.is_created = others.pop(mark, None) is not None
+            for place in rest:
+                if others.pop(mark(ledger.answers[place]), None) is not None:
+                    ledger.created.add(place)
             if others:
                 # Inserting the rest again could insert some of them twice.
                 name = self._shape.mapper.class_.__name__
@@ -130,86 +135,88 @@ class Bulk:
                     "cannot be told apart; get or create them one by one"
                 )
                 raise AsyncGocError(msg)
-            unknown: list[Row] = [row for row in rest if row.instance is None]
+            unknown = ledger.missing(rest)
             is_going_on = len(unknown) < len(left)
             left = unknown
 
-    async def _complete(self, rows: Sequence[Row]) -> None:
+    async def _complete(self, places: Places) -> None:
         """Load what the INSERT has not loaded, and nothing else."""
-        if not self._input.answers.are_loaded:
+        if not places or not self._input.answers.are_loaded:
             return
         mapper, options = self._shape.mapper, self._input.options
-        made: list[Any] = [row.instance for row in rows]
+        answers = self._ledger.answers
+        made = picked(answers, places)
         # One statement for all rows returns every column, and a flush may not.
         is_read = readable(mapper) <= columns_of(mapper).keys() and (
             self._input.call.strategy == "native" or not any(map(is_stale, made))
         )
-        if not rows or (is_read and not options):
+        if is_read and not options:
             return
-        for row in rows:
-            row.instance = None
-        await self._look(rows)
-        for row, instance in zip(rows, made, strict=True):
-            if row.instance is instance:
+        for place in places:
+            answers[place] = None
+        await self._look(places)
+        for place, instance in zip(places, made, strict=True):
+            if answers[place] is instance:
                 continue
             # A trigger has changed its key.
-            row.instance = instance
+            answers[place] = instance
             unread = [n for n in sorted(readable(mapper)) if n not in vars(instance)]
             if unread:
                 await self._session.refresh(instance, unread)
             await complete_created(self._session, instance, options, is_alone=False)
 
-    async def _look(self, rows: Sequence[Row], how: Callable[..., None] = look) -> None:
-        await self._session.run_sync(how, self._input, rows)
+    async def _look(self, places: Places, how: Callable[..., None] = look) -> None:
+        await self._session.run_sync(how, self._input, places)
 
-    async def _look_first(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Look for *rows*; return what is missing, also where they are written."""
-        await self._look(rows)
-        missing = [row for row in rows if row.instance is None]
+    async def _look_first(self, places: Places) -> Places:
+        """Look for rows; return what is missing, also where they are written."""
+        await self._look(places)
+        missing = self._ledger.missing(places)
         if missing and self._input.call.use_writer(self._shape.mapper):
             # The first look went to a replica, which lags.
             await self._look(missing)
-        return [row for row in missing if row.instance is None]
+            missing = self._ledger.missing(missing)
+        return missing
 
-    async def _look_again(
-        self, missing: Sequence[Row], rows: Sequence[Row]
-    ) -> list[Row]:
-        """Look for *rows*; return what of *missing* is missing still."""
-        await self._look(rows)
-        found = [row.queue_key for row in missing if row.instance is not None]
-        self._turn.found(found)
+    async def _look_again(self, missing: Places, places: Places) -> Places:
+        """Look for rows again; return what of *missing* is missing still."""
+        await self._look(places)
+        found = self._ledger.found(missing)
+        self._turn.found(self._keys_of(found))
         self.has_lost = self.has_lost or bool(found)
-        return [row for row in missing if row.instance is None]
+        return self._ledger.missing(missing)
 
-    def _assign_queue_keys(self, rows: Sequence[Row]) -> None:
-        values = [row.values for row in rows]
-        for lookup, places in self._shape.alike(values):
+    def _keys_of(self, places: Places) -> Sequence[Key | None]:
+        """Return what the call queues for."""
+        return list(map(self._ledger.queue_keys.__getitem__, places))
+
+    def _assign_queue_keys(self, places: Places) -> None:
+        for lookup, alike in self._input.alike(places):
             warn_if_not_covered(self._input.call, lookup)
-            keys = self._turn.keys_of(lookup, [values[place] for place in places])
-            for place, key in zip(places, keys, strict=True):
-                rows[place].queue_key = key
+            keys = self._turn.keys_of(lookup, picked(self._ledger.values, alike))
+            self._ledger.queue_keys.update(zip(alike, keys, strict=True))
 
-    async def _lock(self, rows: Sequence[Row]) -> bool:
+    async def _lock(self, places: Places) -> bool:
         """Lock the keys in the database, if the policy says so."""
         if not self._input.call.policy.advisory_lock:
             return False
-        values = [row.values for row in rows]
-        alike = self._shape.alike(values)
+        alike = self._input.alike(places)
         alike[0][0].lock_timeout = self._input.lookup.lock_timeout
-        groups = [(lookup, [values[p] for p in places]) for lookup, places in alike]
+        values = self._ledger.values
+        groups = [(lookup, picked(values, places)) for lookup, places in alike]
         await self._turn.lock(*groups)
         return True
 
-    async def _evaluate(self, rows: Sequence[Row]) -> None:
+    async def _evaluate(self, places: Places) -> None:
         """Work out what new rows get; functions are called for each."""
-        if not rows:
+        if not places:
             return
         defaults = self._input.defaults
         is_lazy = defaults.is_lazy
         same = {} if is_lazy else await defaults.values()
-        for row in rows if is_lazy or same else ():
+        for place in places if is_lazy or same else ():
             values = await defaults.afresh() if is_lazy else same
-            row.new_values = {**values, **row.values}
+            self._ledger.new_values[place] = {**values, **self._ledger.values[place]}
 
     async def _guard(self) -> bool:
         """Guard all that follows; say whether what was found is out of date."""
@@ -221,9 +228,9 @@ class Bulk:
         return has_settled
 
 
-def _lock_and_refresh(session: Session, wanted: Input, rows: Sequence[Row]) -> None:
+def _lock_and_refresh(session: Session, wanted: Input, places: Places) -> None:
     with limiting_waits(wanted.lookup, session):
-        lock_and_refresh(session, wanted, rows)
+        lock_and_refresh(session, wanted, places)
 
 
 def _change(

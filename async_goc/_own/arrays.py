@@ -225,8 +225,8 @@ class Arrays:
     def _assign(
         self, sought: Sequence[Sought], rows: Sequence[Row]
     ) -> Sequence[Sought]:
-        sent = [each.key for each in sought]
-        keys = self._loader.values_at(self._places, rows)
+        sent = [*map(list, zip(*[each.key for each in sought], strict=True))]
+        keys = self._loader.columns_at(self._places, rows)
         if len(rows) == len(sought) and not are_mixed_up(sent, keys):
             for each, row in zip(sought, rows, strict=True):
                 each.row, each.is_created = row, True

@@ -101,7 +101,7 @@ class Inserts:
     def _has_obstacle(self) -> bool:
         if self._ears.have_changed():
             rows = [self._given]
-            self._obstacle = obstacle_to_many(self._session, self._mapper, rows)
+            self._obstacle = obstacle_to_many(self._session, self._mapper, rows, ())
         return self._obstacle is not None
 
     def _completed(self, row: Values, ask: Ask) -> Values | None:

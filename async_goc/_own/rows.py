@@ -76,15 +76,12 @@ class Loader(Generic[T]):
             values[place] = process(values[place])
         return values
 
-    def values_at(
-        self, places: Sequence[int], rows: Sequence[Row]
-    ) -> list[tuple[Any, ...]]:
-        """Return the values of these columns, for rows of one statement."""
+    def columns_at(self, places: Sequence[int], rows: Sequence[Row]) -> list[list[Any]]:
+        """Return these columns' values, for rows of one statement."""
         found = [values for _, values in rows]
         if rows and self._processors_of(rows[0][0]):
             found = [*map(self.values, rows)]
-        columns = [[values[place] for values in found] for place in places]
-        return [*zip(*columns, strict=True)]
+        return [[values[place] for values in found] for place in places]
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """Return the row's primary key."""

@@ -232,7 +232,7 @@ async def test_half_a_row(session: AsyncSession, verb: Any) -> None:
 async def test_deleted_in_the_meantime(session: AsyncSession, verb: Any) -> None:
     """A row that is deleted before its subclass's columns are read is created anew.
 
-    Fails without `instance` in `look`.
+    Fails without `answers` in `look`.
     """
     rows = await add(session, JOINED[1:2], 1)
     deleted: list[object] = []

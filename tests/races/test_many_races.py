@@ -32,7 +32,7 @@ async def truncated(engine: AsyncEngine) -> AsyncIterator[None]:
 async def test_processes(url: str, engine: AsyncEngine) -> None:
     """Two processes x 4 tasks: no deadlock, no duplicate, each row created once.
 
-    Fails without `sorted` in `distinct`: by deadlocks.
+    Fails without `sorted` in `ledger_of`: by deadlocks.
     """
     ends = await processes.at_once(many_storm, (url, 1), (url, 2))
     created = sum(map(Counter, ends), Counter[str]())
