@@ -18,8 +18,8 @@ from ._turns import Key, early_key
 # looked for without them. What is less plain, or not there, goes the general way, which
 # does not look a second time.
 
-# What is known of such a call: its plan; the row's key, if that has been needed; and
-# when its look begins, if that is now.
+# What is known of such a call: its plan; and the row's key, if it has to queue for
+# that, or else when its look begins.
 Start = tuple[Plan[T] | None, Key | None, float | None]
 NO_START: Final = (None, None, None)
 
@@ -56,4 +56,5 @@ def plain_start(
     # One that waits without a connection leaves it to others.
     key = early_key(own, plan, values, policy)
     is_known = key is not None and policy.locks.queues().memory.exists(key)
-    return plan, key, perf_counter() if is_known else None
+    # What the look begins may decide the key, and is not known by now.
+    return (plan, None, perf_counter()) if is_known else (plan, key, None)

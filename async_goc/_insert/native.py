@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ClauseElement, Column, CursorResult
 from sqlalchemy.engine import Dialect
@@ -27,6 +27,8 @@ from .parents import as_columns
 
 # What an INSERT returns; none: all that a SELECT would load.
 Columns = tuple[Column[Any], ...]
+# To be looked for by hash: values of the application's own may not compare with it.
+_NULL: Final = frozenset({None})
 
 
 def insert_natively(
@@ -60,7 +62,7 @@ def returning_insert(
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _Inserting:
     """What an INSERT of one row has to know of a model."""
 
     # By attribute name.
@@ -76,10 +78,10 @@ class _Table:
 
 
 @remembered
-def _table(mapper: Mapper[Any]) -> _Table:
+def _table(mapper: Mapper[Any]) -> _Inserting:
     columns, loaded = columns_of(mapper), readable(mapper)
     returned = tuple(name for name in columns if name in loaded)
-    return _Table(columns, returned, loaded, dict.fromkeys(nullable(mapper)), {})
+    return _Inserting(columns, returned, loaded, dict.fromkeys(nullable(mapper)), {})
 
 
 # Why not the ORM's own INSERT … RETURNING, as `bulk` has it for many rows? It was
@@ -101,7 +103,7 @@ def _insert(
     for name, parent in parents.items():
         set_committed_value(instance, name, parent)
     # An object that is pending costs as much as the INSERT's own Python.
-    is_pending = not may_skip_pending(session)
+    is_pending = not may_skip_pending(session, instance)
     if is_pending:
         session.add(instance)
     parameters, expressions = _sent(table, instance)
@@ -130,7 +132,7 @@ def _insert(
 
 
 def _sent(
-    table: _Table, instance: object
+    table: _Inserting, instance: object
 ) -> tuple[dict[str, Any], dict[Column[Any], Any]]:
     """Return the parameters, and the SQL expressions, that a flush would send."""
     loaded: Mapping[str, Any] = instance_dict(instance)
@@ -150,7 +152,7 @@ def _sent(
 
 
 def _fill(
-    table: _Table,
+    table: _Inserting,
     instance: object,
     parameters: Mapping[str, Any],
     result: CursorResult[Any],
@@ -184,8 +186,9 @@ def _register(
     if stale is not None:
         # Its row has been deleted, and the new one is another row with the same key.
         session.expire(stale)
-    if is_pending or None in key[1]:
+    if is_pending or not _NULL.isdisjoint(key[1]):
         session.add(instance)
-        register_pending(session, instance)  # It refuses a row without a key.
+        # SQLAlchemy knows which keys may be NULL in part, and refuses the others.
+        register_pending(session, instance)
     else:
         register_inserted(session, instance, key)

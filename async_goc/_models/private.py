@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 # SQLAlchemy numbers the SAVEPOINTs of a connection, and asyncpg prepares each statement
@@ -33,7 +33,8 @@ REGISTER_PERSISTENT = "_register_persistent"
 NEW_IN_TRANSACTION = "_new"
 
 # What a flush does to an object's values: they are the database's from now on. There is
-# no public way to say so of a new object. Without it, each one is pending first.
+# no public way to say so of a new object, nor to say which session has it: `session_id`
+# and `hash_key` are not documented. Without it, each one is pending first.
 COMMIT_VALUES = "_commit_all"
 
 # The isolation level that ``create_engine()`` was given. Until there is a connection,
@@ -152,18 +153,24 @@ def register_pending(session: Session, instance: object) -> None:
     getattr(session, REGISTER_PERSISTENT)({instance_state(instance)})
 
 
-def may_skip_pending(session: Session) -> bool:
+def may_skip_pending(session: Session, instance: object) -> bool:
     """Whether nothing is told that a new object is pending before it is persistent."""
-    return hasattr(InstanceState, COMMIT_VALUES) and not any(_told(session.dispatch))
+    state: Any = instance_state(instance)
+    return (
+        hasattr(state, COMMIT_VALUES)
+        and state.session_id is None  # A listener to `init` may have added it.
+        and type(session).add is Session.add
+        and not any(_told(session.dispatch))
+    )
 
 
 def register_inserted(session: Session, instance: object, key: Any) -> None:
     """Make an instance persistent that has not been pending, and new as above."""
     state: Any = instance_state(instance)
+    register_loaded(session, [instance])  # It fails if the session has been closed.
     state.key, state.session_id = key, session.hash_key
     session.identity_map.replace(state)
     getattr(state, COMMIT_VALUES)(state.dict, session.identity_map)
-    register_loaded(session, [instance])
 
 
 def register_loaded(session: Session, instances: Iterable[object]) -> None:

@@ -16,7 +16,9 @@ def early_key(
     session: Session, plan: Plan[Any], values: Mapping[str, Any], policy: Policy
 ) -> Key | None:
     """Return the key, if nothing decides it but the values and the session's engine."""
-    bind = None if routes(session) else session.bind
+    if routes(session) or not isinstance(session.bind, Engine):
+        return None
+    bind = session.get_bind(plan.mapper)  # There may be another one for the model.
     if not isinstance(bind, Engine):
         return None
     # They may be of any kind, such as AUTOCOMMIT, which is refused where it does harm.

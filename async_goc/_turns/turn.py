@@ -28,8 +28,8 @@ class Turn:
     # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
-    # Whether the call has looked, or knows that it has to queue first.
-    _has_begun = False
+    # Whether the call has looked by now, or knows that it queues first.
+    _is_decided = False
     # Whether the call has looked for its row before it queues for the key.
     has_looked = True
     # The key of the one row, made when first needed. A hit in an open transaction
@@ -49,9 +49,9 @@ class Turn:
         # The earliest start of the last look. It may miss the rows of keys that were
         # released later.
         self._looked = perf_counter() if looked is None else looked
-        # A call that gives either knows by now which of the two comes first.
+        # A call that gives either need not find out which of the two comes first.
         if key is not None or looked is not None:
-            self._has_begun = True
+            self._is_decided = True
             self._keys = () if key is None else (key,)
             self.has_looked = looked is not None
 
@@ -100,7 +100,7 @@ class Turn:
         """Whether the call looks for its row now, before it queues for the key."""
         # A call that waits without a connection leaves it to others. One that has a
         # connection looks first, because most rows are there.
-        if self._has_begun:
+        if self._is_decided:
             return False
         locks = self._call.policy.locks
         if locks is not None and not connections_of(self._call.session.sync_session):

@@ -36,7 +36,7 @@ async def test_hits_do_not_queue(
 ) -> None:
     """A session with a connection looks first; one without knows what exists.
 
-    Fails without `_has_begun` in `Turn`.
+    Fails without `_is_decided` in `Turn`.
     """
     sessions = async_sessionmaker(engine.execution_options(**options))
     if not is_observed:
