@@ -9,6 +9,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
+from sqlalchemy.util import greenlet_spawn
 
 from .._call import Call
 from .._databases import Failure, facts_of, native_insert
@@ -37,7 +38,7 @@ def insert_natively(
     """Insert the row, or return the database's error, if it has one."""
     # The session must be settled, and the row must fit. Like that of any statement, an
     # error of this one ends a PostgreSQL transaction.
-    return call.session.run_sync(_insert, new_row, values)
+    return greenlet_spawn(_insert, call.session.sync_session, new_row, values)
 
 
 def returning_insert(

@@ -124,7 +124,7 @@ class Queues(Holders):
         self, keys: Collection[Hashable], owner: Owner, answer: Answer = Answer.GRANTED
     ) -> None:
         """Give *keys* back, and tell the waiters of each *answer*."""
-        if self._lines and not self._lines.keys().isdisjoint(keys):
+        if len(keys) == 1 or (self._lines and not self._lines.keys().isdisjoint(keys)):
             for key in keys:
                 self.release(key, owner, answer)
         else:

@@ -6,7 +6,7 @@ that constant. Where a public way exists it is taken: ``after_begin`` tells whic
 connections a session holds, ``as_generic()`` what kind of type a column has.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, MutableMapping
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final
@@ -167,7 +167,8 @@ def may_skip_pending(session: Session, instance: object) -> bool:
 def register_inserted(session: Session, instance: object, key: Any) -> None:
     """Make an instance persistent that has not been pending, and new as above."""
     state: Any = instance_state(instance)
-    register_loaded(session, [instance])  # It fails if the session has been closed.
+    # It fails if the session has been closed.
+    _new_in_transaction(session)[state] = True
     state.key, state.session_id = key, session.hash_key
     session.identity_map.replace(state)
     getattr(state, COMMIT_VALUES)(state.dict, session.identity_map)
@@ -175,9 +176,14 @@ def register_inserted(session: Session, instance: object, key: Any) -> None:
 
 def register_loaded(session: Session, instances: Iterable[object]) -> None:
     """Make persistent instances, loaded from their INSERT, new in the transaction."""
+    new = dict.fromkeys(map(instance_state, instances), True)
+    _new_in_transaction(session).update(new)
+
+
+def _new_in_transaction(session: Session) -> MutableMapping[Any, bool]:
     transaction = session.get_nested_transaction() or session.get_transaction()
-    new: dict[Any, bool] = getattr(transaction, NEW_IN_TRANSACTION)
-    new.update(dict.fromkeys(map(instance_state, instances), True))
+    found: MutableMapping[Any, bool] = getattr(transaction, NEW_IN_TRANSACTION)
+    return found
 
 
 def class_listeners(collection: Any) -> Iterable[Any]:

@@ -73,7 +73,7 @@ async def test_conflict_on_another_constraint(
 async def test_rollback(session: AsyncSession) -> None:
     """What was created is transient again, and can be created again.
 
-    Fails without `NEW_IN_TRANSACTION` in `register_loaded`.
+    Fails without `_new_in_transaction` in `register_loaded`.
     """
     result = await get_or_create_many(session, Tag, named("a", "b"))
     await session.rollback()
