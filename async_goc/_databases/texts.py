@@ -56,10 +56,11 @@ def array_of(values: Sequence[Any], dialect: Dialect) -> str | None:
     kinds = set(map(type, found))
     if not kinds <= {str, NoneType}:
         return None
-    joined = '","'.join(found) if kinds == {str} else "\\"
-    if "\\" in joined or joined.count('"') > 2 * (len(found) - 1):
-        return _list_of(found, set())
-    return f'{{"{joined}"}}'
+    if kinds == {str}:
+        joined = '","'.join(found)
+        if "\\" not in joined and joined.count('"') == 2 * (len(found) - 1):
+            return f'{{"{joined}"}}'
+    return _list_of(found, set())
 
 
 def _list_of(value: object, found: set[type[Any]]) -> str:

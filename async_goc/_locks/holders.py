@@ -68,7 +68,7 @@ class Holders:
 
 
 def _remove(keys: Collection[Hashable], where: dict[Hashable, Any]) -> None:
-    """Remove *keys*, all of which are there."""
+    """Remove *keys*, each of which is there, and given once."""
     if len(keys) == len(where):
         where.clear()  # None of them is hashed again.
     else:

@@ -157,7 +157,7 @@ def _check_presence(
     """Refuse rows without a key."""
     for name in shape.names:
         if not all(name in names for names in named):
-            index = next(i for i, row in enumerate(rows) if name not in row)
+            index = next(i for i, row in enumerate(rows) if name not in tuple(row))
             raise _no_key(shape, index, "no", name)
 
 

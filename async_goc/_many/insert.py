@@ -59,8 +59,8 @@ async def insert_alone(wanted: Input, place: int, *, is_locking: bool = False) -
     instance, is_created = await find_or_create(
         wanted.call, new_row.lookup, new_row, "savepoint"
     )
-    wanted.ledger.answers[place] = wanted.answers.of(instance)
-    wanted.ledger.created.update([place] if is_created else [])
+    note = wanted.ledger.create if is_created else wanted.ledger.assign
+    note([place], [wanted.answers.of(instance)])
 
 
 async def _insert_natively(

@@ -1,8 +1,7 @@
 """Say what the names are that a bulk call's rows have values for."""
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, repeat
-from operator import contains
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.orm import Mapper
@@ -16,7 +15,8 @@ def check_names(
     mapper: Mapper[Any], rows: Sequence[Values], key: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """Return what the rows name, each set of names once; refuse unknown names."""
-    named = _names_of_all(rows)
+    # What a row lists counts: a mapping may find, or have, more than that.
+    named = list(dict.fromkeys(map(tuple, rows)))
     unknown = [
         name
         for name in dict.fromkeys(chain(*named))
@@ -31,19 +31,12 @@ def check_names(
     return named
 
 
-def _names_of_all(rows: Sequence[Values]) -> list[tuple[str, ...]]:
-    names = tuple(rows[0])
-    # In most calls, all rows have the same ones.
-    has_same = all(all(map(contains, rows, repeat(name))) for name in names)
-    if has_same and set(map(len, rows)) == {len(names)}:
-        return [names]
-    return list(dict.fromkeys(map(tuple, rows)))
-
-
 def infer_key(mapper: Mapper[Any], named: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the names that make up the one unique constraint that every row covers."""
     common = set(named[0]).intersection(*named)
-    found = {_names_of(mapper, unique, common) for unique in uniques_of(mapper, None)}
+    found = {
+        _names_covering(mapper, unique, common) for unique in uniques_of(mapper, None)
+    }
     found.discard(())
     if len(found) == 1:
         return found.pop()
@@ -56,7 +49,9 @@ def infer_key(mapper: Mapper[Any], named: Sequence[Sequence[str]]) -> tuple[str,
     raise ValueError(msg)
 
 
-def _names_of(mapper: Mapper[Any], unique: Unique, names: set[str]) -> tuple[str, ...]:
+def _names_covering(
+    mapper: Mapper[Any], unique: Unique, names: set[str]
+) -> tuple[str, ...]:
     """Return those of *names* that together give all columns of the constraint."""
     chosen: list[str] = []
     covered: set[Any] = set()

@@ -14,6 +14,7 @@ from async_goc import (
     Event,
     Policy,
     get_or_create_many,
+    update_or_create_many,
 )
 from async_goc.exceptions import (
     MissingConstraintError,
@@ -64,6 +65,23 @@ async def test_wrong_arguments(
     with pytest.raises(error) as raised:
         await get_or_create_many(session, Tag, rows, **call)
     assert message in str(raised.value)
+    assert statements == []
+
+
+@on_sqlite
+async def test_odd_mappings(session: AsyncSession, statements: list[str]) -> None:
+    """A mapping that finds more names than it lists hides no unknown one.
+
+    Fails without `tuple` in `check_names`: where rows are asked for the first one's.
+    """
+
+    class Tolerant(dict[str, Any]):
+        def __contains__(self, name: object) -> bool:
+            return True
+
+    rows = [{"name": "a", "colour": "r"}, Tolerant(name="b", color="g")]
+    with pytest.raises(UnknownFieldError, match="color"):
+        await update_or_create_many(session, Tag, rows, key="name")
     assert statements == []
 
 
