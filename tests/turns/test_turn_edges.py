@@ -210,7 +210,8 @@ async def test_the_limit_is_each_holders(
     Fails without `since` in `Queues._give`.
     """
     events: list[Event] = []
-    brief = replace(policy, wait_timeout=0.3, observer=events.append)
+    # (A machine that stands still for a moment is not what this is about.)
+    brief = replace(policy, wait_timeout=0.8, observer=events.append)
     time = asyncio.get_running_loop().time
     async with sessions() as one, sessions() as other:
         await other.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -218,7 +219,7 @@ async def test_the_limit_is_each_holders(
         await get_or_create(one, Tag, name="x", policy=policy)
         call = asyncio.create_task(get_or_create(other, Tag, name="x", policy=brief))
         began = time()
-        await until(lambda: locks.statistics().waiting and time() > began + 0.2)
+        await until(lambda: locks.statistics().waiting and time() > began + 0.4)
         queues = locks.queues()
         [key] = queues._holders
         await one.commit()
@@ -229,7 +230,7 @@ async def test_the_limit_is_each_holders(
             await call
         queues.release(key, stranger)
     assert locks.statistics().waited == 2
-    assert events[0].waited >= 0.4
+    assert events[0].waited >= 1.1
 
 
 def test_policies_can_be_copied() -> None:
