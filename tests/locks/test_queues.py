@@ -5,6 +5,7 @@ from time import perf_counter
 
 import pytest
 from owners import Holder, line_up, tick
+from waiting import until
 
 from async_goc._locks.owner import Answer
 from async_goc._locks.queues import Queues
@@ -253,3 +254,20 @@ async def test_release_is_harmless_twice(queues: Queues) -> None:
     queues.release("k", second)
     assert await tasks[1] is Answer.CREATED
     assert (queues.memory.exists("k"), queues.memory.exists("unknown")) == (True, False)
+
+
+async def test_the_limit_starts_anew_with_each_holder(queues: Queues) -> None:
+    """Whoever still waits when the key passes on gives the next holder as long.
+
+    Fails without `since` in `Queues._give`.
+    """
+    first, *others = Holder(), Holder(), Holder()
+    time = asyncio.get_running_loop().time
+    assert queues.take("k", first)
+    began = time()
+    granted, asking = await line_up(queues, *others, limit=0.8)
+    await until(lambda: time() > began + 0.4)
+    queues.release("k", first)
+    assert await granted is Answer.GRANTED
+    assert await asking is Answer.TIMEOUT
+    assert time() - began >= 1.1

@@ -205,10 +205,7 @@ class Stranger(Owner):
 async def test_the_limit_is_each_holders(
     sessions: Sessions, policy: Policy, locks: KeyedLocks
 ) -> None:
-    """wait_timeout starts anew when the key passes on.
-
-    Fails without `since` in `Queues._give`.
-    """
+    """A call that has to wait for another holder waits for wait_timeout anew."""
     events: list[Event] = []
     # (A machine that stands still for a moment is not what this is about.)
     brief = replace(policy, wait_timeout=0.8, observer=events.append)
