@@ -158,11 +158,6 @@ class Call:
         """Which database the session asks, if it says so."""
         return database_of(self.session.sync_session, self.model)
 
-    @property
-    def is_reported(self) -> bool:
-        """Whether anything listens to the call."""
-        return self._report is not None
-
     def use_writer(self, mapper: Mapper[Any]) -> bool:
         """From now on, read where rows are written; say if that is another place.
 

@@ -16,9 +16,9 @@ def early_key(
     session: Session, plan: Plan[Any], values: Mapping[str, Any], policy: Policy
 ) -> Key | None:
     """Return the key, if nothing decides it but the values and the session's engine."""
-    if routes(session) or not isinstance(session.bind, Engine):
-        return None
-    bind = session.get_bind(plan.mapper)  # There may be another one for the model.
+    # There may be another one for the model.
+    has_engine = isinstance(session.bind, Engine) and not routes(session)
+    bind = session.get_bind(plan.mapper) if has_engine else None
     if not isinstance(bind, Engine):
         return None
     # They may be of any kind, such as AUTOCOMMIT, which is refused where it does harm.
