@@ -50,15 +50,15 @@ def returning_insert(
     """
     if returned:
         return native_insert(dialect, mapper.local_table).returning(*returned)
-    table = _table(mapper)
-    statement = table.inserts.get(dialect.name)
+    known = _inserting(mapper)
+    statement = known.inserts.get(dialect.name)
     if statement is None:
-        loaded: list[Any] = [table.columns[name] for name in table.returned]
+        loaded: list[Any] = [known.columns[name] for name in known.returned]
         kind = mapper.polymorphic_on
-        if kind is not None and kind not in table.columns.values():
+        if kind is not None and kind not in known.columns.values():
             loaded.append(kind)  # The class of each instance depends on it.
         statement = native_insert(dialect, mapper.local_table).returning(*loaded)
-        table.inserts[dialect.name] = statement
+        known.inserts[dialect.name] = statement
     return statement
 
 
@@ -79,7 +79,7 @@ class _Inserting:
 
 
 @remembered
-def _table(mapper: Mapper[Any]) -> _Inserting:
+def _inserting(mapper: Mapper[Any]) -> _Inserting:
     columns, loaded = columns_of(mapper), readable(mapper)
     returned = tuple(name for name in columns if name in loaded)
     return _Inserting(columns, returned, loaded, dict.fromkeys(nullable(mapper)), {})
@@ -96,18 +96,18 @@ def _insert(
     session: Session, new_row: NewRow[T], values: Mapping[str, Any]
 ) -> T | Failure:
     mapper = new_row.mapper
-    table = _table(mapper)
+    known = _inserting(mapper)
     connection = session.connection(bind_arguments={"mapper": mapper})
     dialect = connection.dialect
     columns, parents = as_columns(mapper, values)
     instance = new_row.make(columns)
     for name, parent in parents.items():
         set_committed_value(instance, name, parent)
-    # An object that is pending costs as much as the INSERT's own Python.
+    # To be pending first would take the call 2 % more instructions.
     is_pending = not may_skip_pending(session, instance)
     if is_pending:
         session.add(instance)
-    parameters, expressions = _sent(table, instance)
+    parameters, expressions = _sent(known, instance)
     statement = returning_insert(mapper, dialect)
     if expressions:
         statement = statement.values(expressions)
@@ -123,9 +123,9 @@ def _insert(
             session.expunge(instance)
     if row is None:
         return Failure(None, instance)
-    _fill(table, instance, parameters, result, row)
+    _fill(known, instance, parameters, result, row)
     _register(session, mapper, instance, is_pending=is_pending)
-    unread = table.readable - instance_dict(instance).keys()
+    unread = known.readable - instance_dict(instance).keys()
     if unread:
         # The SQL expressions of column_property() are no columns of the table.
         session.expire(instance, unread)
@@ -133,13 +133,13 @@ def _insert(
 
 
 def _sent(
-    table: _Inserting, instance: object
+    known: _Inserting, instance: object
 ) -> tuple[dict[str, Any], dict[Column[Any], Any]]:
     """Return the parameters, and the SQL expressions, that a flush would send."""
     loaded: Mapping[str, Any] = instance_dict(instance)
-    parameters: dict[str, Any] = {**table.empty}
+    parameters: dict[str, Any] = {**known.empty}
     expressions: dict[Column[Any], Any] = {}
-    for name, column in table.columns.items():
+    for name, column in known.columns.items():
         if name not in loaded:
             continue
         value = loaded[name]
@@ -153,7 +153,7 @@ def _sent(
 
 
 def _fill(
-    table: _Inserting,
+    known: _Inserting,
     instance: object,
     parameters: Mapping[str, Any],
     result: CursorResult[Any],
@@ -162,11 +162,11 @@ def _fill(
     """Put into the instance what the INSERT has made up, as a flush would."""
     # The values are committed as soon as the instance is registered.
     loaded = instance_dict(instance)
-    returned = dict(zip(table.returned, row, strict=False))
+    returned = dict(zip(known.returned, row, strict=False))
     # Defaults that SQLAlchemy has evaluated are among the parameters that it sent.
     evaluated = {column.key for column in result.prefetch_cols() or ()}
     made: Any = result.last_inserted_params() if evaluated else {}
-    for name, column in table.columns.items():
+    for name, column in known.columns.items():
         if column.key in parameters:
             if name in returned:
                 loaded.setdefault(name, None)

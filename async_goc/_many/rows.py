@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Values = Mapping[str, Any]
 Nulls = tuple[bool, ...]
 Columns = Sequence[Sequence[Any]]
-# Where rows come among all rows of a call, in the order of their keys.
+# Which rows: their indexes in the columns of a ledger. (A range of them has no step.)
 Places = Sequence[int]
 
 
