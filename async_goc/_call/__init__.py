@@ -3,8 +3,8 @@
 `policy` is the caller's choice as one value, `events` is what an observer is told, and
 `observers` makes one of several. `report` tells it when a call begins and ends, and
 `call` is what every verb opens first: it carries the session, the policy and the report
-through all rooms, and keeps a second task out of the session. `routing` sends what must
-not lag to where the session writes.
+through all rooms. `claim` keeps a second task out of the session, and `routing` sends
+what must not lag to where the session writes.
 """
 
 # pyright: reportUnusedImport=false
@@ -13,10 +13,9 @@ from .call import (
     Call,
     check_loop,
     check_policy,
-    claim_session,
-    leave_session,
     policy_of,
 )
+from .claim import claim_session, leave_session
 from .events import Event, Observer, Outcome, Stats, tell
 from .observers import Relay, everywhere, listener, observers
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_number, check_type

@@ -1,107 +1,26 @@
 """One call under way: whose session it uses, how it behaves, and what it reports."""
 
 from asyncio import get_running_loop
-from collections.abc import Iterator
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any, Final, Self
 
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import Mapper, Session, class_mapper
+from sqlalchemy.orm import Mapper, class_mapper
 
 from .._databases import give_up
 from .._locks import Owner
 from ..exceptions import ContradictionError, SnapshotConflictError
+from .claim import Claim, claim_session, claims, leave_session
 from .events import Outcome
 from .policy import DEFAULT_POLICY, Policy
 from .report import Report, open_report
-from .routing import (
-    GET_BIND,
-    database_of,
-    refuse_shards,
-    send_anywhere,
-    send_to_writer,
-)
+from .routing import database_of, refuse_shards, send_to_writer
 
-_KEY: Final = "async_goc.call"
 # Where an application keeps the policy of its sessions.
 _POLICY: Final = "async_goc.policy"
 
 AnySession = AsyncSession | async_scoped_session[AsyncSession]
-
-
-class Claim:
-    """A call's claim on its session.
-
-    Tasks that begin inside the call, and callbacks of drivers, keep a copy of its
-    context, perhaps for ever. So a claim leads to no session and to no model.
-    """
-
-    is_running = True
-    # The claim of the call around this one: in the same session, and in the same task.
-    outer: "Claim | None" = None
-    around: "Claim | None" = None
-    # Whoever holds keys for this call, once it has asked for any.
-    owner: Owner | None = None
-
-
-# The innermost call that this task is inside of, in any session. A context variable,
-# not the task itself: a factory may await a nested call in a task of its own
-# (asyncio.wait_for does, on Python 3.11), and that task inherits the context.
-_claim: ContextVar[Claim | None] = ContextVar("async_goc_claim", default=None)
-
-
-def _running(claim: Claim | None) -> Claim | None:
-    """Return the innermost claim, from this one on, whose call has not ended."""
-    while claim is not None and not claim.is_running:
-        claim = claim.around
-    return claim
-
-
-def _claims() -> Iterator[Claim]:
-    """Yield the claims of the calls that this task is inside of, from the innermost."""
-    claim = _running(_claim.get())
-    while claim is not None:
-        yield claim
-        claim = _running(claim.around)
-
-
-def claim_session(session: Session) -> Claim:
-    """Keep calls of other tasks off the session, until it is left.
-
-    Raises InvalidRequestError if such a call is using it. Nested calls may run.
-    """
-    info, around = session.info, _running(_claim.get())
-    if around is not None:
-        # Each call may start the next one's task, and end before that does.
-        around.around = _running(around.around)
-    outer: Claim | None = info.get(_KEY)
-    if outer is not None and outer not in _claims():
-        msg = (
-            "this AsyncSession is in use by a call in another task; "
-            "give each task a session of its own"
-        )
-        raise InvalidRequestError(msg)
-    info[_KEY] = claim = Claim()
-    if around is not None:
-        claim.around, claim.outer = around, outer
-    _claim.set(claim)
-    return claim
-
-
-def leave_session(session: Session, claim: Claim) -> None:
-    """Let calls of other tasks use the session again."""
-    # The claim stays in its context: the garbage collector may close a call while any
-    # other task runs, in a context of that task's.
-    claim.is_running = False
-    # A nested call in a task of its own may end after the outer one.
-    innermost: Claim | None = session.info.get(_KEY)
-    while innermost is not None and not innermost.is_running:
-        innermost = innermost.outer
-    session.info[_KEY] = innermost
-    if innermost is None and GET_BIND in session.__dict__:
-        send_anywhere(session)
 
 
 class Call:
@@ -192,7 +111,7 @@ class Call:
 
     def owners_around(self) -> list[Owner]:
         """Return the owners that cannot go on before this call does."""
-        return [claim.owner for claim in _claims() if claim.owner is not None]
+        return [claim.owner for claim in claims() if claim.owner is not None]
 
 
 def _resolved(session: AnySession) -> AsyncSession:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 
 from async_goc import Policy, get_or_create
-from async_goc._call.call import _claim
+from async_goc._call.claim import _claim
 
 unchecked = Policy(missing_constraint="ignore")
 
