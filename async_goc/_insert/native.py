@@ -14,6 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 from .._call import Call
 from .._databases import Failure, facts_of, native_insert
 from .._models import (
+    SessionEars,
     T,
     columns_of,
     may_skip_pending,
@@ -28,6 +29,10 @@ from .parents import as_columns
 
 # What an INSERT returns; none: all that a SELECT would load.
 Columns = tuple[Column[Any], ...]
+# The events on an object's way from a new one to a persistent one.
+_on_the_way: Final = SessionEars(
+    *("before_attach", "after_attach", "transient_to_pending", "pending_to_persistent")
+)
 # To be looked for by hash: values of the application's own may not compare with it.
 _NULL: Final = frozenset({None})
 
@@ -104,7 +109,7 @@ def _insert(
     for name, parent in parents.items():
         set_committed_value(instance, name, parent)
     # To be pending first would take the call 2 % more instructions.
-    is_pending = not may_skip_pending(session, instance)
+    is_pending = _on_the_way.hear(session) or not may_skip_pending(session, instance)
     if is_pending:
         session.add(instance)
     parameters, expressions = _sent(known, instance)

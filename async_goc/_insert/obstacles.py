@@ -9,7 +9,6 @@ from collections.abc import (
     Set as AbstractSet,
 )
 from logging import getLogger
-from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import ForeignKeyConstraint, Table
@@ -23,6 +22,7 @@ from .._lookup import has_limit
 from .._models import (
     SQL,
     Ears,
+    SessionEars,
     can_register,
     columns_of,
     nullable,
@@ -43,7 +43,7 @@ _log: Final = getLogger("async_goc")
 # not among them, because a native INSERT sends those as well.
 _MAPPER_EVENTS: Final = ("before_insert", "after_insert")
 _SESSION_EVENTS: Final = ("before_flush", "after_flush", "after_flush_postexec")
-_session_listeners: Final[Any] = attrgetter(*_SESSION_EVENTS)
+_session_ears: Final = SessionEars(*_SESSION_EVENTS)
 # Those of the class and its attributes.
 _CLASS_EVENTS: Final = ("init", "refresh_flush")
 _ATTRIBUTE_EVENTS: Final = ("set",)
@@ -167,7 +167,7 @@ def _obstacles(
     if not columns_of(mapper).keys() >= names and mapper.relationships:
         yield "relationships may be populated"
     yield from _listened(mapper).reasons()
-    if any(_session_listeners(session.dispatch)):
+    if _session_ears.hear(session):
         yield from _heard(session.dispatch, _SESSION_EVENTS)
     if not can_register(session):
         yield "SQLAlchemy cannot be told of a row that it has not flushed"

@@ -19,7 +19,7 @@ from .constraints import (
     uniques_of,
 )
 from .criteria import SQL, Criterion, Equality, conjuncts, differs, equality
-from .ears import Ears
+from .ears import Ears, SessionEars
 from .fields import Field, default_field, lookup_fields, unknown_field
 from .mapping import (
     T,

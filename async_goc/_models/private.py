@@ -8,8 +8,7 @@ connections a session holds, ``as_generic()`` what kind of type a column has.
 
 from collections.abc import Generator, Iterable, MutableMapping
 from contextlib import contextmanager
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import Dialect
@@ -74,12 +73,6 @@ STATEMENT_NAMES = "_prepared_statement_name_func"
 # tells whether it keeps any. Without it, a check does not say that a pooler may lose
 # them where the driver itself keeps none.
 STATEMENT_CACHE = "_prepared_statement_cache"
-
-
-# The events on an object's way from a new one to a persistent one.
-_told: Final[Any] = attrgetter(
-    *("before_attach", "after_attach", "transient_to_pending", "pending_to_persistent")
-)
 
 
 def has_statement_names(adapted: object) -> bool:
@@ -154,13 +147,12 @@ def register_pending(session: Session, instance: object) -> None:
 
 
 def may_skip_pending(session: Session, instance: object) -> bool:
-    """Whether nothing is told that a new object is pending before it is persistent."""
+    """Whether a new object can be made persistent without being pending before."""
     state: Any = instance_state(instance)
     return (
         hasattr(state, COMMIT_VALUES)
         and state.session_id is None  # A listener to `init` may have added it.
         and type(session).add is Session.add
-        and not any(_told(session.dispatch))
     )
 
 
@@ -186,9 +178,14 @@ def _new_in_transaction(session: Session) -> MutableMapping[Any, bool]:
     return found
 
 
+def listeners_of_class(collection: Any) -> Any:
+    """Return the listeners of the target's class; None: it cannot be told."""
+    return getattr(collection, LISTENERS_OF_CLASS, None)
+
+
 def class_listeners(collection: Any) -> Iterable[Any]:
     """Return the collections that *collection* puts together, whose lengths change."""
-    listed = getattr(collection, LISTENERS_OF_CLASS, None)
+    listed = listeners_of_class(collection)
     if listed is None:
         return [collection]
     own: Any = collection.listeners

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from backends import Sessions, on_postgres
 from models import Tag
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 from waiting import until
 
 from async_goc import (
@@ -24,7 +24,7 @@ from async_goc import (
     get_or_create_many,
 )
 from async_goc._databases import connections_of
-from async_goc._models import is_executing, private
+from async_goc._models import SessionEars, is_executing, private
 
 
 @pytest.mark.parametrize("name", ["REGISTER_PERSISTENT", "NEW_IN_TRANSACTION"])
@@ -66,6 +66,29 @@ async def test_rows_are_pending_first_where_they_have_to_be(
     assert tag not in session.dirty
     await session.rollback()
     assert tag not in session
+
+
+@pytest.mark.parametrize("name", ["LISTENERS_OF_CLASS", "ANOTHER"])
+def test_listeners_of_sessions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session hears what it, its class and all sessions hear, as long as they do.
+
+    Fails without `read`, and without `of_class`, in `SessionEars.hear`.
+    """
+    monkeypatch.setattr(private, name, "nowhere", raising=False)
+    own = type("Own", (Session,), {})
+    ears = SessionEars("before_flush", "after_flush")
+    before = own()
+    assert not ears.hear(before)
+    one, maker = own(), sessionmaker(class_=own)
+    listening: list[tuple[Any, Any]]
+    listening = [(own, own), (Session, own), (maker, maker), (one, lambda: one)]
+    for target, make in listening:
+        event.listen(target, "after_flush", print)
+        after = make()
+        assert ears.hear(after)
+        assert ears.hear(before) is (target in {own, Session})
+        event.remove(target, "after_flush", print)
+        assert not ears.hear(after)
 
 
 @pytest.mark.parametrize("strategy", ["savepoint"], indirect=True)
