@@ -5,11 +5,6 @@
 ``instructions.py`` starts it, and measures what it does between a line and its answer.
 """
 
-import random
-import os
-_r = random.Random(os.environ.get("PYTHONHASHSEED"))
-_SHIFT = [[bytes(n) for n in range(0, 100, 8) for _ in range(_r.randrange(64))], [type(f"T{n}", (), {"x": n}) for n in range(_r.randrange(1000))]]
-for _t in _SHIFT[1]: _t().x
 import asyncio
 import gc
 import sys

@@ -11,8 +11,9 @@ run: not the imports, nor the calls that let the interpreter specialise its code
 Each way of each case has processes and PostgreSQL servers of its own, so that no
 figure depends on what else is counted. Two things move it by 1 %, in either direction,
 in code that has not changed: how strings hash, and where objects lie in memory, by
-which the interpreter caches attributes. So each figure is the mean over some hash
-seeds, the same in each run; more ``--seeds`` tell apart what is closer than that.
+which the interpreter caches attributes. So each figure is the mean over some seeds, the
+same in each run, each with other hashes and other places; more ``--seeds`` tell apart
+what is closer than that.
 
 It fails if a claim does not hold, as far as its case has been counted in both ways.
 
@@ -74,9 +75,9 @@ def started(
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Yield a process that is about to make calls, and what it runs on."""
     with postgres() as where, tables(where):
-        script = Path(__file__).with_name("calls.py")
+        shifted, script = map(Path(__file__).with_name, ("shifted.py", "calls.py"))
         with subprocess.Popen(
-            [*tool, python, script, where, task.case, task.way],
+            [*tool, python, shifted, str(seed), script, where, task.case, task.way],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -218,7 +219,7 @@ def parse() -> Namespace:
     add("--case", action="append", choices=CASES, help="only this one; repeatable")
     add("--ours", action="store_true", help="only ours, with the queue")
     add("--python", action="append", metavar="PATH", help="repeatable; else, this one")
-    add("--seeds", type=int, default=3, help="how many hash seeds")
+    add("--seeds", type=int, default=5, help="how many seeds")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     add("--wall", type=int, metavar="ROUNDS", help="milliseconds, in so many rounds")
     given = parser.parse_args()
