@@ -16,7 +16,7 @@ from ._insert import (
 from ._lookup import Lookup, refuse_autocommit, warn_if_not_covered, warn_on_hit
 from ._models import T
 from ._new_row import NewRow
-from ._turns import Key, Turn
+from ._turns import EarlyTurn, Turn
 from .exceptions import ContentionError
 
 _INSERTS: Final[Mapping[str, Any]] = {
@@ -31,23 +31,23 @@ async def find_or_create(
     new_row: NewRow[T] | None = None,
     strategy: Strategy | None = None,
     *,
-    key: Key | None = None,
+    early: EarlyTurn | None = None,
     looked: float | None = None,
 ) -> tuple[T, bool]:
     """Return the row, readable, and whether it has been created.
 
-    Without a *new_row*, it gets what is looked up. *key*: the row's, if it is known.
-    *looked*: when a look began that has not found it, if there was one.
+    Without a *new_row*, it gets what is looked up. *early*: the turn that was taken, or
+    tried, before the call. *looked*: when a look began that has not found the row.
     """
     session, mapper = call.session, lookup.plan.mapper
     if lookup.lock is not None:
         call.use_writer(mapper)
     for _ in range(call.policy.attempts):
-        turn, found = Turn(call, lookup, key, looked), None
+        turn, found = Turn(call, lookup, early, looked), None
         # Most rows are there, and then whose turn it is does not matter.
         if turn.looks_first():
             found = await lookup.look(session)
-        key = looked = None
+        early = looked = None
         if found is None:
             args = (lookup, new_row, strategy or call.policy.strategy)
             instance, call.outcome = await find_or_insert(call, turn, *args)

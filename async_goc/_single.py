@@ -19,7 +19,6 @@ from ._lookup import (
     Lookup,
     bind,
     has_row,
-    look_plainly,
     refuse_autocommit,
     require_cover,
 )
@@ -111,36 +110,38 @@ async def get_or_create(
             a lost race; unchanged, with a note.
         sqlalchemy.exc.DBAPIError: Any other database error, unchanged.
     """
-    plan, key, looked = NO_START
+    plan, look, turn, looked = NO_START
     is_plain = not criteria and factory is None and with_for_update is None
-    if is_plain and options is NO_OPTIONS and isinstance(session, AsyncSession):
-        plan, key, looked = plain_start(session, model, lookup, defaults, policy)
-        if plan is not None and looked is not None:
-            own = session.sync_session
-            found = await greenlet_spawn(look_plainly, own, plan, lookup)
-            if found is not None:
-                return found, False
-    with Call("get_or_create", session, model, policy) as call:
-        call.claim_session()
-        try:
-            wanted = bind(
-                call.session,
-                model,
-                criteria,
-                lookup,
-                plan=plan,
-                options=options,
-                lock=with_for_update,
-                lock_timeout=call.policy.lock_timeout,
-            )
-            # What is illegal is refused before any SQL, and the rest made on a miss.
-            is_plain = defaults is None and factory is None
-            new_row = None if is_plain else NewRow(wanted, defaults, factory)
-        except UnknownFieldError as error:
-            raise all_unknown(error, factory, defaults) from None
-        require_cover(call, wanted)
-        note_unrelated(wanted.plan, defaults)
-        return await find_or_create(call, wanted, new_row, key=key, looked=looked)
+    try:
+        if is_plain and options is NO_OPTIONS and isinstance(session, AsyncSession):
+            start = plain_start(session, model, lookup, defaults, policy)
+            plan, look, turn, looked = start
+            if look is not None:
+                found = await greenlet_spawn(look, session.sync_session, plan, lookup)
+                if found is not None:
+                    return found, False
+        with Call("get_or_create", session, model, policy) as call:
+            call.claim_session()
+            try:
+                if plan is None:
+                    how: Any = {"options": options, "lock": with_for_update}
+                    how["lock_timeout"] = call.policy.lock_timeout
+                    wanted = bind(call.session, model, criteria, lookup, **how)
+                else:
+                    wanted = Lookup(plan, lookup, call.policy.lock_timeout)
+                # What is illegal is refused before any SQL; the rest is made on a miss.
+                is_plain = defaults is None and factory is None
+                new_row = None if is_plain else NewRow(wanted, defaults, factory)
+            except UnknownFieldError as error:
+                raise all_unknown(error, factory, defaults) from None
+            require_cover(call, wanted)
+            note_unrelated(wanted.plan, defaults)
+            how = {"early": turn, "looked": looked}
+            return await find_or_create(call, wanted, new_row, **how)
+    except BaseException as error:
+        if turn is not None:
+            turn.give_up(error)
+        raise
 
 
 async def update_or_create(

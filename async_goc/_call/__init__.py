@@ -15,7 +15,7 @@ from .call import (
     check_policy,
     policy_of,
 )
-from .claim import claim_session, leave_session
+from .claim import claim_for_look, claim_session, leave_session
 from .events import Event, Observer, Outcome, Stats, tell
 from .observers import Relay, everywhere, listener, observers
 from .policy import DEFAULT_POLICY, Hold, Policy, Strategy, check_number, check_type

@@ -1,8 +1,9 @@
 """Keep calls of other tasks off a session while one is using it."""
 
+from asyncio import Task, current_task
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
@@ -26,6 +27,8 @@ class Claim:
     around: "Claim | None" = None
     # Whoever holds keys for this call, once it has asked for any.
     owner: Owner | None = None
+    # Of a look alone: its task, in which a listener may call again.
+    task: "Task[Any] | None" = None
 
 
 # The innermost call that this task is inside of, in any session. A context variable,
@@ -59,16 +62,34 @@ def claim_session(session: Session) -> Claim:
         # Each call may start the next one's task, and end before that does.
         around.around = _running(around.around)
     outer: Claim | None = info.get(_KEY)
-    if outer is not None and outer not in claims():
+    if outer is not None and not _is_around(outer):
         msg = (
             "this AsyncSession is in use by a call in another task; "
             "give each task a session of its own"
         )
         raise InvalidRequestError(msg)
     info[_KEY] = claim = Claim()
+    if outer is not None:
+        claim.outer = outer
     if around is not None:
-        claim.around, claim.outer = around, outer
+        claim.around = around
     _claim.set(claim)
+    return claim
+
+
+def _is_around(claim: Claim) -> bool:
+    task = claim.task
+    return claim in claims() if task is None else task is current_task()
+
+
+def claim_for_look(session: Session) -> Claim:
+    """Do the same for a look; nested calls may run in the same task."""
+    info = session.info
+    if info.get(_KEY) is not None:
+        return claim_session(session)
+    # To change the context would take longer.
+    info[_KEY] = claim = Claim()
+    claim.task = current_task()
     return claim
 
 
@@ -76,7 +97,7 @@ def leave_session(session: Session, claim: Claim) -> None:
     """Let calls of other tasks use the session again."""
     # The claim stays in its context: the garbage collector may close a call while any
     # other task runs, in a context of that task's.
-    claim.is_running = False
+    claim.is_running, claim.task = False, None
     # A nested call in a task of its own may end after the outer one.
     innermost: Claim | None = session.info.get(_KEY)
     while innermost is not None and not innermost.is_running:

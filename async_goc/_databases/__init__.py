@@ -24,6 +24,7 @@ from .connections import (
     connections_of,
     is_in_file,
     isolation_level_of,
+    options_of,
     schemas_of,
 )
 from .direct import (

@@ -13,6 +13,7 @@ from .writer import find_writer
 _KEY: Final = "_async_goc"
 _MAP: Final = "schema_translate_map"
 _LEVEL: Final = "isolation_level"
+_NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
 # ``Session.connection()`` answers by taking a connection from the pool. So each root
@@ -33,10 +34,22 @@ def _note(_: Session, transaction: SessionTransaction, connection: Connection) -
 
 def connections_of(session: Session) -> Sequence[Connection]:
     """Return the connections that the session uses, or is bound to."""
-    held: Sequence[Connection] = getattr(session.get_transaction(), _KEY, ())
-    if not held and isinstance(session.bind, Connection):
-        return (session.bind,)
-    return held
+    transaction = session.get_transaction()
+    if transaction is not None:
+        held: Sequence[Connection] = transaction.__dict__.get(_KEY, ())
+        if held:
+            return held
+    bind = session.bind
+    # Most have an engine, and to find that it is nothing else takes a while.
+    if isinstance(bind, Engine) or not isinstance(bind, Connection):
+        return ()
+    return (bind,)
+
+
+def options_of(session: Session) -> Mapping[str, Any]:
+    """Return the options that the session gives to its connections."""
+    # It has some since SQLAlchemy 2.1.
+    return getattr(session, "execution_options", _NO_OPTIONS)
 
 
 def isolation_level_of(session: Session, bind: Engine | Connection) -> str | None:
@@ -44,8 +57,7 @@ def isolation_level_of(session: Session, bind: Engine | Connection) -> str | Non
     for connection in connections_of(session):
         if connection.engine is bind:
             return connection.get_execution_options().get(_LEVEL)
-    # Since SQLAlchemy 2.1, a session has options that it gives to its connections.
-    options: Mapping[str, Any] = getattr(session, "execution_options", {})
+    options = options_of(session)
     return options.get(_LEVEL) or bind.get_execution_options().get(_LEVEL)
 
 
@@ -56,8 +68,7 @@ def schemas_of(
     for connection in connections_of(session):
         if connection.engine is bind:
             return connection.get_execution_options().get(_MAP) or {}
-    # Since SQLAlchemy 2.1, a session has options that it gives to its connections.
-    options: Mapping[str, Any] = getattr(session, "execution_options", {})
+    options = options_of(session)
     return options.get(_MAP) or bind.get_execution_options().get(_MAP) or {}
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Hashable, Mapping
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .memory import Memory
 from .owner import Answer, Owner
 from .statistics import Counts
+
+if TYPE_CHECKING:
+    from .line import Line
 
 # A call for many rows has thousands of keys, and hardly ever does another call want one
 # of them. What is done for each key in turn took a sixth of the call.
@@ -23,16 +26,37 @@ class Holders:
         self.memory: Memory = Memory(most_known)
         self._holders: dict[Hashable, Owner] = {}
         self.holders: Mapping[Hashable, Owner] = self._holders
+        # {key: its line}, while it has waiters or a scout.
+        self._lines: dict[Hashable, Line] = {}
 
     @property
     def held(self) -> int:
         return len(self._holders)
 
+    def take_free(self, key: Hashable, owner: Owner) -> bool:
+        """Take *key*, if it is free; say whether it was."""
+        if key in self._holders:
+            return False
+        # Nobody waits for a key that is free.
+        self._holders[key] = owner
+        owner.keys[key] = perf_counter()
+        self.counts.acquired += 1
+        return True
+
+    def hand_over(self, key: Hashable, holder: Owner, owner: Owner) -> None:
+        """Let *owner* hold *key* in place of *holder*, since the same moment."""
+        line = self._lines.get(key)
+        if line is not None and line.scout is holder:
+            line.scout = owner  # One who was quicker has the key.
+        else:
+            self._holders[key] = owner
+        owner.keys[key] = holder.keys.pop(key)
+        owner.is_overdue, owner.scouted = holder.is_overdue, holder.scouted
+
     def take_all(self, keys: Collection[Hashable], owner: Owner) -> bool:
         """Take *keys*, if all are free; say whether *owner* holds them now."""
         if self._holders and not self._holders.keys().isdisjoint(keys):
             return False
-        # Nobody waits for a key that is free.
         self._holders.update(dict.fromkeys(keys, owner))
         owner.keys.update(dict.fromkeys(keys, perf_counter()))
         self.counts.acquired += len(keys)
@@ -55,16 +79,14 @@ class Holders:
         held = [key for key in keys if key not in lost] if lost else keys
         for where in (self._holders, owner.keys):
             _remove(held, where)
-        self._rest(owner)
+        owner.rest()
         self.memory.add_all(held, exists=answer is not Answer.GRANTED)
 
     def _lose(self, key: Hashable, owner: Owner) -> None:
         del owner.keys[key]
-        self._rest(owner)
-
-    def _rest(self, owner: Owner) -> None:
-        if not owner.keys:
-            owner.is_overdue, owner.scouted = False, None
+        # Most have kept nobody waiting.
+        if owner.is_overdue or owner.scouted is not None:
+            owner.rest()
 
 
 def _remove(keys: Collection[Hashable], where: dict[Hashable, Any]) -> None:

@@ -43,6 +43,16 @@ class HomeLoop:
         else:
             self.run_soon(function, *args)
 
+    def run_after(
+        self, error: BaseException, function: Callable[..., object], *args: Any
+    ) -> None:
+        """Call *function* because a call has failed by *error*."""
+        # The garbage collector closes a call at any time, in any thread.
+        if isinstance(error, GeneratorExit):
+            self.run_soon(function, *args)
+        else:
+            self.run(function, *args)
+
     def run_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Call *function* in the loop's thread, and in the middle of nothing."""
         loop = self._loop()

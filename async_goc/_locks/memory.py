@@ -32,13 +32,14 @@ class Memory:
 
     def add(self, key: Hashable, *, exists: bool) -> None:
         """Note that *key* is being released."""
-        self._newest = perf_counter()
+        now = self._newest = perf_counter()
         if exists:
-            self._absent.pop(key, None)
-            self._keep(self._released, key, self._newest, self._size)
+            if self._absent:
+                self._absent.pop(key, None)
+            self._keep(self._released, key, now, self._size)
         else:
             self._released.pop(key, None)
-            self._keep_absent(key, self._newest)
+            self._keep_absent(key, now)
 
     def add_all(self, keys: Collection[Hashable], *, exists: bool) -> None:
         """Note that *keys* are being released at once."""
@@ -89,8 +90,10 @@ class Memory:
     def _keep(
         self, keys: OrderedDict[Hashable, float], key: Hashable, time: float, most: int
     ) -> None:
-        keys[key] = time
-        keys.move_to_end(key)
-        if len(keys) > most:
-            _, forgotten = keys.popitem(last=False)
-            self._forgotten = max(self._forgotten, forgotten)
+        if most:
+            keys[key] = time
+            keys.move_to_end(key)
+            if len(keys) <= most:
+                return
+            _, time = keys.popitem(last=False)
+        self._forgotten = max(self._forgotten, time)

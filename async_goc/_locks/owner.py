@@ -6,6 +6,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asyncio import Task
+    from typing import Any
+
     from .line import Line, Waiter
 
 
@@ -28,16 +31,29 @@ class Answer(Enum):
 class Owner(ABC):
     """What may hold keys: for the rooms above, a transaction."""
 
-    __slots__ = ("__weakref__", "is_overdue", "keys", "scouted", "waits")
+    # What most owners never have is the class's, which takes no time.
+    #
+    # The only task that can go on to release the keys, if that is known: it must not
+    # wait for one of them, as a call by a listener would.
+    task: "Task[Any] | None" = None
+
+    # The rest is written by `Queues` only.
+    #
+    # Its place in a line.
+    waits: "Waiter | None" = None
+    # Whether it has kept one of its keys for too long; and the line that has sent a
+    # scout because of that.
+    is_overdue: bool = False
+    scouted: "Line | None" = None
 
     def __init__(self) -> None:
-        # All are written by `Queues` only: {key: when it was given}; the owner's place
-        # in a line; whether it has kept one of its keys for too long; and the line that
-        # has sent a scout because of that.
+        # {key: when it was given}
         self.keys: dict[Hashable, float] = {}
-        self.waits: Waiter | None = None
-        self.is_overdue: bool = False
-        self.scouted: Line | None = None
+
+    def rest(self) -> None:
+        """Have kept nobody waiting, unless it still holds keys."""
+        if not self.keys:
+            self.is_overdue, self.scouted = False, None
 
     @property
     def has_scout(self) -> bool:

@@ -36,8 +36,6 @@ class Queues(Holders):
     ) -> None:
         super().__init__(most_known, counts)
         self.home: HomeLoop = HomeLoop(loop)
-        # {key: its line}, while it has waiters or a scout.
-        self._lines: dict[Hashable, Line] = {}
         self._waiting: set[Waiter] = set()  # All that stand in a line.
         self._sweeper = Sweeper(
             self.home, self._holders, self._lines, self.reclaim, self._give_up
@@ -100,13 +98,13 @@ class Queues(Holders):
         self, key: Hashable, owner: Owner, answer: Answer = Answer.GRANTED
     ) -> None:
         """Give *key* back, and tell its waiters *answer*."""
-        line = self._lines.get(key)
+        line = self._lines.get(key) if self._lines else None
         if line is not None and line.scout is owner:
             line.scout = None
-        elif self._holders.get(key) is not owner:
-            return  # It has ended twice, or has lost the key to a higher rank.
-        else:
+        elif self._holders.get(key) is owner:
             del self._holders[key]
+        else:
+            return  # It has ended twice, or has lost the key to a higher rank.
         self._lose(key, owner)
         self.memory.add(key, exists=answer is not Answer.GRANTED)
         if line is None:
@@ -162,7 +160,8 @@ class Queues(Holders):
         if owner.waits is not None:
             return True
         last, members = follow(self._holders, key, {owner, *around})
-        if last is not owner and last not in around:
+        is_ours = last.task is not None and last.task is asyncio.current_task()
+        if last is not owner and last not in around and not is_ours:
             return False
         for waiter in members:
             self._give_up(waiter)

@@ -47,12 +47,19 @@ class Lookup(Generic[T]):
     # Seconds that a statement may wait for another transaction, if that is limited.
     lock_timeout: float | None = None
 
-    def __init__(self, plan: Plan[T], values: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        plan: Plan[T],
+        values: Mapping[str, Any],
+        lock_timeout: float | None = None,
+    ) -> None:
         self.plan: Plan[T] = plan
         # The values looked up, by attribute name.
         self.values: Mapping[str, Any] = values
         # The plan's statement with the criteria, and the options.
         self.statement: Select[Any] = plan.statement
+        if lock_timeout is not None:
+            self.lock_timeout = lock_timeout
 
     @property
     def must_flush(self) -> bool:
@@ -194,7 +201,6 @@ def bind(
     criteria: Sequence[Any],
     values: Mapping[str, Any],
     *,
-    plan: Plan[T] | None = None,
     options: Sequence[ORMOption] = NO_OPTIONS,
     lock: ForUpdateParameter = None,
     is_updating: bool = False,
@@ -203,8 +209,8 @@ def bind(
     """Check the arguments, and bind them to the plan for their names."""
     if criteria or not values:
         check_lookup(model, criteria, values)
-    plan = plan or plan_for(model, values)
-    lookup = Lookup(plan, values)
+    plan = plan_for(model, values)
+    lookup = Lookup(plan, values, lock_timeout)
     if plan.parents:
         lookup.parents = tuple(parents_of(session, plan, values))
     if plan.expressions:
@@ -222,8 +228,6 @@ def bind(
     elif lock is not None and lock is not False:
         lookup.lock = lock
         add_lock(lookup.statement, plan.mapper, lock)  # It refuses what is no lock.
-    if lock_timeout is not None:
-        lookup.lock_timeout = lock_timeout
     # The criteria may contradict each other, or the keywords.
     if criteria or plan.has_overlap:
         lookup.fed_values(is_flushed=False)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from .._call import claim_session, leave_session
+from .._call import claim_for_look, leave_session
 from .._databases import give_up
 from .._models import T
 from .lookup import only_one
@@ -19,7 +19,7 @@ def look_plainly(
     """Return the row that matches plain values, if there is one."""
     binds: Any = plan.plain_binds
     params = {parameter: values[name] for parameter, name in binds}
-    claim = claim_session(session)
+    claim = claim_for_look(session)
     try:
         return only_one(session.execute(plan.statement, params), plan.model, values)
     except DBAPIError as error:

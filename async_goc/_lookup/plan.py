@@ -94,13 +94,14 @@ def plan_for(model: type[T], values: Mapping[str, Any]) -> Plan[T]:
 
 def known_plan(model: type[T], values: Mapping[str, Any]) -> Plan[T] | None:
     """Return the plan for these names, if there is one by now."""
-    # The class's own mapper, not an inherited one. It is read directly, because
-    # class_mapper() checks each time what has been checked once.
-    mapper: Mapper[T] | None = getattr(model, "__mapper__", None)
-    if mapper is None or mapper.class_ is not model:
+    # It is read directly, because class_mapper() checks what has been checked once.
+    given: Any = model
+    try:
+        mapper: Mapper[T] = given.__mapper__
+    except AttributeError:
         return None
-    found: Plan[T] | None = recalled(mapper, _key(values))
-    return found
+    # It may be inherited.
+    return recalled(mapper, _key(values)) if mapper.class_ is model else None
 
 
 def _key(values: Mapping[str, Any]) -> tuple[str, ...]:

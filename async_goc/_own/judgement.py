@@ -1,6 +1,6 @@
 """Say where a direct lane is certain to give what a session would."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from logging import INFO
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_session
 from sqlalchemy.orm import Mapper, Session
 
 from .._call import routes
-from .._databases import lane_of
+from .._databases import lane_of, options_of
 from .._lookup import Plan, plan_for
 from .._models import (
     Ears,
@@ -125,8 +125,7 @@ def _of_engine(engine: Engine) -> Iterator[str]:
 
 
 def _of_session(session: Session) -> Iterator[str]:
-    options: Mapping[str, Any] = getattr(session, "execution_options", {})
-    if options or session.twophase or not session.autobegin:
+    if options_of(session) or session.twophase or not session.autobegin:
         yield "the session has options of its own"
     asynchronous = async_session(session)
     for each, base in ((session, Session), (asynchronous, AsyncSession)):

@@ -8,7 +8,7 @@ objects are. `advisory` locks keys in the database, for all processes.
 
 # pyright: reportUnusedImport=false
 
-from .early import early_key
+from .early import EarlyTurn, early_key
 from .freeze import PLAIN, Freeze, freezer, is_coarse
-from .key import Key, models_of
+from .key import Key, models_of, names_of
 from .turn import Turn

@@ -79,9 +79,10 @@ def _counts(lookup: Lookup[Any], where: Where) -> Mapping[str, bool]:
 
 
 def _text(key: Key, counts: Mapping[str, bool]) -> Sequence[Any]:
-    pairs = zip(key.columns, key.values, strict=True)
+    place, frozen, _ = key
+    pairs = zip(place.columns, frozen, strict=True)
     values = [[label, _plain(v)] for label, v in pairs if counts.get(label)]
-    return [key.schema, key.table, values]
+    return [place.schema, place.table, values]
 
 
 def _plain(value: Hashable) -> str | None:

@@ -73,21 +73,12 @@ def freezer(type_: TypeEngine[Any], dialect: Dialect) -> Freeze:
 
 def frozen(value: Any) -> Any:
     """Return a short, plain equivalent that later changes of *value* do not reach."""
-    kind = cast("Any", type(value))
-    for base in kind.__mro__:
-        freeze = _BY_TYPE.get(base)
-        if freeze is not None:
-            return freeze(value)
-    if issubclass(kind, Mapping):
-        return _of_mapping(value)
-    if issubclass(kind, Integral):
-        return _of_int(int(value))
-    if issubclass(kind, Real):
-        return _of_float(float(value))
-    if is_dataclass(kind):
-        return _bounded([frozen(getattr(value, f.name)) for f in fields(kind)])
-    # It may change, and its hash with it, so that only its type tells it apart.
-    return _COARSE, kind.__name__
+    if type(value) is str and len(value) <= _MOST:
+        return value  # Most values are short texts.
+    for base in cast("Any", type(value)).__mro__:
+        if base in _BY_TYPE:
+            return _BY_TYPE[base](value)
+    return _of_other(value)
 
 
 def freeze_all(freeze: Freeze, values: Sequence[Any]) -> Sequence[Any]:
@@ -161,6 +152,21 @@ def _of_datetime(value: Any) -> Hashable:
 
 def _of_address(value: Any) -> Hashable:
     return _of_str(str(value))  # An interface, say, has a network, too.
+
+
+def _of_other(value: Any) -> Hashable:
+    """Freeze what is of an application's own type."""
+    kind = cast("Any", type(value))
+    if issubclass(kind, Mapping):
+        return _of_mapping(value)
+    if issubclass(kind, Integral):
+        return _of_int(int(value))
+    if issubclass(kind, Real):
+        return _of_float(float(value))
+    if is_dataclass(kind):
+        return _bounded([frozen(getattr(value, f.name)) for f in fields(kind)])
+    # It may change, and its hash with it, so that only its type tells it apart.
+    return _COARSE, kind.__name__
 
 
 def _of_mapping(value: Mapping[Any, Any]) -> Hashable:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from .._models import (
     covering,
     equality,
     identity_of,
+    level_on_connect,
     sql_text,
     uniques_of,
 )
@@ -28,8 +28,6 @@ Values = Mapping[str, Any]
 Schemas = Mapping[str | None, str | None]
 # What tells equal values apart: the database, the schemas in force, the namespace.
 Where = tuple[Engine | Connection, Schemas, Hashable]
-# Its `__new__` makes a Key faster than that does, and has no type that fits.
-_any_tuple: Any = tuple
 
 
 # A key is advice: the unique constraint is the judge. One that is too coarse costs a
@@ -51,49 +49,48 @@ _any_tuple: Any = tuple
 # remembered after their engine has gone.
 
 
-class Key(NamedTuple):
-    """What a call queues for."""
+class Place(NamedTuple):
+    """Where a key's values belong."""
 
     database: ref[Dialect]
     # Translated by the ``schema_translate_map`` in force.
     schema: str | None
     table: str
-    # By name, or as SQL; and their values.
+    # By name, or as SQL.
     columns: tuple[str, ...]
-    values: tuple[Hashable, ...]
-    # The policy's.
-    namespace: Hashable
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One column of a key: what it is called, and where its value comes from."""
+# What a call queues for: the values of a place's columns, and the policy's namespace.
+# To make such a tuple takes a tenth of the time that one with names does.
+Key = tuple[Place, tuple[Hashable, ...], Hashable]
 
-    label: str
-    read: Callable[[Values], Any]
-    freeze: Freeze
+# Where the value of one column comes from, and what makes it plain.
+_Part = tuple[Callable[[Values], Any], Freeze]
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """How to make the keys of one plan, for one database."""
 
-    database: ref[Dialect]
-    schema: str | None
-    table: str
-    columns: tuple[str, ...]
+    place: Place
     parts: tuple[_Part, ...]
+    # Whether the engine gives its connections an isolation level.
+    has_level: bool
 
     def key(self, values: Values, schemas: Schemas, namespace: Hashable) -> Key | None:
         try:
-            key = tuple([part.freeze(part.read(values)) for part in self.parts])
+            key = tuple([freeze(read(values)) for read, freeze in self.parts])
         # A pending parent has no key yet, a list may contain itself, and so on: advice
         # does not fail the call.
         except Exception:  # noqa: BLE001
             return None
-        schema = schemas.get(self.schema, self.schema) if schemas else self.schema
-        place = (self.database, schema, self.table, self.columns)
-        return Key._make((*place, key, namespace))  # Key(…) takes longer.
+        place = self.place_in(schemas) if schemas else self.place
+        return place, key, namespace
+
+    def place_in(self, schemas: Schemas) -> Place:
+        """Return the place, where schemas are translated."""
+        schema = self.place.schema
+        return self.place._replace(schema=schemas.get(schema, schema))
 
     def keys(
         self, rows: Sequence[Values], schemas: Schemas, namespace: Hashable
@@ -102,16 +99,10 @@ class _Recipe:
         with suppress(Exception):  # The rows are then read one by one.
             # By column, which is faster.
             columns = [
-                freeze_all(part.freeze, list(map(part.read, rows)))
-                for part in self.parts
+                freeze_all(freeze, list(map(read, rows))) for read, freeze in self.parts
             ]
-            schema = schemas.get(self.schema, self.schema)
-            place = (self.database, schema, self.table, self.columns)
-            fields = zip(
-                *map(repeat, place), zip(*columns, strict=True), repeat(namespace)
-            )
-            # Key(…) takes several times as long.
-            return list(map(partial(_any_tuple.__new__, Key), fields))
+            place, values = self.place_in(schemas), zip(*columns, strict=True)
+            return list(zip(repeat(place), values, repeat(namespace)))
         return [self.key(row, schemas, namespace) for row in rows]
 
 
@@ -126,9 +117,14 @@ def known_key_of(
     plan: Plan[Any], values: Values, dialect: Dialect, namespace: Hashable
 ) -> Key | None:
     """Return the key where no schema is translated; ``None``: none has been made."""
-    recipes = dialect.__dict__.get("_async_goc")
-    recipe: _Recipe | None = None if recipes is None else recipes.get(plan)
-    return None if recipe is None else recipe.key(values, {}, namespace)
+    try:
+        recipe: _Recipe | None = dialect.__dict__["_async_goc"][plan]
+    except KeyError:
+        return None
+    # It may be AUTOCOMMIT, which is refused where it does harm.
+    if recipe is None or recipe.has_level:
+        return None
+    return recipe.key(values, {}, namespace)
 
 
 def keys_of(
@@ -162,9 +158,16 @@ def _recipe_for(lookup: Lookup[Any], dialect: Dialect) -> _Recipe | None:
     return recipe
 
 
+def names_of(key: Key) -> str:
+    """Return what the key's columns are called in a message, which has no values."""
+    names = [c if c.isidentifier() else "an expression" for c in key[0].columns]
+    return ", ".join(names)
+
+
 def models_of(key: Key) -> list[str]:
     """Return the names of the models that such keys were made for, as far as known."""
-    dialect = key.database()
+    place, _, _ = key
+    dialect = place.database()
     recipes: Mapping[Plan[Any], _Recipe | None] = (
         {} if dialect is None else dialect.__dict__.get("_async_goc", {})
     )
@@ -172,7 +175,7 @@ def models_of(key: Key) -> list[str]:
         plan.model.__name__
         for plan, recipe in list(recipes.items())
         if recipe is not None
-        and (recipe.table, recipe.columns) == (key.table, key.columns)
+        and (recipe.place.table, recipe.place.columns) == (place.table, place.columns)
     }
     return sorted(names)
 
@@ -202,14 +205,15 @@ def _recipe(
     parts = [_part(found, sources, dialect) for found in equalities]
     if not parts:
         return None  # There is nothing to tell keys apart by.
-    parts.sort(key=lambda part: part.label)
-    return _Recipe(
+    parts.sort(key=itemgetter(0))
+    place = Place(
         ref(dialect),
         getattr(table, "schema", None),
         getattr(table, "name", ""),  # A mapped join has none.
-        tuple(part.label for part in parts),
-        tuple(parts),
+        tuple(label for label, _ in parts),
     )
+    has_level = level_on_connect(dialect) is not None
+    return _Recipe(place, tuple(part for _, part in parts), has_level)
 
 
 def label_of(left: Any, dialect: Dialect) -> str:
@@ -222,19 +226,20 @@ def label_of(left: Any, dialect: Dialect) -> str:
 
 def _part(
     found: Equality, sources: Mapping[str, Sequence[Any]], dialect: Dialect
-) -> _Part:
+) -> tuple[str, _Part]:
+    """Return the label of a column, and how to read its value."""
     left: Any = found.left
     freeze = freezer(left.type, dialect)
     label = label_of(left, dialect)
     source = None if found.is_null else sources.get(getattr(found.right, "key", ""))
     if source is None:
         value = found.value  # The column would keep the model alive.
-        return _Part(label, lambda _: value, freeze)
+        return label, (lambda _: value, freeze)
     name, position = source
     if position is None:
-        return _Part(label, itemgetter(name), freeze)
+        return label, (itemgetter(name), freeze)
 
     def parent_key(values: Values) -> Any:
         return identity_of(values[name])[position]
 
-    return _Part(label, parent_key, freeze)
+    return label, (parent_key, freeze)

@@ -1,18 +1,20 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .._databases import connections_of, facts_of, has_line, is_in_file
-from .._locks import Answer, Owner, Queues
-from .._models import is_executing
+from .._databases import connections_of
+from .._locks import Answer, Queues
 from .key import Key
+from .session_owner import SessionOwner
 
 _KEY: Final = "async_goc.owners"
+# What those who wait are told, by whether the row is there.
+_LEFT: Final = {True: Answer.FOUND, False: Answer.GRANTED}
 _NO_OWNERS: Final[Mapping[Queues, Any]] = {}
 _InSavepoints = WeakKeyDictionary[SessionTransaction, dict[Key, None]]
 
@@ -43,61 +45,34 @@ _InSavepoints = WeakKeyDictionary[SessionTransaction, dict[Key, None]]
 # that hold no keys return at once.
 
 
-class TransactionOwner(Owner):
+class TransactionOwner(SessionOwner):
     """A session's root transaction; before it has begun, the session in its place."""
 
-    __slots__ = (
-        *("_in_savepoints", "_kept", "_queues", "_root", "_session"),
-        "is_committing",
-    )
+    # Whether a COMMIT is under way, which may wait for a deferred constraint.
+    is_committing: bool = False
+    # Known as soon as a key is kept. Until then a call is running, which releases.
+    _root: ref[SessionTransaction] | None = None
+    # Of the keys to hold, those that go with a savepoint, by savepoint, so that the
+    # many savepoints of a transaction do not each look through all of its keys.
+    _in_savepoints: _InSavepoints | None = None
 
     def __init__(self, session: Session, queues: Queues) -> None:
-        super().__init__()
-        self._session = ref(session)
+        super().__init__(session)
         self._queues = queues
-        # Whether a COMMIT is under way, which may wait for a deferred constraint.
-        self.is_committing: bool = False
-        # Known as soon as a key is kept. Until then a call is running, which releases.
-        self._root: ref[SessionTransaction] | None = None
         # The keys to hold until the transaction ends, in the order of keeping.
         self._kept: dict[Key, None] = {}
-        # Those of them that go with a savepoint, by savepoint, so that the many
-        # savepoints of a transaction do not each look through all of its keys.
-        self._in_savepoints: _InSavepoints | None = None
 
     def is_alive(self) -> bool:
         """Whether the transaction goes on, or has not begun."""
+        if self._root is None:
+            return super().is_alive()
         session = self._session()
         root = None if session is None else session.get_transaction()
-        if self._root is None:
-            return session is not None
         return root is not None and root is self._root()
 
-    def rank(self) -> int:
-        """Return how much the session holds that others may be waiting for.
-
-        0: nothing; 1: a connection; 2: a transaction in an SQLite file as well.
-        """
-        session = self._session()
-        rank = 0
-        for connection in () if session is None else connections_of(session):
-            rank = 1
-            if facts_of(connection.dialect).has_one_writer and is_in_file(connection):
-                return 2
-        return rank
-
     def is_executing(self) -> bool:
-        """Whether a statement of the session is under way."""
-        session = self._session()
-        connections = () if session is None else connections_of(session)
-        return self.is_committing or any(map(is_executing, connections))
-
-    def is_in_line(self, key: Hashable) -> bool:
-        """Whether it may stand in the line for SQLite's writer."""
-        session = self._session()
-        dialect = key.database() if isinstance(key, Key) else None
-        is_free = session is not None and not connections_of(session)
-        return is_free and dialect is not None and has_line(dialect)
+        """Whether a statement of the session is under way, or its COMMIT."""
+        return self.is_committing or super().is_executing()
 
     @property
     def has_kept_any(self) -> bool:
@@ -109,11 +84,14 @@ class TransactionOwner(Owner):
 
         With each key comes whether its row is there.
         """
+        if len(keys) == 1:
+            [(key, is_there)] = keys.items()
+            if key not in self._kept:
+                self._queues.release(key, self, _LEFT[is_there])
+            return
         # Between sets and dicts, no key is hashed again.
         rest = set(keys).difference(self._kept)
-        if not rest:
-            return
-        for is_there, answer in ((True, Answer.FOUND), (False, Answer.GRANTED)):
+        for is_there, answer in _LEFT.items() if rest else ():
             left = [k for k, it in keys.items() if it is is_there and k in rest]
             if left:
                 self._queues.release_all(left, self, answer)
@@ -145,7 +123,7 @@ class TransactionOwner(Owner):
             # Inside of a transaction that goes on, nobody else can see the rows yet,
             # and they may be rolled back with it.
             held = connections_of(transaction.session)
-            is_inside = any(each.in_transaction() for each in held)
+            is_inside = any(map(Connection.in_transaction, held))
             answer = Answer.GRANTED if is_inside else Answer.CREATED
             self._end_root(transaction, answer)
             return
@@ -197,8 +175,10 @@ def owner_of(session: Session, queues: Queues) -> TransactionOwner:
         if owner is not None:
             queues.reclaim(owner)  # Its transaction ended unannounced.
         # Each call of a long session may have a registry of its own.
-        for other in [q for q, one in owners.items() if not (one.keys or one.waits)]:
-            del owners[other]
+        if owners:
+            idle = [q for q, one in owners.items() if not (one.keys or one.waits)]
+            for other in idle:
+                del owners[other]
         owner = owners[queues] = TransactionOwner(session, queues)
     return owner
 

@@ -1,6 +1,6 @@
 """Take one call through the queues: in good time, for long enough, and no longer."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from logging import getLogger
 from time import perf_counter
@@ -13,7 +13,8 @@ from .._databases import connections_of, schemas_of
 from .._locks import Answer, Queues
 from .._lookup import Lookup, locks_by_reading, refuse_autocommit
 from .advisory import Group, lock_keys
-from .key import Key, Where, key_of, keys_of
+from .early import EarlyTurn
+from .key import Key, Where, key_of, keys_of, names_of
 from .ownership import TransactionOwner, owner_of
 
 _log: Final = getLogger("async_goc")
@@ -28,8 +29,6 @@ class Turn:
     # Known as soon as the first key is asked for.
     _queues: Queues
     _owner: TransactionOwner
-    # Whether the call has looked by now, or knows that it queues first.
-    _is_decided = False
     # Whether the call has looked for its row before it queues for the key.
     has_looked = True
     # The key of the one row, made when first needed. A hit in an open transaction
@@ -40,7 +39,7 @@ class Turn:
         self,
         call: Call,
         lookup: Lookup[Any] | None = None,
-        key: Key | None = None,
+        early: EarlyTurn | None = None,
         looked: float | None = None,
     ) -> None:
         self._call = call
@@ -49,11 +48,11 @@ class Turn:
         # The earliest start of the last look. It may miss the rows of keys that were
         # released later.
         self._looked = perf_counter() if looked is None else looked
-        # A call that gives either need not find out which of the two comes first.
-        if key is not None or looked is not None:
-            self._is_decided = True
-            self._keys = () if key is None else (key,)
-            self.has_looked = looked is not None
+        self._early = early
+        # Whether the call has looked by now, or knows that it queues first.
+        self._is_decided = early is not None or looked is not None
+        if early is not None:
+            self._keys, self.has_looked = (early.key,), looked is not None
 
     def __enter__(self) -> Self:
         # The keys that this call has taken, and whether their rows are there by now.
@@ -61,16 +60,21 @@ class Turn:
         self._taken: dict[Key, bool] = {}
         # How waiting has ended, for each key that this call waited for.
         self._answers: dict[Key, Answer] = {}
+        early = self._early
+        if early is not None and early.is_held:
+            self._queues = queues = early.queues
+            queues.hand_over(early.key, early, self._find_owner())
+            self._taken[early.key] = False
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         if not self._taken:
             return
-        leave: Callable[..., object] = self._owner.leave
-        if kind is GeneratorExit:
-            # The garbage collector closes a call at any time, in any thread.
-            leave = partial(self._queues.home.run_soon, leave)
-        leave(self._taken)
+        if error is None:
+            self._owner.leave(self._taken)
+        else:
+            leave, home = self._owner.leave, self._queues.home
+            home.run_after(error, leave, self._taken)
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -234,13 +238,12 @@ class Turn:
 
 
 def _warn(call: Call, key: Key, held: float) -> None:
-    """Say that a wait took too long, without the values, which may be secret."""
-    names = [c if c.isidentifier() else "an expression" for c in key.columns]
+    """Say that a wait took too long."""
     _log.warning(
         "wait_timeout (%g s) is over for the key of %s (%s), which another "
         "transaction of this process has held for %.3g s; asking the database",
         call.policy.wait_timeout,
         call.model.__name__,
-        ", ".join(names),
+        names_of(key),
         held,
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .._locks import held_keys
-from .._turns import Key, models_of
+from .._turns import Key, models_of, names_of
 
 
 def assert_nothing_held() -> None:
@@ -35,6 +35,5 @@ def assert_nothing_held() -> None:
 def _told(held: Any, seconds: float) -> str:
     """Say what is held, without the values, which may be secret."""
     key: Key = held
-    names = [c if c.isidentifier() else "an expression" for c in key.columns]
-    model = " or ".join(models_of(key)) or f"the table {key.table}"
-    return f"{model} ({', '.join(names)}) for {seconds:.3g} s"
+    model = " or ".join(models_of(key)) or f"the table {key[0].table}"
+    return f"{model} ({names_of(key)}) for {seconds:.3g} s"

@@ -70,7 +70,7 @@ async def test_leader_that_rolls_back(sessions: Sessions) -> None:
 async def test_a_call_that_is_collected(sessions: Sessions) -> None:
     """Wherever the collector runs, the keys are released by the loop.
 
-    Fails without `run_soon` in `Turn.__exit__`: it hangs.
+    Fails without `run_after` in `Turn.__exit__`: it hangs.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, wait_timeout=None)
@@ -151,7 +151,7 @@ async def test_keys_where_an_index_is_partial(session: AsyncSession) -> None:
         key=["code", "closed_at"],
         policy=Policy(locks=locks, missing_constraint="ignore"),
     )
-    held = [key.values for key in locks.queues()._holders]
+    held = [key[1] for key in locks.queues()._holders]
     assert sorted(held) == [(None, "a"), (None, "b")]
 
 

@@ -21,7 +21,7 @@ EXCEPTIONS = {f"exceptions/{name}.py" for name in ("__init__", "errors", "warnin
 CHECKS = {"_checks/finding.py", "_checks/engines.py"}
 DATABASES = {"__init__.py", "sqlite.py", *EXCEPTIONS, *CHECKS}
 # Public, in spite of their names.
-PUBLIC = {"_mapping", "_make"}
+PUBLIC = {"_mapping", "_replace"}
 
 
 def place(path: Path) -> str:

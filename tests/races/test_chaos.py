@@ -95,7 +95,7 @@ async def test_chaos(url: str) -> None:
 async def test_progress(url: str, size: int) -> None:
     """However small the pool, transactions that wait without a limit come to an end.
 
-    Fails without `connections_of` in `TransactionOwner.rank`.
+    Fails without `connections_of` in `SessionOwner.rank`.
     """
     locks = KeyedLocks()
     policy = Policy(locks=locks, attempts=20, wait_timeout=None)
@@ -132,6 +132,10 @@ class RandomQueues(Queues):
 
     def take_all(self, keys: Collection[Hashable], owner: Owner) -> bool:
         return self.random.random() < 0.5 and super().take_all(keys, owner)
+
+    def take_free(self, key: Hashable, owner: Owner) -> bool:
+        lies = self.random.random() < 0.5
+        return self.random.random() < 0.5 if lies else super().take_free(key, owner)
 
     async def wait(self, key: Hashable, *args: Any, **kwargs: Any) -> Answer:
         if key in self._holders and self.random.random() < 0.3:

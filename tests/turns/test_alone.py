@@ -100,6 +100,6 @@ async def test_a_session_alone(sessions: Sessions, seed: int) -> None:
                     if session.bind.dialect.name != "sqlite":
                         expected = set[str]().union(*life.held)
                         keys = locks.queues()._holders
-                        assert {key.values[0] for key in keys} == expected
+                        assert {key[1][0] for key in keys} == expected
             assert locks.queues()._holders == {}
     assert locks.statistics().waited == 0

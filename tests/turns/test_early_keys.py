@@ -1,5 +1,6 @@
 """A key that is made before the call's objects is the one that they would make."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ from backends import on_postgres
 from models import Tag
 from sqlalchemy import Connection, delete, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from waiting import until
 
-from async_goc import Policy, get_or_create
+from async_goc import KeyedLocks, Policy, get_or_create
 
 pytestmark = pytest.mark.one_driver
 
@@ -40,7 +42,7 @@ async def test_listener_that_changes_the_connection(
 ) -> None:
     """What is known of a row holds until the call has looked, and no longer.
 
-    Fails without `is_known` in `plain_start`.
+    Fails without `look_plainly` in `plain_start`.
     """
     async with AsyncSession(engine) as session, session.begin():
         await session.execute(delete(Tag))
@@ -52,3 +54,19 @@ async def test_listener_that_changes_the_connection(
     async with AsyncSession(engine) as session:
         with pytest.raises(ValueError, match="AUTOCOMMIT"):
             await get_or_create(session, Tag, name="known", policy=quiet)
+
+
+@on_postgres
+async def test_without_an_engine_of_its_own(
+    engine: AsyncEngine, quiet: Policy, locks: KeyedLocks
+) -> None:
+    """A session that has engines for its models only makes the same keys."""
+    async with (
+        AsyncSession(engine) as first,
+        AsyncSession(binds={Tag: engine}) as other,
+    ):
+        await get_or_create(first, Tag, name="x", policy=quiet)
+        call = asyncio.create_task(get_or_create(other, Tag, name="x", policy=quiet))
+        await until(lambda: locks.statistics().waiting)
+        await first.commit()
+        assert not (await call)[1]

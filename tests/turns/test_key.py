@@ -165,7 +165,7 @@ def test_the_constraints_table_counts() -> None:
     """A subclass and its parent meet where the constraint is the parent's."""
     found = key(Employee, name="ann")
     assert found is not None
-    assert (found.table, found.columns) == ("person", ("name",))
+    assert (found[0].table, found[0].columns) == ("person", ("name",))
 
 
 class Unfreezable:
@@ -238,7 +238,7 @@ def test_the_schema_is_the_one_that_the_statement_names() -> None:
     lookup = bind(session, Tag, (), {"name": "x"})
     found = key_of(lookup, (session.get_bind(Tag), {None: "tenant"}, "namespace"))
     assert found is not None
-    assert (found.schema, found.namespace) == ("tenant", "namespace")
+    assert (found[0].schema, found[2]) == ("tenant", "namespace")
 
 
 @pytest.mark.parametrize("way", ["engine", "session", "connection"])
@@ -263,5 +263,5 @@ async def test_schema_translate_map(engine: AsyncEngine, way: str) -> None:
         for name in ("x", "y"):
             await get_or_create(session, Tag, name=name, policy=Policy(locks=locks))
         keys = list(locks.queues()._holders)
-    assert [key.schema for key in keys] == ["tenant"] * 2
+    assert [key[0].schema for key in keys] == ["tenant"] * 2
     assert locks.statistics().held == 0

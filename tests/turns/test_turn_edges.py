@@ -87,7 +87,7 @@ async def test_a_call_that_is_collected(
 ) -> None:
     """Wherever the collector runs, the key is released by the loop.
 
-    Fails without `run_soon` in `Turn.__exit__`: it hangs.
+    Fails without `run_after` in `Turn.__exit__`: it hangs.
     """
     loop = asyncio.get_running_loop()
     loop.set_debug(True)  # It refuses what another thread does.
@@ -136,8 +136,8 @@ async def test_values_without_a_hash(
     _, created = await get_or_create(session, Tag, name=Unhashable("x"), policy=policy)
     assert created
     [key] = locks.queues()._holders
-    assert (key.columns, key.values) == (("name",), ("x",))
-    assert type(key.values[0]) is str
+    assert (key[0].columns, key[1]) == (("name",), ("x",))
+    assert type(key[1][0]) is str
 
 
 @on_postgres

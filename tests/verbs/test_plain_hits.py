@@ -84,7 +84,7 @@ async def test_defaults_are_checked(
 async def test_second_task(session: AsyncSession) -> None:
     """A call in another task is refused while the session is looking.
 
-    Fails without `claim_session` in `look_plainly`.
+    Fails without `claim_for_look` in `look_plainly`.
     """
     await get_or_create(session, Tag, name="red")
     calls = [get_or_create(session, Tag, name="red") for _ in range(2)]
@@ -92,6 +92,30 @@ async def test_second_task(session: AsyncSession) -> None:
     assert not isinstance(first, BaseException)
     assert isinstance(second, InvalidRequestError)
     assert "in use by a call in another task" in str(second)
+
+
+@on_postgres
+async def test_listener_that_calls(session: AsyncSession) -> None:
+    """A listener in a look may call in the same session, and that call may do all.
+
+    Fails without `current_task` in `_is_around`.
+    """
+    red, _ = await get_or_create(session, Tag, name="red")
+    await session.commit()
+    await session.connection()
+    created: list[bool] = []
+
+    def ask(tag: Tag, *_: Any) -> None:
+        if tag is red:
+            call = get_or_create(session, Tag, name="blue")
+            created.append(await_only(call)[1])
+
+    event.listen(Tag, "refresh", ask)
+    try:
+        assert await get_or_create(session, Tag, name="red") == (red, False)
+    finally:
+        event.remove(Tag, "refresh", ask)
+    assert created == [True]
 
 
 @on_sqlite
