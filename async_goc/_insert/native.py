@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ClauseElement, Column, CursorResult
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, set_committed_value
 from sqlalchemy.util import greenlet_spawn
@@ -116,7 +116,7 @@ def _insert(
     statement = returning_insert(mapper, dialect)
     if expressions:
         statement = statement.values(expressions)
-    row = None
+    transaction, row = session.get_transaction(), None
     try:
         result = connection.execute(statement, parameters)
         row = result.first()
@@ -124,8 +124,12 @@ def _insert(
         is_undone = facts_of(dialect).error_undoes_statement
         return Failure(error, instance, is_undone=is_undone)
     finally:
-        if row is None and is_pending:
+        if row is None and instance in session:
             session.expunge(instance)
+    if session.get_transaction() is not transaction:
+        # Another task has closed the session. A flush raises the same.
+        msg = "This transaction is closed"
+        raise ResourceClosedError(msg)
     if row is None:
         return Failure(None, instance)
     _fill(known, instance, parameters, result, row)

@@ -2,7 +2,9 @@
 
 import asyncio
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,18 +15,27 @@ from models import (
     Tag,
 )
 from sqlalchemy import (
+    event,
     func,
     inspect,
     null,
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, SAWarning
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    ResourceClosedError,
+    SAWarning,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm.exc import FlushError
+from waiting import sent, until
 
 from async_goc import Event, Policy, get_or_create
+from async_goc._databases import connections_of
+from async_goc._models import is_executing
 
 NATIVE = Policy(strategy="native", missing_constraint="ignore")
 
@@ -219,3 +230,46 @@ async def test_two_values_at_once(engine: AsyncEngine) -> None:
 
     for number in range(20):
         assert sum(await asyncio.gather(*(ask(number) for _ in range(12)))) == 1
+
+
+@pytest.mark.parametrize("end", ["rollback", "commit"])
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("backend", ["postgresql+psycopg"], indirect=True)
+async def test_closed_by_another_task(
+    engine: AsyncEngine, end: str, *, is_told: bool
+) -> None:
+    """A session that is closed amid an INSERT raises what it would amid a flush.
+
+    Fails without `ResourceClosedError`, and without `session`, in `_insert`.
+    """
+
+    async def flush(session: AsyncSession) -> None:
+        session.add(Tag(name="x"))
+        await session.flush()
+
+    async def call(session: AsyncSession) -> None:
+        await get_or_create(session, Tag, name="x", policy=NATIVE)
+
+    errors: list[str] = []
+    # A flush that meets the rival's row raises an error of its own.
+    for write in (flush, call) if end == "rollback" else (call,):
+        async with AsyncSession(engine) as rival, AsyncSession(engine) as session:
+            if is_told:  # Then it is pending first.
+                event.listen(session.sync_session, "pending_to_persistent", print)
+            await flush(rival)
+            counts = sent(engine)
+            writing = asyncio.create_task(write(session))
+            await until(partial(is_inserting, session, counts))
+            closing = asyncio.create_task(session.close())
+            await until(lambda: not session.in_transaction())
+            await getattr(rival, end)()
+            await closing
+            with pytest.raises(ResourceClosedError) as raised:
+                await writing
+            errors.append(str(raised.value))
+    assert len({*errors}) == 1
+
+
+def is_inserting(session: AsyncSession, counts: Counter[str]) -> bool:
+    held = connections_of(session.sync_session)
+    return counts["INSERT"] == 1 and any(map(is_executing, held))
