@@ -1,3 +1,4 @@
+import asyncio
 import gc
 import os
 import shutil
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from waiting import Clock
 
 from async_goc import KeyedLocks, Policy, Stats, sqlite
 
@@ -244,6 +246,18 @@ def statements(engine: AsyncEngine) -> list[str]:
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     return sent
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The loop's clock: however slow the machine is, no limit is over by itself.
+
+    Nor are those of `until()` and `asyncio.timeout()`.
+    """
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop.time())
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
 
 
 @pytest.fixture

@@ -226,9 +226,10 @@ async def test_an_owner_that_never_commits(
 ) -> None:
     """The others wait as long as for any transaction: until the server ends it."""
     async with sessions() as owner, sessions() as follower:
-        await owner.execute(text("SET idle_in_transaction_session_timeout = 400"))
         await get_or_create(owner, Tag, name="x", policy=brief)
-        call = get_or_create(follower, Tag, name="x", policy=brief)
+        call = asyncio.create_task(get_or_create(follower, Tag, name="x", policy=brief))
+        await until(lambda: locks.statistics().timeouts)
+        await owner.execute(text("SET idle_in_transaction_session_timeout = 50"))
         [result] = await within_five_seconds(call)
         assert result[1] is True
         await follower.commit()

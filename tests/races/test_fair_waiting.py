@@ -29,8 +29,8 @@ LIMITS = [0, 0.1, None]
 
 @pytest.fixture
 async def small_pool(url: str) -> AsyncIterator[AsyncEngine]:
-    """A pool of three connections, of which a call waits for one for a second."""
-    engine = create_async_engine(url, pool_size=3, max_overflow=0, pool_timeout=1)
+    """A pool of three connections."""
+    engine = create_async_engine(url, pool_size=3, max_overflow=0)
     yield engine
     await engine.dispose()
 

@@ -9,6 +9,16 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 
+class Clock:
+    """A loop's clock that stands still, until a test moves it on."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 async def until(condition: Callable[[], object], limit: float = 10) -> None:
     """Let the other tasks run until *condition* holds."""
     async with asyncio.timeout(limit):
