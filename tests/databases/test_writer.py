@@ -347,42 +347,42 @@ async def test_a_holder_that_keeps_the_lock(
     assert await names(brief) == {"x"}
 
 
-async def test_what_sqlite_lets_in_holds_the_lock(brief: AsyncEngine) -> None:
+async def test_what_sqlite_lets_in_holds_the_lock(engine: AsyncEngine) -> None:
     """A transaction that went on without the lock has it, once the other has ended.
 
     Fails without `take` in `Writer._run_in_turn`, where it is said twice.
     """
-    first = await brief.connect()
+    first = await engine.connect()
     await first.execute(select(Tag))
-    holder = line_of(brief).holder
+    holder = line_of(engine).holder
     assert holder is not None
     holder.is_overdue = True
-    async with brief.connect() as second:
+    async with engine.connect() as second:
         asked = asyncio.Event()
         look = second.execute(select(Tag))
         task = aside(run(steps.Steps(look, asked.set, 1)))
         # It waits for the driver, and not in line.
         await asked.wait()
-        assert waiting(brief, 0)()
+        assert waiting(engine, 0)()
         await first.close()
         await task
-        assert line_of(brief).holder not in {None, holder}
-        task = aside(write(brief))
-        await until(waiting(brief))
+        assert line_of(engine).holder not in {None, holder}
+        task = aside(write(engine))
+        await until(waiting(engine))
         await second.rollback()
         await task
 
 
-async def test_let_in_past_a_holder(brief: AsyncEngine) -> None:
+async def test_let_in_past_a_holder(engine: AsyncEngine) -> None:
     """What SQLite lets in takes the lock from nothing that holds it in the line."""
-    line, first = line_of(brief), await brief.connect()
+    line, first = line_of(engine), await engine.connect()
     await first.execute(select(Tag))
     holder = line.holder
     assert holder is not None
     holder.is_overdue = True
     await first.exec_driver_sql("COMMIT")
     await first.exec_driver_sql("BEGIN")
-    async with brief.connect() as second:
+    async with engine.connect() as second:
         await aside(second.execute(select(Tag)))
         assert line.holder is holder
     await first.close()
