@@ -9,8 +9,9 @@ from .._call import Call, Outcome
 from .._lookup import Uncollected
 from .answers import INSTANCES, Answers
 from .input import BulkArguments, Input, check_input
+from .ledger import Ledger, picked
 from .loop import Bulk
-from .rows import Ledger, Places, picked
+from .rows import Places
 
 Tell = Callable[[Places], None]
 

@@ -22,9 +22,10 @@ from .._lookup import (
 from .._models import SQL
 from .._new_row import Defaults, NewValues, takes_argument
 from .answers import Answers
+from .ledger import Ledger, ledger_of, picked
 from .names import changed_names, check_names, infer_key
 from .order import ranks
-from .rows import Columns, Ledger, Places, Shape, Values, ledger_of, picked
+from .rows import Columns, Places, Shape, Values
 
 # A row may be a value of the key, where that is one name.
 Rows = Iterable[Values] | Iterable[Any]

@@ -19,7 +19,8 @@ from .._lookup import bind
 from .._loop import find_or_create
 from .._new_row import NewRow, has_constructor
 from .input import Input
-from .rows import Places, Values, are_mixed_up, picked
+from .ledger import picked
+from .rows import Places, Values, are_mixed_up
 
 _log: Final = getLogger("async_goc")
 

@@ -20,7 +20,8 @@ from .._lookup import (
 from .._models import readable, recall
 from .answers import Lock
 from .input import Input
-from .rows import Columns, Nulls, Places, Shape, picked
+from .ledger import picked
+from .rows import Columns, Nulls, Places, Shape
 
 # More keys than this are not shown to the planner; see `tables`.
 _LONG: Final = 1_000

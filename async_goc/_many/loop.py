@@ -15,8 +15,9 @@ from .._turns import Key, Turn
 from ..exceptions import AsyncGocError
 from .input import Input
 from .insert import insert, insert_alone
+from .ledger import picked
 from .look import is_stale, lock_and_refresh, look, look_for_rivals
-from .rows import Places, Values, picked
+from .rows import Places, Values
 
 # A bulk call does for each chunk what the loop for one row does for a row, and three
 # things differ.

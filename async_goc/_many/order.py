@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 
 from .._databases import comparable, facts_of, may_be_refused, ordering
 from .._models import reset_savepoint_count, savepoint_count
-from .rows import Shape
+from .rows import Columns, Shape
 
-Columns = Sequence[Sequence[Any]]
 Ranks = Sequence[int]
 
 # Calls that take locks in different orders deadlock: three keys in each

@@ -1,112 +1,22 @@
-"""Tell the rows of a bulk call apart, and put them in one order."""
+"""Tell the rows of a bulk call apart."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
-from operator import eq, itemgetter
+from itertools import chain
+from operator import itemgetter
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from .._lookup import Lookup, plan_for
 from .._models import Field, has_joins, identity_of, lookup_fields
-from .._turns import PLAIN, Key
+from .._turns import PLAIN
 
-Item = TypeVar("Item")
 Values = Mapping[str, Any]
 Nulls = tuple[bool, ...]
 Columns = Sequence[Sequence[Any]]
 # Which rows: their indexes in the columns of a ledger. (A range of them has no step.)
 Places = Sequence[int]
-
-
-# There are thousands of rows, and what is done for each of them takes longer than all
-# statements of the call. So nothing is made for a row: it is a place in the columns of
-# a ledger, the index of the first mapping that has its key.
-
-
-@dataclass(slots=True, eq=False)
-class Ledger:
-    """The rows of a call, one for each key, and what has become of them."""
-
-    # The mappings.
-    values: Sequence[Values]
-    # The values of the key's columns, by column.
-    keys: Columns
-    # Which of the columns are NULL in every key; None: that differs.
-    nulls: Nulls | None
-    # The place of each mapping's row.
-    asked: Places
-    # Each place once, in the order of the keys.
-    order: Places
-    # What a new row gets.
-    new_values: list[Values]
-    # The instance, or the primary key where that is the answer. None as long as no row
-    # is found or created.
-    answers: list[Any]
-    # The places of the rows that this call has inserted.
-    created: set[int]
-    # What the call queues for in this process, if it does.
-    queue_keys: dict[int, Key | None]
-
-    def keys_of(self, places: Places) -> Columns:
-        """Return the values of the key's columns in these rows."""
-        return [picked(column, places) for column in self.keys]
-
-    def by_nulls(self, keys: Columns) -> Mapping[Nulls, Places]:
-        """Return the indexes of those of the keys with NULLs in the same columns."""
-        if self.nulls is None:
-            return by_nulls(keys)
-        return {self.nulls: range(len(keys[0]))}
-
-    def found(self, places: Places) -> Places:
-        """Return the places of rows that are found or created."""
-        answers = self.answers
-        return [place for place in places if answers[place] is not None]
-
-    def missing(self, places: Places) -> Places:
-        """Return the places of rows that are neither found nor created."""
-        answers = self.answers
-        return [place for place in places if answers[place] is None]
-
-    def made(self, places: Places) -> Places:
-        """Return the places of rows that this call has inserted."""
-        return [place for place in places if place in self.created]
-
-    def create(self, places: Places, answers: Sequence[Any]) -> None:
-        """Note that this call has inserted the rows."""
-        self.assign(places, answers)
-        self.created.update(places)
-
-    def assign(self, places: Places, answers: Sequence[Any]) -> None:
-        """Give each row its answer."""
-        known = self.answers
-        for place, answer in zip(places, answers, strict=True):
-            known[place] = answer
-
-
-def ledger_of(rows: Sequence[Values], keys: Columns, ranks: Sequence[Any]) -> Ledger:
-    """Return a ledger of the rows that have these keys, to be sorted by their ranks."""
-    asked: Places = range(len(rows))
-    order = sorted(asked, key=ranks.__getitem__)
-    ranked = picked(ranks, order)
-    if any(map(eq, ranked, islice(ranked, 1, None))):
-        # The first index under a rank stays, and so they come from the end.
-        first = dict(zip(reversed(ranks), reversed(asked), strict=True))
-        asked = list(map(first.__getitem__, ranks))
-        order = [place for place in order if asked[place] == place]
-    alike = [*by_nulls(keys)]
-    nulls = alike[0] if len(alike) == 1 else None
-    answers: list[Any] = [None] * len(rows)
-    return Ledger(rows, keys, nulls, asked, order, [*rows], answers, set(), {})
-
-
-def picked(items: Sequence[Item], places: Places) -> Sequence[Item]:
-    """Return the items at these places."""
-    if isinstance(places, range):
-        return items[places.start : places.stop]
-    return list(map(items.__getitem__, places))
 
 
 class Shape:
