@@ -11,9 +11,10 @@ from .statistics import Counts
 if TYPE_CHECKING:
     from .line import Line
 
-# A call for many rows has thousands of keys, and hardly ever does another call want one
-# of them. What is done for each key in turn took a sixth of the call.
 
+# A call for many rows has thousands of keys, and hardly ever does another call want one
+# of them. What is done for each key in turn took a sixth of the call. And a key is
+# hashed whenever it is looked for, but not where sets and dicts meet.
 
 K = TypeVar("K", bound=Hashable)
 
@@ -25,9 +26,9 @@ class Holders:
         self.counts: Counts = counts
         self.memory: Memory = Memory(most_known)
         self._holders: dict[Hashable, Owner] = {}
-        self.holders: Mapping[Hashable, Owner] = self._holders
         # {key: its line}, while it has waiters or a scout.
         self._lines: dict[Hashable, Line] = {}
+        self.holders: Mapping[Hashable, Owner] = self._holders
 
     @property
     def held(self) -> int:
@@ -51,11 +52,12 @@ class Holders:
         else:
             self._holders[key] = owner
         owner.keys[key] = holder.keys.pop(key)
-        owner.is_overdue, owner.scouted = holder.is_overdue, holder.scouted
+        if holder.is_overdue or holder.scouted is not None:
+            owner.is_overdue, owner.scouted = holder.is_overdue, holder.scouted
 
     def take_all(self, keys: Collection[Hashable], owner: Owner) -> bool:
         """Take *keys*, if all are free; say whether *owner* holds them now."""
-        if self._holders and not self._holders.keys().isdisjoint(keys):
+        if self._holders and len(set(keys).difference(self._holders)) < len(keys):
             return False
         self._holders.update(dict.fromkeys(keys, owner))
         owner.keys.update(dict.fromkeys(keys, perf_counter()))
@@ -64,18 +66,18 @@ class Holders:
 
     def not_held(self, keys: Collection[K], owner: Owner) -> list[K]:
         """Return those of *keys* that *owner* does not hold."""
-        holders = list(map(self._holders.get, keys))
-        if holders.count(owner) == len(keys):
-            return []
-        pairs = zip(keys, holders, strict=True)
-        return [key for key, holder in pairs if holder is not owner]
+        if self._lines:
+            # A scout has the key among its own, but does not hold it.
+            return [key for key in keys if self._holders.get(key) is not owner]
+        lost = set(keys).difference(owner.keys)
+        return [key for key in keys if key in lost] if lost else []
 
     def _drop_all(
         self, keys: Collection[Hashable], owner: Owner, answer: Answer
     ) -> None:
         """Give back what nobody waits for."""
         # Some may have ended twice, or have been lost to a higher rank.
-        lost = set(self.not_held(keys, owner))
+        lost = set(keys).difference(owner.keys)
         held = [key for key in keys if key not in lost] if lost else keys
         for where in (self._holders, owner.keys):
             _remove(held, where)

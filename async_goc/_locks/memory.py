@@ -64,7 +64,8 @@ class Memory:
     def forget_all(self, keys: Collection[Hashable]) -> None:
         """Note that the rows do not exist any more."""
         # To look for thousands of keys takes a while, even where there is nothing.
-        for key in self._released.keys() & keys if self._released else ():
+        known = self._released.__contains__
+        for key in list(filter(known, keys)) if self._released else ():
             self.forget(key)
 
     def have_changed(self, keys: Iterable[Hashable], since: float) -> bool:

@@ -40,6 +40,8 @@ class Ledger:
     created: set[int]
     # What the call queues for in this process, if it does.
     queue_keys: dict[int, Key | None]
+    # The last places whose keys were asked for, and these.
+    _queued: tuple[Places, Mapping[Key, None]] = ((), {})
 
     def keys_of(self, places: Places) -> Columns:
         """Return the values of the key's columns in these rows."""
@@ -63,7 +65,19 @@ class Ledger:
 
     def made(self, places: Places) -> Places:
         """Return the places of rows that this call has inserted."""
+        if self.created.issuperset(places):
+            return places
         return [place for place in places if place in self.created]
+
+    def queued(self, places: Places) -> Mapping[Key, None]:
+        """Return what the call queues for."""
+        # Most often, it then inserts just the rows that it has queued for.
+        known, keys = self._queued
+        if places is not known:
+            found = map(self.queue_keys.__getitem__, places)
+            keys = dict.fromkeys(filter(None, found))
+            self._queued = places, keys
+        return keys
 
     def create(self, places: Places, answers: Sequence[Any]) -> None:
         """Note that this call has inserted the rows."""

@@ -11,7 +11,7 @@ from .._databases import settle
 from .._insert import Guard, complete_created, explain
 from .._lookup import Lookup, Uncollected, limiting_waits, warn_if_not_covered
 from .._models import columns_of, readable
-from .._turns import Key, Turn
+from .._turns import Turn
 from ..exceptions import AsyncGocError
 from .input import Input
 from .insert import insert, insert_alone
@@ -62,7 +62,7 @@ class Bulk:
         missing = await self._look_first(places)
         if missing:
             self._assign_queue_keys(missing)
-        while again := set(await self._turn.queue(self._keys_of(missing))):
+        while again := set(await self._turn.queue(self._ledger.queued(missing))):
             keys = self._ledger.queue_keys
             released = [place for place in missing if keys[place] in again]
             missing = await self._look_again(missing, released)
@@ -77,11 +77,11 @@ class Bulk:
             return
         await self._insert(missing)
         made = ledger.made(missing)
-        turn.created(self._keys_of(made))
-        if len(made) == len(missing):
+        turn.created(ledger.queued(made))
+        if made is missing:
             return
         lost = [place for place in missing if place not in ledger.created]
-        turn.lost(self._keys_of(ledger.found(lost)))
+        turn.lost(ledger.queued(ledger.found(lost)))
         for place in ledger.missing(lost):
             await insert_alone(self._input, place)
         self.has_lost = self.has_lost or not ledger.created.issuperset(lost)
@@ -183,13 +183,9 @@ class Bulk:
         """Look for rows again; return what of *missing* is missing still."""
         await self._look(places)
         found = self._ledger.found(missing)
-        self._turn.found(self._keys_of(found))
+        self._turn.found(self._ledger.queued(found))
         self.has_lost = self.has_lost or bool(found)
         return self._ledger.missing(missing)
-
-    def _keys_of(self, places: Places) -> Sequence[Key | None]:
-        """Return what the call queues for."""
-        return list(map(self._ledger.queue_keys.__getitem__, places))
 
     def _assign_queue_keys(self, places: Places) -> None:
         for lookup, alike in self._input.alike(places):

@@ -1,6 +1,6 @@
 """Tie keys to the transaction that holds them, whichever way it ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
@@ -139,7 +139,7 @@ class TransactionOwner(SessionOwner):
             keys = self._forget(transaction)
             for key in keys:
                 del self._kept[key]
-            self._release(list(keys), Answer.GRANTED)
+            self._release(keys, Answer.GRANTED)
         self._end_root(transaction, Answer.GRANTED)
 
     def _note(self, savepoint: SessionTransaction, keys: Mapping[Key, None]) -> None:
@@ -158,11 +158,10 @@ class TransactionOwner(SessionOwner):
         # Without the callback, which would wake the loop up for nothing.
         self._root = ref(transaction)
         self._in_savepoints = None
-        keys = list(self._kept)
-        self._kept.clear()
+        keys, self._kept = self._kept, {}
         self._release(keys, answer)
 
-    def _release(self, keys: Sequence[Key], answer: Answer) -> None:
+    def _release(self, keys: Collection[Key], answer: Answer) -> None:
         if keys:
             self._queues.home.run(self._queues.release_all, keys, self, answer)
 

@@ -1,6 +1,6 @@
 """Take one call through the queues: in good time, for long enough, and no longer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from logging import getLogger
 from time import perf_counter
@@ -119,7 +119,7 @@ class Turn:
         await session.run_sync(lock_keys, lookup, groups, self._where(lookup))
 
     async def queue(
-        self, keys: Sequence[Key | None], *, has_looked: bool = True
+        self, keys: Collection[Key], *, has_looked: bool = True
     ) -> Sequence[Key]:
         """Queue for each key in turn; return those whose rows to look for again.
 
@@ -134,7 +134,7 @@ class Turn:
             return ()
         again: list[Key] = []
         for key in keys:
-            if key is None or key in owner.keys:
+            if key in owner.keys:
                 continue
             if self._answers.get(key) is Answer.DEADLOCK:
                 continue  # The call goes on without the key.
@@ -158,15 +158,15 @@ class Turn:
         bind = writer_of(session, class_mapper(self._call.model))
         return locks_by_reading(session, bind)
 
-    def _holds(self, keys: Sequence[Key | None]) -> bool:
+    def _holds(self, keys: Collection[Key]) -> bool:
         """Whether it holds all of the keys, which it has queued for before."""
         if not self._taken or not self._owner.is_alive():
             return False
         return self._owner.keys.keys() >= {*keys}
 
-    def _take_all(self, keys: Iterable[Key | None]) -> bool:
+    def _take_all(self, keys: Collection[Key]) -> bool:
         """Take all keys at once, if they are free, and were so during the look."""
-        wanted = dict.fromkeys(filter(None, keys), False)
+        wanted = dict.fromkeys(keys, False)
         memory = self._queues.memory
         if memory.have_changed(wanted, self._looked):
             return False
@@ -200,10 +200,10 @@ class Turn:
         has_spared = has_queued and self.found(self._keys)
         return Outcome.WAITED_HIT if has_spared else Outcome.HIT
 
-    def found(self, keys: Iterable[Key | None]) -> bool:
+    def found(self, keys: Iterable[Key]) -> bool:
         """The rows were there; say whether waiting has spared INSERTs."""
         spared = 0
-        for key in filter(None, keys):
+        for key in keys:
             if key in self._taken:
                 self._taken[key] = True
             spared += self._answers.get(key, Answer.FOUND) is not Answer.FOUND
@@ -211,13 +211,13 @@ class Turn:
             self._queues.counts.collapsed += spared
         return spared > 0
 
-    def lost(self, keys: Iterable[Key | None]) -> None:
+    def lost(self, keys: Iterable[Key]) -> None:
         """Rivals have the rows, and waiting has not spared the INSERTs."""
         self._taken.update(dict.fromkeys(self._taken.keys() & set(keys), True))
 
-    def created(self, keys: Iterable[Key | None]) -> None:
+    def created(self, keys: Iterable[Key]) -> None:
         """The rows are there, for others as soon as the transaction has committed."""
-        known = dict.fromkeys(filter(None, keys))
+        known = dict.fromkeys(keys)
         if not known:
             return
         # The defaults may have ended the transaction in which the call began.
