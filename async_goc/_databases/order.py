@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy.dialects.postgresql import CITEXT, ENUM, INTERVAL
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
+from .column import types_of
 from .facts import facts_of, ignores_case
 from .stored import stores_another
 from .uniform import converted_to, decorated, kinds_of, processed
@@ -32,7 +34,7 @@ def comparable(
     values: Values, type_: TypeEngine[Any], dialect: Dialect
 ) -> Values | None:
     """Return values that compare as the database's do; ``None``: only it knows."""
-    if all(value is None for value in values):
+    if types_of(values) <= {NoneType}:
         return values
     alike = converted_to(type_, values, dialect)
     # Bytes compare as they are. A driver may wrap them in objects that do not.
@@ -74,7 +76,9 @@ def may_be_refused(values: Values, type_: TypeEngine[Any], dialect: Dialect) -> 
 
 def _keeps(sent: Values, kind: Any, type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether the column keeps each of the values, which are of one type, as it is."""
-    there = [value for value in sent if value is not None]
+    there = sent
+    if NoneType in types_of(sent):
+        there = [value for value in sent if value is not None]
     # (NaN is equal to nothing in Python.)
     if kind is float and any(value != value for value in there):  # noqa: PLR0124
         return False

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from .column import types_of
 from .stored import as_stored
 from .texts import array_of, is_text, is_written, write
 from .uniform import decorated, processed, uniform
@@ -205,7 +206,7 @@ def document_table(
     # Statements are kept with the model, and serve other engines with this one's name.
     def pack(values: Columns, dialect: Dialect) -> dict[str, Any] | None:
         columns = [processed(c, t, dialect) for c, t in zip(values, types, strict=True)]
-        if any(c is None or not _PLAIN.issuperset(map(type, c)) for c in columns):
+        if any(c is None or not _PLAIN.issuperset(types_of(c)) for c in columns):
             return None
         text = json.dumps(list(zip(*columns, strict=True)))
         return None if "\\u0000" in text else {"document": text}

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, CITEXT
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
+from .column import types_of
 from .uniform import converted_to, decorated
 
 # An array of arrays is flattened: '{1,2}' and '{3}' cannot be items of one parameter.
@@ -53,14 +54,14 @@ def array_of(values: Sequence[Any], dialect: Dialect) -> str | None:
     """Return an array of texts as one text; ``None``: a value is no text."""
     # An enumeration of texts is one; a driver takes them as members of an array, too.
     found = converted_to(sa.String(), values, dialect)
-    kinds = set(map(type, found))
+    kinds = types_of(found)
     if not kinds <= {str, NoneType}:
         return None
     if kinds == {str}:
         joined = '","'.join(found)
         if "\\" not in joined and joined.count('"') == 2 * (len(found) - 1):
             return f'{{"{joined}"}}'
-    return _list_of(found, set())
+    return _list_of([*found], set())
 
 
 def _list_of(value: object, found: set[type[Any]]) -> str:

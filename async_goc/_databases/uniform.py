@@ -12,6 +12,8 @@ from uuid import UUID
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, Numeric, TypeDecorator, TypeEngine
 
+from .column import types_of
+
 Values = Sequence[Any]
 
 
@@ -67,7 +69,7 @@ def converted_to(type_: TypeEngine[Any], values: Values, dialect: Dialect) -> Va
         convert = _CONVERSIONS[kind]
         if kind is Decimal and dialect.driver in _FEW_DIGITS:
             convert = _as_short_decimal
-        if set(map(type, values)) == {kind}:
+        if types_of(values) == {kind}:
             return values  # Most are.
         return [None if value is None else convert(value) for value in values]
     # There is no such type, or a value is not like it. The database says so.
@@ -77,7 +79,7 @@ def converted_to(type_: TypeEngine[Any], values: Values, dialect: Dialect) -> Va
 
 def kinds_of(values: Values) -> set[Any]:
     """Return the types of all values but None; of times, and whether they are naive."""
-    kinds: set[Any] = set(map(type, values)) - {NoneType}
+    kinds = types_of(values) - {NoneType}
     if kinds & {datetime, time}:
         there = (value for value in values if value is not None)
         return {(type(v), getattr(v, "tzinfo", None) is None) for v in there}

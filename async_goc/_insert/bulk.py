@@ -10,7 +10,7 @@ from collections.abc import (
 )
 from functools import partial
 from itertools import chain, groupby
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, Final
 
 from sqlalchemy import bindparam, cast, select
@@ -18,7 +18,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 
 from .._call import Call
-from .._databases import Source, facts_of, unbounded
+from .._databases import Column, Source, facts_of, unbounded
 from .._lookup import Lookup, limiting_waits, noting_loaded
 from .._models import (
     columns_of,
@@ -149,8 +149,10 @@ def _insert(
 
 def _values_of(name: str, make: Maker | None, rows: Rows) -> list[Any]:
     """Return a column's values, with defaults where a row has None."""
-    values = [row.get(name) for row in rows]
-    return values if make is None else [make() if v is None else v for v in values]
+    values = Column([row.get(name) for row in rows])
+    if make is None or NoneType not in values.types:
+        return values
+    return [make() if value is None else value for value in values]
 
 
 def _constant(name: str) -> str:

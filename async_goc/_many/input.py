@@ -11,6 +11,7 @@ from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .._call import Call
+from .._databases import types_of
 from .._lookup import (
     Lookup,
     Uncollected,
@@ -167,8 +168,7 @@ def _check_keys(
 ) -> bool:
     """Refuse SQL as a key; say whether a parent has to be flushed for its key."""
     for name, values in zip(shape.names, given, strict=True):
-        kinds: set[Any] = set(map(type, values))
-        if any(issubclass(kind, SQL) for kind in kinds):
+        if any(issubclass(kind, SQL) for kind in types_of(values)):
             index = next(i for i, value in enumerate(values) if isinstance(value, SQL))
             raise _no_key(shape, index, "an SQL expression as", name)
     plan = shape.lookup(rows[0]).plan

@@ -6,6 +6,7 @@ from itertools import islice
 from operator import eq
 from typing import Any, TypeVar
 
+from .._databases import Column
 from .._turns import Key
 from .rows import Columns, Nulls, Places, Values, by_nulls
 
@@ -24,7 +25,7 @@ class Ledger:
     # The mappings.
     values: Sequence[Values]
     # The values of the key's columns, by column.
-    keys: Columns
+    keys: Sequence[Column]
     # Which of the columns are NULL in every key; None: that differs.
     nulls: Nulls | None
     # The place of each mapping's row.
@@ -43,9 +44,9 @@ class Ledger:
     # The last places whose keys were asked for, and these.
     _queued: tuple[Places, Mapping[Key, None]] = ((), {})
 
-    def keys_of(self, places: Places) -> Columns:
+    def keys_of(self, places: Places) -> Sequence[Column]:
         """Return the values of the key's columns in these rows."""
-        return [picked(column, places) for column in self.keys]
+        return [column.pick(places) for column in self.keys]
 
     def by_nulls(self, keys: Columns) -> Mapping[Nulls, Places]:
         """Return the indexes of those of the keys with NULLs in the same columns."""
@@ -91,7 +92,9 @@ class Ledger:
             known[place] = answer
 
 
-def ledger_of(rows: Sequence[Values], keys: Columns, ranks: Sequence[Any]) -> Ledger:
+def ledger_of(
+    rows: Sequence[Values], keys: Sequence[Column], ranks: Sequence[Any]
+) -> Ledger:
     """Return a ledger of the rows that have these keys, to be sorted by their ranks."""
     asked: Places = range(len(rows))
     order = sorted(asked, key=ranks.__getitem__)

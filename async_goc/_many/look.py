@@ -159,7 +159,7 @@ def _select(
     is_repeating = is_joined or options or session.dispatch.do_orm_execute
     for nulls, indexes in wanted.ledger.by_nulls(keys).items():
         pairs = zip(keys, nulls, strict=True)
-        columns = [picked(c, indexes) for c, is_null in pairs if not is_null]
+        columns = [c.pick(indexes) for c, is_null in pairs if not is_null]
         results: list[Result[Any]] = []
         for statement, parameters in _statements(session, wanted, columns, nulls, lock):
             result = session.execute(statement.options(*options), parameters)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
+from .._databases import Column, types_of
 from .._lookup import Lookup, plan_for
 from .._models import Field, has_joins, identity_of, lookup_fields
 from .._turns import PLAIN
@@ -44,20 +45,20 @@ class Shape:
         # Whether a SELECT of the model may repeat a row.
         self.is_joined: bool = has_joins(mapper)
 
-    def given(self, rows: Sequence[Values]) -> Columns:
+    def given(self, rows: Sequence[Values]) -> Sequence[Column]:
         """Return the values of the key's names, by name."""
-        return [list(map(itemgetter(name), rows)) for name in self.names]
+        return [Column(map(itemgetter(name), rows)) for name in self.names]
 
-    def columns(self, given: Columns) -> Columns:
+    def columns(self, given: Sequence[Column]) -> Sequence[Column]:
         """Return the values of the key's columns, by column."""
-        columns: list[Sequence[Any]] = []
+        columns: list[Column] = []
         for field, values in zip(self.fields, given, strict=True):
             if field.parent is None:
                 columns.append(values)
                 continue
             identities = [None if v is None else identity_of(v) for v in values]
             columns += [
-                [None if i is None else i[position] for i in identities]
+                Column(None if i is None else i[position] for i in identities)
                 for position in field.key_positions
             ]
         return columns
@@ -83,7 +84,7 @@ class Shape:
 
 def by_nulls(columns: Columns) -> Mapping[Nulls, Places]:
     """Return the indexes of the keys that have NULLs in the same columns."""
-    if not any(NoneType in set(map(type, column)) for column in columns):
+    if not any(NoneType in types_of(column) for column in columns):
         return {(False,) * len(columns): range(len(columns[0]))}
     indexes: dict[Nulls, list[int]] = {}
     for index, key in enumerate(zip(*columns, strict=True)):

@@ -18,7 +18,7 @@ from sqlalchemy import JSON, LargeBinary, Uuid
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from .._databases import ignores_case
+from .._databases import ignores_case, types_of
 
 Freeze = Callable[[Any], Hashable]
 
@@ -83,7 +83,7 @@ def frozen(value: Any) -> Any:
 
 def freeze_all(freeze: Freeze, values: Sequence[Any]) -> Sequence[Any]:
     """Return a column's values frozen; most are short texts, or whole numbers."""
-    kinds = set(map(type, values)) if freeze is frozen else set[Any]()
+    kinds = types_of(values) if freeze is frozen else set[Any]()
     if kinds == {str} and max(map(len, values)) <= _MOST:
         return values
     if kinds == {int} and min(values) >= -_BIG and max(values) < _BIG:
