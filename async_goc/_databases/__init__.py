@@ -3,9 +3,9 @@
 A new database is a row in `facts` and one in `errors`. `begin` makes a transaction real
 where the driver does not. `blockers` asks what an INSERT has met, and `stored` compares
 a value as the column stores it. `tables` gives a statement many rows of values in a
-text that does not depend on how many there are, `column` knows of which types the
-values of one column are, `uniform` makes a driver take values of several types, and
-`order` says which values a database takes for equal.
+text that does not depend on how many there are, and `gather` reads many in one array.
+`column` knows of which types the values of one column are, `uniform` makes a driver
+take values of several types, and `order` says which values a database takes for equal.
 `patience` says how long a statement may wait for a rival, and `advisory` locks keys.
 `direct` sends a statement past SQLAlchemy's execution, by one of `lanes`, and `steps`
 many, on SQLite.

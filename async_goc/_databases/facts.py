@@ -11,6 +11,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from .advisory import lock_keys
+from .gather import gather
 from .lists import Attributes, expanding_list, select_list, values_list
 from .patience import limited_in_savepoint, limited_in_session
 from .tables import (
@@ -53,6 +54,8 @@ class Facts:
     has_locking_reads: bool = False
     # Returns a table of many values for a SELECT to join: arrays, or a document.
     table_of: TableOf = no_table
+    # Returns an array of all rows for each column of a SELECT, if there can be one.
+    gather: Callable[[Sequence[Any], Dialect], list[Any] | None] | None = None
     # Whether that table gives back every value as it was, so that it can be inserted.
     inserts_from_table: bool = False
     # Returns the same as a list of VALUES, for values that do not fit into the table.
@@ -89,6 +92,7 @@ _FACTS: Final[Mapping[str, Facts]] = {
         skips_conflicts=True,
         refuses_autocommit=True,
         table_of=array_table,
+        gather=gather,
         inserts_from_table=True,
         collation="C",
         limited_waits=limited_in_savepoint,

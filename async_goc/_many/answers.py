@@ -4,9 +4,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Result, select
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
 
 from .._call import Call
+from .._databases import facts_of
 from .._insert import fill_empty, insert_many
 from .._lookup import Lookup, add_lock
 from .._models import columns_of, identity_of
@@ -32,6 +34,10 @@ class Instances:
         """Return what a SELECT of the rows begins with."""
         found = select(mapper.class_)
         return found if lock is None else add_lock(found, mapper, lock)
+
+    def gather(self, found: Any, _mapper: Mapper[Any], _number: Any, _: Dialect) -> Any:
+        """Return a SELECT of the same in arrays, if there can be one."""
+        return found
 
     def read(self, result: Result[Any]) -> Numbered:
         """Return what the SELECT has found."""
@@ -61,12 +67,22 @@ class Identities:
     are_loaded = False
 
     def select(self, mapper: Mapper[Any], lock: Lock) -> Any:
-        key = [mapper.get_property_by_column(c) for c in mapper.primary_key]
-        found: Any = select(*(prop.class_attribute for prop in key))
+        found: Any = select(*_key_of(mapper))
         return found if lock is None else found.with_for_update(**lock)
 
+    def gather(
+        self, found: Any, mapper: Mapper[Any], number: Any, dialect: Dialect
+    ) -> Any:
+        gather = facts_of(dialect).gather
+        arrays = gather and gather([*_key_of(mapper), number], dialect)
+        return found.with_only_columns(*arrays) if arrays else found
+
     def read(self, result: Result[Any]) -> Numbered:
-        *key, numbers = tuple(zip(*result, strict=True)) or ((), ())
+        columns: Sequence[Any] = tuple(zip(*result, strict=True)) or ((), ())
+        *key, numbers = columns
+        if numbers and not isinstance(numbers[0], int):
+            # It is one row of arrays, or of NULLs, where they would be empty.
+            *key, numbers = [column[0] or () for column in columns]
         return _joined(key), numbers
 
     async def insert(
@@ -87,6 +103,11 @@ class Identities:
     def mark(self, answer: Any) -> Hashable:
         identity: Hashable = answer
         return identity
+
+
+def _key_of(mapper: Mapper[Any]) -> list[Any]:
+    properties = map(mapper.get_property_by_column, mapper.primary_key)
+    return [each.class_attribute for each in properties]
 
 
 def _joined(key: Sequence[Sequence[Any]]) -> Sequence[Any]:

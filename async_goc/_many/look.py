@@ -155,8 +155,8 @@ def _select(
     lock: Lock,
 ) -> Iterator[tuple[Places, Sequence[Result[Any]]]]:
     """Execute a SELECT for rows with the same NULLs; yield them, and the results."""
-    is_joined, keys = wanted.shape.is_joined, wanted.ledger.keys_of(places)
-    is_repeating = is_joined or options or session.dispatch.do_orm_execute
+    keys = wanted.ledger.keys_of(places)
+    is_repeating = _repeats(session, wanted, options)
     for nulls, indexes in wanted.ledger.by_nulls(keys).items():
         pairs = zip(keys, nulls, strict=True)
         columns = [c.pick(indexes) for c, is_null in pairs if not is_null]
@@ -165,6 +165,12 @@ def _select(
             result = session.execute(statement.options(*options), parameters)
             results.append(result.unique() if is_repeating else result)
         yield picked(places, indexes), results
+
+
+def _repeats(session: Session, wanted: Input, options: Sequence[ORMOption]) -> bool:
+    """Whether the SELECT may return a row more than once."""
+    has_listeners = bool(session.dispatch.do_orm_execute)
+    return wanted.shape.is_joined or bool(options) or has_listeners
 
 
 def _statements(
@@ -188,11 +194,16 @@ def _statements(
 
     def compile_() -> tuple[Any, Source | None]:
         source = facts.table_of(dialect, types, is_long=is_long)
-        return source and _joined(plain, attributes, source, lock), source
+        joined = source and _joined(plain, attributes, source, lock)
+        if source and is_plain:
+            joined = answers.gather(joined, shape.mapper, source.number, dialect)
+        return joined, source
 
     count = len(columns[0])
     is_long = count > _LONG
-    how = (is_long, *(lock or ()))
+    # Neither rows that repeat nor those to lock can be gathered.
+    is_plain = lock is None and not _repeats(session, wanted, wanted.options)
+    how = (is_long, is_plain, *(lock or ()))
     key = ("look", answers, shape.names, nulls, dialect.name, *how)
     statement, source = recall(shape.mapper, key, compile_)
     packed = None if source is None else source.pack(columns, dialect)
