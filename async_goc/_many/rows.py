@@ -1,6 +1,6 @@
 """Tell the rows of a bulk call apart."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from types import NoneType
@@ -76,10 +76,10 @@ class Shape:
         groups = by_nulls(given).values()
         return [(self.lookup(rows[indexes[0]]), indexes) for indexes in groups]
 
-    def keys_of(self, instances: Iterable[object]) -> Columns:
+    def keys_of(self, instances: Sequence[object]) -> Columns:
         """Return the values of the key's columns in loaded instances."""
-        loaded = [vars(instance) for instance in instances]
-        return [[values.get(a.key) for values in loaded] for a in self.attributes]
+        names = [attribute.key for attribute in self.attributes]
+        return [[vars(each).get(name) for each in instances] for name in names]
 
 
 def by_nulls(columns: Columns) -> Mapping[Nulls, Places]:
