@@ -2,8 +2,9 @@
 
 `key` says where equal lookups of this process meet (and `freeze` which values are
 equal, and what is kept of them), `ownership` which transaction holds a key however it
-ends, and `turn` takes one call through the queue. `early` makes a key before the call's
-objects are. `advisory` locks keys in the database, for all processes.
+ends (it is a `session_owner`), and `turn` takes one call through the queue. `early`
+takes a turn before the call's objects are made, for a look that finds most rows.
+`advisory` locks keys in the database, for all processes.
 """
 
 # pyright: reportUnusedImport=false
