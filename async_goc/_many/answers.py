@@ -107,7 +107,8 @@ class Identities:
 
 def _key_of(mapper: Mapper[Any]) -> list[Any]:
     properties = map(mapper.get_property_by_column, mapper.primary_key)
-    return [each.class_attribute for each in properties]
+    # Those of the class itself select its own rows, where it shares a table.
+    return [getattr(mapper.class_, each.key) for each in properties]
 
 
 def _joined(key: Sequence[Sequence[Any]]) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from backends import on_postgres
-from models import Author, Book, BookTag, Cat, Employee, Pen, Person, Tag
+from models import Animal, Author, Book, BookTag, Cat, Employee, Pen, Person, Tag
 from rivals import on_lost, rival
 from rows import count, id_of, named
 from sqlalchemy import event
@@ -72,6 +72,18 @@ async def test_composite_keys(session: AsyncSession) -> None:
         assert result == [((book.id, tag), expected) for tag, _ in tags]
     assert type(result[0][0]) is tuple
     assert (await session.get_one(BookTag, result[0][0])).tag_id == tags[0][0]
+
+
+async def test_row_of_another_class(session: AsyncSession) -> None:
+    """A row of another class in the same table is none of this class's.
+
+    Fails without `key` in `_key_of`.
+    """
+    session.add(Animal(name="rex"))
+    await session.flush()
+    for verb in (get_or_create_ids, get_or_create_many):
+        with pytest.raises(IntegrityError):
+            await verb(session, Cat, ["rex"], key="name")
 
 
 class Base(DeclarativeBase): ...
