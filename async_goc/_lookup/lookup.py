@@ -102,7 +102,9 @@ class Lookup(Generic[T]):
         if facts_of(session.get_bind(mapper).dialect).has_locking_reads:
             # To lock what is not there would lock the gap, and deadlock INSERTs.
             key = mapper.get_property_by_column(mapper.primary_key[0])
-            by_key: Any = self.statement.with_only_columns(key.class_attribute)
+            # That of the class itself, whose table may have rows of other classes.
+            column = getattr(mapper.class_, key.key)
+            by_key: Any = self.statement.with_only_columns(column)
             if self._execute(session, by_key).first() is None:
                 return None
         with limiting_lock(self, session, self.lock):
